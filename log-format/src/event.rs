@@ -1,0 +1,125 @@
+//! How is one event laid out inside a batch?
+//!
+//! ```text
+//! offset  size  field
+//!      0     2  kind
+//!      2     1  flags: bit 0 must be understood
+//!      3     1  schema version of the kind
+//!      4     4  payload length in bytes
+//!      8     8  sequence
+//!     16     8  hash of the mailbox or room that it concerns, 0 for none
+//!     24     8  hash of the mailbox that acted, 0 for none
+//!     32     8  hash of its message_id, 0 for none
+//!     40     n  payload, JSON
+//! ```
+//!
+//! A reader that cares for one mailbox skips by the head and parses only what touches it.
+
+use alloc::vec::Vec;
+
+use crate::bytes::{slice, u16_at, u32_at, u64_at};
+use crate::error::{FormatError, Problem};
+use crate::limits::EVENT_HEAD_BYTES;
+use crate::Sequence;
+
+const FLAG_MUST_UNDERSTAND: u8 = 1;
+
+/// The binary head of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventHead {
+    /// Number of the kind; see [`crate::payload`].
+    pub kind: u16,
+    /// A reader that does not know the kind must not write.
+    pub must_understand: bool,
+    /// Version of the payload's schema.
+    pub schema: u8,
+    /// Sequence of the event.
+    pub sequence: Sequence,
+    /// Hash of the mailbox or room concerned.
+    pub scope: u64,
+    /// Hash of the mailbox that acted.
+    pub actor: u64,
+    /// Hash of the message_id.
+    pub message: u64,
+}
+
+/// One event as it lies in a batch: its head and its payload's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The binary head.
+    pub head: EventHead,
+    /// The JSON payload, not yet parsed.
+    pub payload: &'a [u8],
+}
+
+impl EventHead {
+    /// Appends head and payload to a batch.
+    pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.kind.to_le_bytes());
+        out.push(if self.must_understand { FLAG_MUST_UNDERSTAND } else { 0 });
+        out.push(self.schema);
+        out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(&self.scope.to_le_bytes());
+        out.extend_from_slice(&self.actor.to_le_bytes());
+        out.extend_from_slice(&self.message.to_le_bytes());
+        out.extend_from_slice(payload);
+    }
+}
+
+/// The events of a batch, in order.
+#[derive(Debug, Clone)]
+pub struct Events<'a> {
+    body: &'a [u8],
+    offset: usize,
+    expected: Sequence,
+    left: u16,
+}
+
+/// Iterates over the events in the body of a frame.
+pub fn events(body: &[u8], first: Sequence, count: u16) -> Events<'_> {
+    Events { body, offset: 0, expected: first, left: count }
+}
+
+impl<'a> Events<'a> {
+    fn read(&mut self) -> Result<Event<'a>, FormatError> {
+        let at = self.offset;
+        let flags = *slice(self.body, at + 2, 1)?.first().unwrap_or(&0);
+        let head = EventHead {
+            kind: u16_at(self.body, at)?,
+            must_understand: flags & FLAG_MUST_UNDERSTAND != 0,
+            schema: *slice(self.body, at + 3, 1)?.first().unwrap_or(&0),
+            sequence: u64_at(self.body, at + 8)?,
+            scope: u64_at(self.body, at + 16)?,
+            actor: u64_at(self.body, at + 24)?,
+            message: u64_at(self.body, at + 32)?,
+        };
+        if head.sequence != self.expected {
+            return Err(FormatError::at(at + 8, Problem::Implausible));
+        }
+        let len = u32_at(self.body, at + 4)? as usize;
+        let payload = slice(self.body, at + EVENT_HEAD_BYTES, len)?;
+        self.offset = at + EVENT_HEAD_BYTES + len;
+        self.expected += 1;
+        self.left -= 1;
+        if self.left == 0 && self.offset != self.body.len() {
+            return Err(FormatError::at(self.offset, Problem::Implausible));
+        }
+        Ok(Event { head, payload })
+    }
+}
+
+impl<'a> Iterator for Events<'a> {
+    type Item = Result<Event<'a>, FormatError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let event = self.read();
+        if event.is_err() {
+            self.left = 0;
+        }
+        Some(event)
+    }
+}

@@ -1,0 +1,87 @@
+//! Which names may be used, and how are they compared?
+//!
+//! Aliases, session ids and room ids become parts of paths and of envelopes, so one narrow
+//! grammar holds for all three: 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot.
+
+use alloc::string::String;
+use core::fmt;
+
+use crate::limits::{MESSAGE_ID_BYTES_MAX, NAME_CHARS_MAX};
+
+/// Names that no agent may take: they speak for the system.
+pub const RESERVED_ALIASES: [&str; 6] = ["admin", "broker", "c2c", "c2c-nudge", "c2c-system", "system"];
+
+/// Why a name is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameError {
+    /// Nothing was given.
+    Empty,
+    /// More than 64 characters.
+    TooLong,
+    /// A leading dot.
+    LeadingDot,
+    /// A character outside the grammar.
+    Character(char),
+    /// Spoken for by the system.
+    Reserved,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("must not be empty"),
+            Self::TooLong => write!(f, "must have at most {NAME_CHARS_MAX} characters"),
+            Self::LeadingDot => f.write_str("must not start with a dot"),
+            Self::Character(c) => {
+                write!(f, "must not contain {:?} (allowed: A-Z a-z 0-9 . _ -)", c)
+            }
+            Self::Reserved => f.write_str("is reserved for the system"),
+        }
+    }
+}
+
+/// Checks the common grammar of aliases, session ids and room ids.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.chars().count() > NAME_CHARS_MAX {
+        return Err(NameError::TooLong);
+    }
+    if name.starts_with('.') {
+        return Err(NameError::LeadingDot);
+    }
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match name.chars().find(|c| !allowed(c)) {
+        Some(c) => Err(NameError::Character(c)),
+        None => Ok(()),
+    }
+}
+
+/// Checks an alias: the common grammar, and not a reserved name.
+pub fn check_alias(alias: &str) -> Result<(), NameError> {
+    check_name(alias)?;
+    if RESERVED_ALIASES.contains(&fold(alias).as_str()) {
+        return Err(NameError::Reserved);
+    }
+    Ok(())
+}
+
+/// Checks a message id that a caller chose: printable ASCII without spaces, 1 to 128 bytes.
+pub fn check_message_id(id: &str) -> Result<(), NameError> {
+    if id.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if id.len() > MESSAGE_ID_BYTES_MAX {
+        return Err(NameError::TooLong);
+    }
+    match id.chars().find(|c| !c.is_ascii_graphic()) {
+        Some(c) => Err(NameError::Character(c)),
+        None => Ok(()),
+    }
+}
+
+/// The form in which names are compared: ASCII lower case.
+pub fn fold(name: &str) -> String {
+    name.to_ascii_lowercase()
+}
