@@ -1,1 +1,11 @@
+//! c2c: a message broker for AI coding agents. See `docs/architecture.md` for the map.
+//!
+//! The library is public so that the binaries, tests and benches can reach it; its interface is not
+//! stable. Stable are the command line, the MCP tools and the log format.
 
+pub mod clock;
+pub mod code;
+pub mod decide;
+pub mod limits;
+pub mod log;
+pub mod state;

@@ -91,6 +91,9 @@ impl<'a> Scanner<'a> {
         } else {
             header.sequence == self.place.sequence && header.previous_frame == self.place.previous_frame
         };
+        if !follows && header.sequence >= self.place.sequence {
+            return Err(Stumble::Gap(header));
+        }
         if !follows {
             return Err(Stumble::Header(FormatError::at(8, Problem::BrokenChain)));
         }
@@ -140,6 +143,13 @@ impl<'a> Scanner<'a> {
                 let last = Some(header.last_sequence());
                 Damage { offset, len, first: header.sequence, last, error, followed }
             }
+            // A good frame that does not follow the one before: what lay between is gone.
+            Stumble::Gap(header) => {
+                self.resynced = true;
+                let last = Some(header.sequence - 1).filter(|last| *last >= first);
+                let error = FormatError::at(8, Problem::BrokenChain);
+                Damage { offset, len: 0, first, last, error, followed: true }
+            }
             Stumble::Header(error) => match self.resync(rest) {
                 Some((len, header)) => {
                     self.place.offset += len;
@@ -161,6 +171,7 @@ impl<'a> Scanner<'a> {
 /// How the frame at the current place is bad.
 enum Stumble {
     Header(FormatError),
+    Gap(FrameHeader),
     Body(FrameHeader, FormatError),
 }
 

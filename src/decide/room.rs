@@ -1,0 +1,315 @@
+//! Who may be in a room, and who hears what is said there?
+
+use c2c_log_format::Payload;
+use c2c_log_format::id::{check_alias, check_name, fold};
+use c2c_log_format::payload::{
+    MessageSent, RoomCreated, RoomDeleted, RoomInvitation, RoomJoined, RoomLeft,
+    RoomVisibilityChanged, Target,
+};
+
+use super::session::{Acting, acting};
+use super::{Decision, Facts, Liveness, Refusal, Reply, RoomReply, Send, Sent, Skipped};
+use super::{mailbox_liveness, send};
+use crate::code::Code;
+use crate::state::{Room, State, pair};
+
+/// A room to be made.
+pub(super) struct NewRoom<'a> {
+    pub room_id: &'a str,
+    pub visibility: &'a str,
+    pub invite: &'a [String],
+    pub join: bool,
+}
+
+fn check_room_id(room_id: &str) -> Result<(), Refusal> {
+    check_name(room_id)
+        .map_err(|e| Refusal::new(Code::InvalidRoomId, "room_id", format!("room_id {e}")))
+}
+
+/// The room, if it is there and the caller may know of it.
+fn known_room(state: &State, room_id: &str, acting: &Acting) -> Result<Room, Refusal> {
+    check_room_id(room_id)?;
+    let room = state.rooms.get(fold(room_id)).filter(|room| may_see(state, room, &acting.mailbox));
+    room.ok_or_else(|| {
+        Refusal::new(Code::UnknownRoom, "room_id", format!("there is no room '{room_id}'"))
+            .hint("join_room makes it")
+    })
+}
+
+/// Whether a mailbox may know that a room exists.
+pub fn may_see(state: &State, room: &Room, mailbox: &str) -> bool {
+    room.visibility != "invite_only"
+        || is_member(state, &room.room_id, mailbox)
+        || invited(state, room, mailbox)
+}
+
+fn invited(state: &State, room: &Room, mailbox: &str) -> bool {
+    let Some(row) = state.mailboxes.get(mailbox) else { return false };
+    let named = |alias: &String| fold(alias) == fold(&row.alias);
+    named(&room.created_by) || room.invited.iter().any(named)
+}
+
+fn is_member(state: &State, room_id: &str, mailbox: &str) -> bool {
+    state.members.get(pair(&fold(room_id), mailbox.as_bytes())).is_some()
+}
+
+fn members(state: &State, room_id: &str) -> Vec<String> {
+    let rows = state.members_of(room_id).into_iter();
+    rows.filter_map(|(mailbox, _)| state.mailboxes.get(mailbox)).map(|row| row.alias).collect()
+}
+
+fn check_visibility(visibility: &str) -> Result<(), Refusal> {
+    if ["public", "invite_only", "local"].contains(&visibility) {
+        return Ok(());
+    }
+    let message = format!("unknown visibility '{visibility}' - public, invite_only or local");
+    Err(Refusal::new(Code::InvalidArgument, "visibility", message))
+}
+
+pub(super) fn create(state: &State, new: &NewRoom<'_>, facts: &Facts<'_>) -> Result<Decision, Refusal> {
+    check_room_id(new.room_id)?;
+    check_visibility(new.visibility)?;
+    for alias in new.invite {
+        check_alias(alias)
+            .map_err(|e| Refusal::new(Code::InvalidAlias, "invite", format!("invite: alias {e}")))?;
+    }
+    let acting = acting(state, None, facts)?;
+    if state.rooms.get(fold(new.room_id)).is_some() {
+        let message = format!("room '{}' exists", new.room_id);
+        return Err(Refusal::new(Code::RoomExists, "room_id", message).hint("join it"));
+    }
+    let mut events = acting.events.clone();
+    events.push(created(new.room_id, &acting.alias, new.visibility, new.invite));
+    let mut members = Vec::new();
+    if new.join {
+        events.push(joined(new.room_id, &acting.mailbox));
+        members.push(acting.alias.clone());
+    }
+    let reply = RoomReply {
+        room_id: new.room_id.to_owned(),
+        alias: acting.alias,
+        already: false,
+        members,
+    };
+    Ok(Decision { events, reply: Reply::Room(reply), durable: true })
+}
+
+fn created(room_id: &str, alias: &str, visibility: &str, invited: &[String]) -> Payload {
+    Payload::RoomCreated(RoomCreated {
+        room_id: room_id.to_owned(),
+        created_by: alias.to_owned(),
+        visibility: visibility.to_owned(),
+        invited: invited.to_vec(),
+    })
+}
+
+fn joined(room_id: &str, mailbox: &str) -> Payload {
+    Payload::RoomJoined(RoomJoined { room_id: fold(room_id), mailbox: mailbox.to_owned() })
+}
+
+pub(super) fn join(
+    state: &State,
+    room_id: &str,
+    from: Option<&str>,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    check_room_id(room_id)?;
+    let acting = acting(state, from, facts)?;
+    let mut events = acting.events.clone();
+    let room = state.rooms.get(fold(room_id));
+    let already = is_member(state, room_id, &acting.mailbox);
+    match &room {
+        Some(room) if room.visibility == "invite_only" && !already => {
+            if !invited(state, room, &acting.mailbox) {
+                let message = format!("room '{room_id}' is by invitation, '{}' has none", acting.alias);
+                return Err(Refusal::new(Code::NotInvited, "room_id", message)
+                    .hint("ask a member for an invitation"));
+            }
+        }
+        Some(_) => {}
+        None => events.push(created(room_id, &acting.alias, "public", &[])),
+    }
+    let mut members = members(state, room_id);
+    if !already {
+        events.push(joined(room_id, &acting.mailbox));
+        members.push(acting.alias.clone());
+    }
+    let room_id = room.map_or_else(|| room_id.to_owned(), |room| room.room_id);
+    let reply = RoomReply { room_id, alias: acting.alias, already, members };
+    Ok(Decision { events, reply: Reply::Room(reply), durable: true })
+}
+
+pub(super) fn leave(
+    state: &State,
+    room_id: &str,
+    from: Option<&str>,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    let acting = acting(state, from, facts)?;
+    let room = known_room(state, room_id, &acting)?;
+    let already = !is_member(state, room_id, &acting.mailbox);
+    let mut members = members(state, room_id);
+    let mut events = Vec::new();
+    if !already {
+        members.retain(|alias| *alias != acting.alias);
+        events.push(Payload::RoomLeft(RoomLeft {
+            room_id: fold(room_id),
+            mailbox: acting.mailbox,
+            reason: "left".into(),
+        }));
+    }
+    let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already, members };
+    Ok(Decision { events, reply: Reply::Room(reply), durable: true })
+}
+
+pub(super) fn send(
+    state: &State,
+    room_id: &str,
+    message: &Send,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    send::check(message)?;
+    let acting = acting(state, message.from.as_deref(), facts)?;
+    let room = known_room(state, room_id, &acting)?;
+    if !is_member(state, room_id, &acting.mailbox) {
+        let text = format!("'{}' is not a member of '{room_id}'", acting.alias);
+        return Err(Refusal::new(Code::NotAMember, "room_id", text).hint("join the room first"));
+    }
+    let message = Send { to: room.room_id.clone(), ..message.clone() };
+    let prior = send::earlier(&message, &acting, facts)?.cloned();
+    let duplicate = prior.is_some();
+    let sent = prior.unwrap_or_else(|| {
+        let target = Target::Room { room_id: fold(room_id), label: Some(room.next_label) };
+        send::message(&message, &acting, target, facts)
+    });
+    let (delivered_to, skipped) = fan_out(state, room_id, &acting, facts);
+    let reply = Reply::Sent(Sent {
+        message_id: sent.message_id.clone(),
+        from: acting.alias,
+        to: room.room_id,
+        sent_us: sent.sent_us,
+        duplicate,
+        recipient_state: "room",
+        delivered_to,
+        skipped,
+        outbox: false,
+    });
+    let events = if duplicate { Vec::new() } else { vec![Payload::MessageSent(sent)] };
+    Ok(Decision { events, reply, durable: true })
+}
+
+/// Who finds the message in the mailbox: every other member; the dead ones are named apart, their
+/// mail waits all the same.
+fn fan_out(
+    state: &State,
+    room_id: &str,
+    acting: &Acting,
+    facts: &Facts<'_>,
+) -> (Vec<String>, Vec<Skipped>) {
+    let (mut delivered_to, mut skipped) = (Vec::new(), Vec::new());
+    for (mailbox, _) in state.members_of(room_id) {
+        let Some(row) = state.mailboxes.get(&mailbox).filter(|_| mailbox != acting.mailbox) else {
+            continue;
+        };
+        if mailbox_liveness(state, &row, facts.liveness) == Liveness::Dead {
+            skipped.push(Skipped { alias: row.alias, reason: "not_alive: waits in the mailbox".into() });
+        } else {
+            delivered_to.push(row.alias);
+        }
+    }
+    (delivered_to, skipped)
+}
+
+pub(super) fn invite(
+    state: &State,
+    room_id: &str,
+    alias: &str,
+    invited: bool,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    check_alias(alias)
+        .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
+    let acting = acting(state, None, facts)?;
+    let room = known_room(state, room_id, &acting)?;
+    if !is_member(state, room_id, &acting.mailbox) {
+        let text = format!("only members of '{room_id}' invite");
+        return Err(Refusal::new(Code::NotAMember, "room_id", text).hint("join the room first"));
+    }
+    let Some(invitee) = state.mailbox_of(alias) else { return Err(send::unknown(state, alias)) };
+    let mut events = vec![Payload::RoomInvitation(RoomInvitation {
+        room_id: fold(room_id),
+        alias: invitee.alias.clone(),
+        invited,
+    })];
+    if invited {
+        events.push(Payload::MessageSent(invitation(&room, &acting, &invitee.name, facts)));
+    }
+    let reply = RoomReply {
+        room_id: room.room_id,
+        alias: invitee.alias,
+        already: false,
+        members: members(state, room_id),
+    };
+    Ok(Decision { events, reply: Reply::Room(reply), durable: true })
+}
+
+/// An invitation is itself a message to the one invited.
+fn invitation(room: &Room, acting: &Acting, mailbox: &str, facts: &Facts<'_>) -> MessageSent {
+    let message = Send {
+        to: mailbox.to_owned(),
+        body: format!("{} invites you to room {}", acting.alias, room.room_id),
+        ..Send::default()
+    };
+    let mut sent = send::message(&message, acting, Target::Mailbox(mailbox.to_owned()), facts);
+    sent.source = Some("room_invite".into());
+    sent
+}
+
+/// Only the creator may change or delete a room.
+fn owned_room(
+    state: &State,
+    room_id: &str,
+    facts: &Facts<'_>,
+) -> Result<(Room, Acting), Refusal> {
+    let acting = acting(state, None, facts)?;
+    let room = known_room(state, room_id, &acting)?;
+    if fold(&room.created_by) != fold(&acting.alias) {
+        let text = format!("only '{}', who made '{room_id}', may do this", room.created_by);
+        return Err(Refusal::new(Code::Forbidden, "room_id", text));
+    }
+    Ok((room, acting))
+}
+
+pub(super) fn visibility(
+    state: &State,
+    room_id: &str,
+    visibility: &str,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    check_visibility(visibility)?;
+    let (room, acting) = owned_room(state, room_id, facts)?;
+    let events = vec![Payload::RoomVisibilityChanged(RoomVisibilityChanged {
+        room_id: fold(room_id),
+        visibility: visibility.to_owned(),
+    })];
+    let members = members(state, room_id);
+    let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already: false, members };
+    Ok(Decision { events, reply: Reply::Room(reply), durable: true })
+}
+
+pub(super) fn delete(
+    state: &State,
+    room_id: &str,
+    force: bool,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    let (room, acting) = owned_room(state, room_id, facts)?;
+    let members = members(state, room_id);
+    if members.iter().any(|alias| *alias != acting.alias) && !force {
+        let text = format!("room '{room_id}' has {} members", members.len());
+        return Err(Refusal::new(Code::RoomNotEmpty, "room_id", text).hint("use force"));
+    }
+    let events = vec![Payload::RoomDeleted(RoomDeleted { room_id: fold(room_id) })];
+    let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already: false, members };
+    Ok(Decision { events, reply: Reply::Room(reply), durable: true })
+}

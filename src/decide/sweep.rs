@@ -1,0 +1,105 @@
+//! What is cleared away, and how does it come back?
+
+use c2c_log_format::payload::{
+    DeadLettersPurged, DeadLettersReturned, MessagesDeadLettered, RoomLeft,
+};
+use c2c_log_format::{Payload, Sequence};
+
+use super::send::unknown;
+use super::session::ended;
+use super::{Decision, Facts, Liveness, Refusal, Reply};
+use crate::code::Code;
+use crate::state::{State, second_of, sequence_of};
+
+/// What a sweep does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SweepPlan {
+    /// Session id and alias.
+    pub dropped: Vec<(String, String)>,
+    /// Room and alias.
+    pub evicted: Vec<(String, String)>,
+    /// Messages that move to the dead letters.
+    pub preserved: usize,
+    events: Vec<Payload>,
+}
+
+/// Sessions whose process is dead end; their unread mail goes to the dead letters and comes back
+/// when the alias registers again. Sessions without evidence of a process stay.
+pub(super) fn plan(state: &State, facts: &Facts<'_>) -> SweepPlan {
+    let mut plan = SweepPlan::default();
+    for (_, session) in state.sessions.scan([]) {
+        if (facts.liveness)(session.process.as_ref()) != Liveness::Dead {
+            continue;
+        }
+        let alias = state.mailboxes.get(&session.mailbox).map_or_else(String::new, |row| row.alias);
+        plan.events.push(ended(&session.session_id, &session.mailbox, "sweep"));
+        for (key, ()) in state.memberships.scan(crate::state::pair(&session.mailbox, &[])) {
+            let room_id = second_of(&key);
+            plan.evicted.push((room_id.clone(), alias.clone()));
+            plan.events.push(Payload::RoomLeft(RoomLeft {
+                room_id,
+                mailbox: session.mailbox.clone(),
+                reason: "sweep".into(),
+            }));
+        }
+        let unread = state.unread(&session.mailbox).in_order();
+        let messages: Vec<Sequence> = unread.into_iter().map(|(sequence, ..)| sequence).collect();
+        plan.preserved += messages.len();
+        if !messages.is_empty() {
+            plan.events.push(Payload::MessagesDeadLettered(MessagesDeadLettered {
+                mailbox: session.mailbox.clone(),
+                alias: alias.clone(),
+                messages,
+                reason: "sweep".into(),
+            }));
+        }
+        plan.dropped.push((session.session_id, alias));
+    }
+    plan
+}
+
+pub(super) fn sweep(state: &State, facts: &Facts<'_>) -> Decision {
+    let mut plan = plan(state, facts);
+    let events = std::mem::take(&mut plan.events);
+    Decision { events, reply: Reply::Swept(plan), durable: true }
+}
+
+pub(super) fn replay(
+    state: &State,
+    messages: &[Sequence],
+    to: Option<&str>,
+    _facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    let mut events = Vec::new();
+    let mut moved = Vec::new();
+    for (key, letter) in state.dead_letters.scan([]) {
+        let sequence = sequence_of(&key);
+        if !messages.is_empty() && !messages.contains(&sequence) {
+            continue;
+        }
+        let mailbox = match to {
+            Some(alias) => state.mailbox_of(alias).ok_or_else(|| unknown(state, alias))?.name,
+            None => letter.mailbox,
+        };
+        if state.mailboxes.get(&mailbox).is_none() {
+            let message = format!("message {sequence} has no mailbox here");
+            return Err(Refusal::new(Code::UnknownAlias, "to", message).hint("name one with --to"));
+        }
+        moved.push(sequence);
+        let messages = vec![sequence];
+        events.push(Payload::DeadLettersReturned(DeadLettersReturned { mailbox, messages }));
+    }
+    Ok(Decision { events, reply: Reply::Moved { messages: moved }, durable: true })
+}
+
+pub(super) fn purge(state: &State, messages: &[Sequence]) -> Decision {
+    let letters = state.dead_letters.scan([]).into_iter().map(|(key, _)| sequence_of(&key));
+    let messages: Vec<Sequence> =
+        letters.filter(|at| messages.is_empty() || messages.contains(at)).collect();
+    let events = if messages.is_empty() {
+        Vec::new()
+    } else {
+        vec![Payload::DeadLettersPurged(DeadLettersPurged { messages: messages.clone() })]
+    };
+    Decision { events, reply: Reply::Moved { messages }, durable: true }
+}

@@ -1,0 +1,75 @@
+//! Where are checkpoints kept, and which one is used?
+
+use std::sync::Arc;
+
+use c2c_log_format::Sequence;
+use c2c_log_format::checkpoint::CheckpointHeader;
+
+use super::storage::read_range;
+use super::{Cursor, Log, LogError};
+
+/// A checkpoint in memory: its header and the whole file.
+#[derive(Clone)]
+pub struct Checkpoint {
+    /// What it covers.
+    pub header: CheckpointHeader,
+    /// The file.
+    pub bytes: Arc<[u8]>,
+}
+
+impl Checkpoint {
+    /// Where reading goes on after it.
+    pub fn cursor(&self, epoch: u64) -> Cursor {
+        Cursor { segment: self.header.segment, place: self.header.place, epoch }
+    }
+}
+
+fn file_name(sequence: Sequence) -> String {
+    format!("checkpoint-{sequence:020}")
+}
+
+impl Log {
+    /// The newest checkpoint of this projection that belongs to this log.
+    pub fn newest_checkpoint(&mut self, projection: u16) -> Result<Option<Checkpoint>, LogError> {
+        let names = self.storage.list().map_err(|e| LogError::io("list", "log", e))?;
+        let found = names.iter().rev().filter(|name| name.starts_with("checkpoint-"));
+        let Some(log_id) = self.log_id()? else { return Ok(None) };
+        for name in found {
+            if let Some(checkpoint) = self.load_checkpoint(name)
+                && checkpoint.header.projection == projection
+                && checkpoint.header.log_id == log_id
+                && names.contains(&c2c_log_format::segment::file_name(checkpoint.header.segment))
+            {
+                return Ok(Some(checkpoint));
+            }
+        }
+        Ok(None)
+    }
+
+    fn load_checkpoint(&self, name: &str) -> Option<Checkpoint> {
+        let file = self.storage.open(name, false).ok()?;
+        let len = file.len().ok()?;
+        let bytes = read_range(&*file, 0, len).ok()?;
+        let header = CheckpointHeader::decode(&bytes).ok()?;
+        Some(Checkpoint { header, bytes: bytes.into() })
+    }
+
+    /// Writes a checkpoint and removes all but the two newest. One process at a time: whoever
+    /// finds another at it does nothing.
+    pub fn write_checkpoint(&mut self, bytes: &[u8], sequence: Sequence) -> Result<(), LogError> {
+        let io = |e| LogError::io("write", "checkpoint", e);
+        let Some(_guard) = self.storage.try_lock("checkpoint.lock").map_err(io)? else {
+            return Ok(());
+        };
+        let _ = self.storage.remove("checkpoint.tmp");
+        let file = self.storage.open("checkpoint.tmp", true).map_err(io)?;
+        file.write_at(0, bytes).map_err(io)?;
+        self.storage.rename("checkpoint.tmp", &file_name(sequence)).map_err(io)?;
+        let names = self.storage.list().map_err(io)?;
+        let old = names.iter().filter(|name| name.starts_with("checkpoint-")).rev().skip(2);
+        for name in old {
+            let _ = self.storage.remove(name);
+        }
+        Ok(())
+    }
+}

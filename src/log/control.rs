@@ -1,0 +1,205 @@
+//! Where do all processes agree on the tail of the log, without asking each other?
+//!
+//! One page, mapped by everyone. It is a cache: the files are the truth, and a page that is
+//! missing, torn, or from another boot is built anew under the writer lock. Besides the tail it
+//! holds the durable mark and the word on which waiting processes sleep.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use c2c_log_format::Sequence;
+use c2c_log_format::checksum::crc32;
+use c2c_log_format::scan::Place;
+use memmap2::MmapRaw;
+use rustix::thread::futex;
+
+const PAGE_BYTES: u64 = 4096;
+
+// Word numbers. VERSION is odd while the tail is being written.
+const VERSION: usize = 0;
+const TAIL: usize = 1; // to 7: boot (2), segment, offset, sequence, frame, checksum
+const TAIL_WORDS: usize = 7;
+const DURABLE: usize = 8;
+const POISONED: usize = 9;
+const EPOCH: usize = 10;
+const WAKE: usize = 16; // a cache line of its own
+
+/// The tail of the log as its last writer left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail {
+    /// Boot in which it was written.
+    pub boot_id: [u8; 16],
+    /// Base of the active segment.
+    pub segment: Sequence,
+    /// Where the next frame goes, and after what.
+    pub place: Place,
+}
+
+enum Memory {
+    Mapped(MmapRaw),
+    #[cfg_attr(not(test), allow(dead_code))]
+    Heap(Arc<[AtomicU64; 32]>),
+}
+
+/// The shared page.
+pub struct Control(Memory);
+
+impl Control {
+    /// Maps the file, giving it its size first if it is new.
+    pub fn map(file: &fs::File) -> io::Result<Self> {
+        if file.metadata()?.len() < PAGE_BYTES {
+            file.set_len(PAGE_BYTES)?;
+        }
+        Ok(Self(Memory::Mapped(memmap2::MmapOptions::new().len(PAGE_BYTES as usize).map_raw(file)?)))
+    }
+
+    /// A page in memory, for simulated disks.
+    #[cfg(test)]
+    pub fn heap(words: &Arc<[AtomicU64; 32]>) -> Self {
+        Self(Memory::Heap(Arc::clone(words)))
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        match &self.0 {
+            // SAFETY: the mapping is one page, aligned to a page, lives as long as `self`, and all
+            // access to it, here and in other processes, is by atomics. The index is a constant
+            // below 32. The file is never made shorter.
+            Memory::Mapped(map) => unsafe { &*map.as_ptr().cast::<AtomicU64>().add(index) },
+            Memory::Heap(words) => &words[index],
+        }
+    }
+
+    fn wake_word(&self) -> &AtomicU32 {
+        let word: *const AtomicU64 = self.word(WAKE);
+        // SAFETY: the low half of a word that nobody uses as a whole, aligned for 4 bytes.
+        unsafe { &*word.cast::<AtomicU32>() }
+    }
+
+    /// The tail, if the page is whole.
+    pub fn tail(&self) -> Option<Tail> {
+        for _ in 0..1000 {
+            let version = self.word(VERSION).load(Ordering::Acquire);
+            let mut words = [0; TAIL_WORDS];
+            for (offset, word) in words.iter_mut().enumerate() {
+                *word = self.word(TAIL + offset).load(Ordering::Relaxed);
+            }
+            std::sync::atomic::fence(Ordering::Acquire);
+            if version % 2 == 0 && self.word(VERSION).load(Ordering::Relaxed) == version {
+                return decode(&words);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    /// Writes the tail; only under the writer lock.
+    pub fn set_tail(&self, tail: &Tail) {
+        let version = self.word(VERSION).load(Ordering::Relaxed) & !1;
+        self.word(VERSION).store(version + 1, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::Release);
+        for (offset, word) in encode(tail).iter().enumerate() {
+            self.word(TAIL + offset).store(*word, Ordering::Relaxed);
+        }
+        self.word(VERSION).store(version + 2, Ordering::Release);
+    }
+
+    /// The highest sequence known to be on disk.
+    pub fn durable(&self) -> Sequence {
+        self.word(DURABLE).load(Ordering::Acquire)
+    }
+
+    /// Raises the durable mark.
+    pub fn raise_durable(&self, sequence: Sequence) {
+        self.word(DURABLE).fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    /// Sets the durable mark; only during recovery.
+    pub fn set_durable(&self, sequence: Sequence) {
+        self.word(DURABLE).store(sequence, Ordering::Release);
+    }
+
+    /// Base of the segment whose sync failed, 0 for none.
+    pub fn poisoned(&self) -> Sequence {
+        self.word(POISONED).load(Ordering::Acquire)
+    }
+
+    /// Marks a segment as one whose sync failed; 0 clears the mark.
+    pub fn set_poisoned(&self, segment: Sequence) {
+        self.word(POISONED).store(segment, Ordering::Release);
+    }
+
+    /// Counts how often frames became void: a reader that sees it change reloads.
+    pub fn epoch(&self) -> u64 {
+        self.word(EPOCH).load(Ordering::Acquire)
+    }
+
+    /// Starts a new epoch.
+    pub fn next_epoch(&self) {
+        self.word(EPOCH).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A number that changes with every append and every sync.
+    pub fn pulse(&self) -> u32 {
+        self.wake_word().load(Ordering::Acquire)
+    }
+
+    /// Wakes everybody who waits for a pulse.
+    pub fn beat(&self) {
+        let word = self.wake_word();
+        word.fetch_add(1, Ordering::AcqRel);
+        // Nothing can go wrong that waiting with a time limit does not survive.
+        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+    }
+
+    /// Sleeps until the pulse is no longer `seen`, or the time is over.
+    pub fn wait(&self, seen: u32, timeout: Duration) {
+        let limit = futex::Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
+        let _ = futex::wait(self.wake_word(), futex::Flags::empty(), seen, Some(&limit));
+    }
+}
+
+fn encode(tail: &Tail) -> [u64; TAIL_WORDS] {
+    let boot = u128::from_le_bytes(tail.boot_id);
+    let mut words = [
+        boot as u64,
+        (boot >> 64) as u64,
+        tail.segment,
+        tail.place.offset as u64,
+        tail.place.sequence,
+        u64::from(tail.place.previous_frame),
+        0,
+    ];
+    words[6] = checksum(&words);
+    words
+}
+
+fn decode(words: &[u64; TAIL_WORDS]) -> Option<Tail> {
+    if words[6] != checksum(words) {
+        return None;
+    }
+    let boot = u128::from(words[0]) | u128::from(words[1]) << 64;
+    Some(Tail {
+        boot_id: boot.to_le_bytes(),
+        segment: words[2],
+        place: Place {
+            offset: words[3] as usize,
+            sequence: words[4],
+            previous_frame: words[5] as u32,
+        },
+    })
+}
+
+/// Not zero, so that an empty page is not a whole one.
+fn checksum(words: &[u64; TAIL_WORDS]) -> u64 {
+    let mut bytes = [0; (TAIL_WORDS - 1) * 8];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    u64::from(crc32(&bytes)) | 1 << 32
+}

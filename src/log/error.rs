@@ -1,0 +1,56 @@
+//! What failed, on which file, and may the caller go on?
+
+use std::io;
+
+use c2c_log_format::{FormatError, Sequence};
+
+/// Trouble with the files of a log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The operating system refused.
+    #[error("cannot {operation} {file}: {cause}")]
+    Io { operation: &'static str, file: String, cause: io::Error },
+    /// No space for another event.
+    #[error("no space left for {file}")]
+    Full { file: String },
+    /// Bytes that are not what they should be.
+    #[error("{file}: {cause}")]
+    Format { file: String, cause: FormatError },
+    /// A sync failed while the event waited for it: it may or may not be on disk.
+    #[error("sync of {file} failed: whether event {sequence} is on disk is not known")]
+    Unknown { file: String, sequence: Sequence },
+    /// The writer lock was not free in time.
+    #[error("another process held the log for more than {waited_ms} ms")]
+    Busy { waited_ms: u64 },
+    /// The log moved on between a read and an append.
+    #[error("log head is {head}")]
+    Conflict { head: Sequence },
+    /// Frames that were void after a failed sync have been read: state must be built anew.
+    #[error("events after a failed sync were given up; state must be reloaded")]
+    Reload,
+    /// Written by a newer program.
+    #[error("{file} was written by a newer version of c2c")]
+    UpgradeNeeded { file: String },
+}
+
+impl LogError {
+    /// Wraps an I/O error, telling a full disk from all else.
+    pub(crate) fn io(operation: &'static str, file: &str, cause: io::Error) -> Self {
+        match cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::Full { file: file.into() }
+            }
+            _ => Self::Io { operation, file: file.into(), cause },
+        }
+    }
+
+    /// Wraps a decoding error; a future version has its own meaning.
+    pub(crate) fn format(file: &str, cause: FormatError) -> Self {
+        match cause.problem {
+            c2c_log_format::error::Problem::FutureVersion { .. } => {
+                Self::UpgradeNeeded { file: file.into() }
+            }
+            _ => Self::Format { file: file.into(), cause },
+        }
+    }
+}

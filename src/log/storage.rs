@@ -1,0 +1,180 @@
+//! Which files does a log need from the world?
+//!
+//! All file access of the log goes through these two traits, so that tests can put a disk under it
+//! that tears, forgets, fills up and fails.
+
+use std::any::Any;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::control::Control;
+
+/// A directory of log files.
+pub trait Storage: Send + Sync {
+    /// Names of the files in the directory.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Opens a file; `create` makes it, and the directory, if missing.
+    fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn StorageFile>>;
+    /// Gives a file another name, replacing what had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes creations and renames durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// Takes an exclusive lock that ends with the value or the process; `None` if it is held.
+    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn Any + Send>>>;
+    /// Waits for an exclusive lock.
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Any + Send>>;
+    /// The page shared by all processes of this log.
+    fn control(&self, create: bool) -> io::Result<Control>;
+    /// Identifies the running system: differs after each boot.
+    fn boot_id(&self) -> [u8; 16];
+}
+
+/// One open file.
+pub trait StorageFile: Send + Sync {
+    /// Reads at an offset; fewer bytes than asked only at the end.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes all bytes at an offset.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Reserves space up to a length; the new space reads as zeros.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Cuts to a length.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+/// Reads exactly the range, or up to the end of the file.
+pub fn read_range(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; to.saturating_sub(from) as usize];
+    let read = file.read_at(from, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Real files in a real directory.
+pub struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    /// The log directory at `path`, which need not exist.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn file(&self, name: &str, create: bool) -> io::Result<fs::File> {
+        let mut options = OpenOptions::new();
+        options.read(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        if create {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+            return options.write(true).create(true).open(self.path.join(name));
+        }
+        let path = self.path.join(name);
+        // A root that may only be read is still worth reading.
+        match options.clone().write(true).open(&path) {
+            Err(e) if matches!(e.raw_os_error(), Some(nix::libc::EACCES | nix::libc::EROFS)) => {
+                options.open(&path)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Storage for Directory {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        let entries = match fs::read_dir(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(names),
+            other => other?,
+        };
+        for entry in entries {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(self.file(name, create)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        fs::File::open(&self.path)?.sync_all()
+    }
+
+    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn Any + Send>>> {
+        let file = self.file(name, true)?;
+        match fs2::FileExt::try_lock_exclusive(&file) {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Any + Send>> {
+        let file = self.file(name, true)?;
+        fs2::FileExt::lock_exclusive(&file)?;
+        Ok(Box::new(file))
+    }
+
+    fn control(&self, create: bool) -> io::Result<Control> {
+        Control::map(&self.file("control", create)?)
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        uuid::Uuid::try_parse(text.trim()).map_or([0; 16], uuid::Uuid::into_bytes)
+    }
+}
+
+impl StorageFile for fs::File {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match FileExt::read_at(self, &mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        fs2::FileExt::allocate(self, len)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+}

@@ -1,0 +1,339 @@
+//! What does each event change?
+
+use c2c_log_format::id::fold;
+use c2c_log_format::payload::{
+    ClaimAcked, ClaimReturned, InboxClaimed, MessageSent, MessagesDeadLettered, Payload, RoomJoined, RoomRange,
+    RoomLeft, SessionRegistered, Target,
+};
+use c2c_log_format::{Event, Sequence};
+
+use super::{
+    Claim, DeadLetter, Mailbox, Member, Pending, Queued, Room, RoomMessage, Session, State, pair, sequence_of,
+};
+use crate::limits::ROOM_HISTORY;
+
+impl State {
+    /// Applies one event as it lies in the log. Never fails: an unknown kind is counted.
+    pub fn apply_event(&mut self, event: &Event<'_>, time_us: u64) {
+        match Payload::decode(event.head.kind, event.payload) {
+            Some(Ok(payload)) => self.apply(event.head.sequence, time_us, &payload),
+            _ => {
+                self.skipped += 1;
+                self.upgrade_needed |= event.head.must_understand;
+                self.head = event.head.sequence;
+            }
+        }
+    }
+
+    /// Applies one event.
+    pub fn apply(&mut self, sequence: Sequence, time_us: u64, payload: &Payload) {
+        self.head = sequence;
+        match payload {
+            Payload::SessionRegistered(fact) => self.registered(fact, time_us),
+            Payload::AliasRenamed(fact) => self.renamed(&fact.mailbox, &fact.old, &fact.new),
+            Payload::SessionHeartbeat(fact) => {
+                self.sessions.update(&fact.session_id, |row| row.active_us = time_us);
+            }
+            Payload::SessionEnded(fact) => {
+                self.sessions.remove(&fact.session_id);
+                self.mailboxes.update(&fact.mailbox, |row| {
+                    if row.session.as_ref() == Some(&fact.session_id) {
+                        row.session = None;
+                    }
+                });
+            }
+            Payload::DndChanged(fact) => self.mailboxes.update(&fact.mailbox, |row| {
+                row.dnd = fact.on;
+                row.dnd_since_us = fact.on.then_some(time_us);
+                row.dnd_until_us = fact.until_us;
+            }),
+            Payload::MessageSent(fact) => self.sent(sequence, time_us, fact),
+            Payload::InboxClaimed(fact) => self.claimed(fact, time_us),
+            Payload::ClaimAcked(fact) => self.acked(fact),
+            Payload::ClaimReturned(fact) => self.returned(fact),
+            Payload::AckRefused(_) => {}
+            Payload::MessagesExpired(fact) => {
+                for message in &fact.messages {
+                    self.inbox.remove(pair(&fact.mailbox, &message.to_be_bytes()));
+                }
+            }
+            Payload::MessagesDeadLettered(fact) => self.dead_lettered(fact, time_us),
+            Payload::DeadLettersReturned(fact) => {
+                for message in &fact.messages {
+                    self.dead_letters.remove(message.to_be_bytes());
+                    self.inbox.put(pair(&fact.mailbox, &message.to_be_bytes()), Pending::plain());
+                }
+            }
+            Payload::DeadLettersPurged(fact) => {
+                for message in &fact.messages {
+                    self.dead_letters.remove(message.to_be_bytes());
+                }
+            }
+            Payload::RoomCreated(fact) => self.rooms.put(
+                fold(&fact.room_id),
+                Room {
+                    room_id: fact.room_id.clone(),
+                    visibility: fact.visibility.clone(),
+                    created_by: fact.created_by.clone(),
+                    created_us: time_us,
+                    invited: fact.invited.clone(),
+                    head: sequence,
+                    next_label: 1,
+                },
+            ),
+            Payload::RoomJoined(fact) => self.joined(fact, time_us),
+            Payload::RoomLeft(fact) => self.left(fact),
+            Payload::RoomInvitation(fact) => self.rooms.update(fold(&fact.room_id), |row| {
+                row.invited.retain(|alias| fold(alias) != fold(&fact.alias));
+                if fact.invited {
+                    row.invited.push(fact.alias.clone());
+                }
+            }),
+            Payload::RoomVisibilityChanged(fact) => {
+                self.rooms.update(fold(&fact.room_id), |row| row.visibility = fact.visibility.clone());
+            }
+            Payload::RoomDeleted(fact) => self.room_deleted(&fold(&fact.room_id)),
+            Payload::LegacyImported(fact) => {
+                self.imported.put(format!("file {}", fact.file), fact.stamp.clone());
+                for entry in &fact.entries {
+                    self.imported.put(format!("entry {entry}"), String::new());
+                }
+            }
+            Payload::RootMoved(fact) => {
+                let mut meta = self.meta.get([]).unwrap_or_default();
+                meta.moved_to = Some(fact.to.clone());
+                self.meta.put([], meta);
+            }
+        }
+    }
+
+    fn registered(&mut self, fact: &SessionRegistered, time_us: u64) {
+        if let Some(before) = self.mailboxes.get(&fact.mailbox).and_then(|row| row.session)
+            && before != fact.session_id
+        {
+            self.sessions.remove(before);
+        }
+        let before = self.sessions.get(&fact.session_id);
+        let session = Session {
+            session_id: fact.session_id.clone(),
+            mailbox: fact.mailbox.clone(),
+            node_id: fact.node_id.clone(),
+            process: fact.process.clone(),
+            client_type: fact.client_type.clone(),
+            role: fact.role.clone(),
+            cwd: fact.cwd.clone(),
+            tmux_location: fact.tmux_location.clone(),
+            registered_us: time_us,
+            active_us: time_us,
+            build: fact.build.clone(),
+            imported: fact.imported_from.is_some(),
+        };
+        // A session has one alias: whatever it held before is without a holder now.
+        if let Some(other) = before.filter(|row| row.mailbox != fact.mailbox) {
+            self.mailboxes.update(other.mailbox, |row| row.session = None);
+        }
+        self.sessions.put(&fact.session_id, session);
+        let mut mailbox = self.mailboxes.get(&fact.mailbox).unwrap_or_else(|| Mailbox {
+            name: fact.mailbox.clone(),
+            alias: fact.alias.clone(),
+            former: Vec::new(),
+            session: None,
+            created_us: time_us,
+            dnd: false,
+            dnd_since_us: None,
+            dnd_until_us: None,
+            claim: None,
+        });
+        mailbox.session = Some(fact.session_id.clone());
+        self.aliases.put(fold(&mailbox.alias), mailbox.name.clone());
+        self.mailboxes.put(&fact.mailbox, mailbox);
+    }
+
+    fn renamed(&mut self, mailbox: &str, old: &str, new: &str) {
+        self.aliases.remove(fold(old));
+        self.aliases.put(fold(new), mailbox.to_owned());
+        self.mailboxes.update(mailbox, |row| {
+            row.former.retain(|alias| fold(alias) != fold(new));
+            row.former.push(old.to_owned());
+            row.alias = new.to_owned();
+        });
+    }
+
+    fn sent(&mut self, sequence: Sequence, time_us: u64, fact: &MessageSent) {
+        let mut meta = self.meta.get([]).unwrap_or_default();
+        meta.messages += 1;
+        self.meta.put([], meta);
+        match &fact.target {
+            Target::Mailbox(mailbox) => {
+                let pending = Pending {
+                    expires_us: fact.expires_us,
+                    deferrable: fact.deferrable,
+                    bytes: fact.body.len() as u32,
+                    ..Pending::plain()
+                };
+                self.inbox.put(pair(mailbox, &sequence.to_be_bytes()), pending);
+            }
+            Target::Outbox { alias, host } => {
+                let (alias, host) = (alias.clone(), host.clone());
+                self.outbox.put(sequence.to_be_bytes(), Queued { alias, host, queued_us: time_us });
+            }
+            Target::Room { room_id, label } => {
+                let key = fold(room_id);
+                let message = RoomMessage {
+                    from_mailbox: fact.from_mailbox.clone(),
+                    label: *label,
+                    bytes: fact.body.len() as u32,
+                };
+                self.room_messages.put(pair(&key, &sequence.to_be_bytes()), message);
+                self.rooms.update(&key, |row| {
+                    row.head = sequence;
+                    row.next_label = label.map_or(row.next_label, |label| label + 1);
+                });
+                self.trim_room(&key);
+            }
+        }
+    }
+
+    /// Forgets room messages that everybody has read, but for the last ones.
+    fn trim_room(&mut self, room: &str) {
+        let label = self.rooms.get(room).map_or(0, |row| row.next_label);
+        // Looking costs a scan, so it is done now and then.
+        if label % ROOM_HISTORY as u64 != 0 {
+            return;
+        }
+        let members = self.members_of(room);
+        let read = members.iter().map(|(_, member)| member.cursor).min().unwrap_or(Sequence::MAX);
+        let messages = self.room_messages_after(room, 0);
+        let keep_from = messages.len().saturating_sub(ROOM_HISTORY);
+        for (sequence, _) in messages.iter().take(keep_from).filter(|(at, _)| *at <= read) {
+            self.room_messages.remove(pair(room, &sequence.to_be_bytes()));
+        }
+    }
+
+    fn claimed(&mut self, fact: &InboxClaimed, time_us: u64) {
+        let claim = Claim {
+            id: fact.claim.clone(),
+            messages: fact.messages.clone(),
+            rooms: fact.rooms.clone(),
+            left: Vec::new(),
+            process: fact.process.clone(),
+            surface: fact.surface.clone(),
+            manual: fact.manual,
+            until_us: fact.until_us,
+            claimed_us: time_us,
+        };
+        self.mailboxes.update(&fact.mailbox, |row| row.claim = Some(claim));
+    }
+
+    fn take_claim(&mut self, mailbox: &str, id: &str) -> Option<Claim> {
+        let mut row = self.mailboxes.get(mailbox)?;
+        let claim = row.claim.take_if(|claim| claim.id == id)?;
+        self.mailboxes.put(mailbox, row);
+        Some(claim)
+    }
+
+    fn acked(&mut self, fact: &ClaimAcked) {
+        let Some(claim) = self.take_claim(&fact.mailbox, &fact.claim) else { return };
+        for message in &claim.messages {
+            self.inbox.remove(pair(&fact.mailbox, &message.to_be_bytes()));
+        }
+        for (room, upto) in &claim.left {
+            let rows = self.inbox.scan(pair(&fact.mailbox, &[]));
+            for (key, row) in rows {
+                if row.room.as_deref() == Some(room) && sequence_of(&key) <= *upto {
+                    self.inbox.remove(key);
+                }
+            }
+        }
+        for range in &claim.rooms {
+            let key = pair(&fold(&range.room_id), fact.mailbox.as_bytes());
+            self.members.update(key, |row| row.cursor = row.cursor.max(range.upto));
+        }
+    }
+
+    fn returned(&mut self, fact: &ClaimReturned) {
+        let Some(claim) = self.take_claim(&fact.mailbox, &fact.claim) else { return };
+        for message in &claim.messages {
+            let key = pair(&fact.mailbox, &message.to_be_bytes());
+            self.inbox.update(key, |row| row.redelivered = true);
+        }
+        for range in &claim.rooms {
+            let key = pair(&fold(&range.room_id), fact.mailbox.as_bytes());
+            self.members.update(key, |row| row.redelivered_to = row.redelivered_to.max(range.upto));
+        }
+    }
+
+    fn dead_lettered(&mut self, fact: &MessagesDeadLettered, time_us: u64) {
+        for message in &fact.messages {
+            self.inbox.remove(pair(&fact.mailbox, &message.to_be_bytes()));
+            self.outbox.remove(message.to_be_bytes());
+            let letter = DeadLetter {
+                mailbox: fact.mailbox.clone(),
+                alias: fact.alias.clone(),
+                reason: fact.reason.clone(),
+                at_us: time_us,
+            };
+            self.dead_letters.put(message.to_be_bytes(), letter);
+        }
+    }
+
+    fn joined(&mut self, fact: &RoomJoined, time_us: u64) {
+        let room = fold(&fact.room_id);
+        let cursor = self.rooms.get(&room).map_or(0, |row| row.head);
+        let member = Member { joined_us: time_us, cursor, redelivered_to: 0 };
+        self.members.put(pair(&room, fact.mailbox.as_bytes()), member);
+        self.memberships.put(pair(&fact.mailbox, room.as_bytes()), ());
+    }
+
+    /// What the leaver had not read becomes mail of its own.
+    fn left(&mut self, fact: &RoomLeft) {
+        let room = fold(&fact.room_id);
+        let key = pair(&room, fact.mailbox.as_bytes());
+        let Some(member) = self.members.get(&key) else { return };
+        self.mailboxes.update(&fact.mailbox, |row| {
+            if let Some(claim) = &mut row.claim {
+                claim.leave(&room);
+            }
+        });
+        for (sequence, message) in self.room_messages_after(&room, member.cursor) {
+            if message.from_mailbox != fact.mailbox {
+                let pending = Pending {
+                    redelivered: sequence <= member.redelivered_to,
+                    room: Some(room.clone()),
+                    bytes: message.bytes,
+                    ..Pending::plain()
+                };
+                self.inbox.put(pair(&fact.mailbox, &sequence.to_be_bytes()), pending);
+            }
+        }
+        self.members.remove(key);
+        self.memberships.remove(pair(&fact.mailbox, room.as_bytes()));
+    }
+
+    fn room_deleted(&mut self, room: &str) {
+        for (mailbox, _) in self.members_of(room) {
+            self.left(&RoomLeft { room_id: room.into(), mailbox, reason: "deleted".into() });
+        }
+        for (sequence, _) in self.room_messages_after(room, 0) {
+            self.room_messages.remove(pair(room, &sequence.to_be_bytes()));
+        }
+        self.rooms.remove(room);
+    }
+}
+
+impl Claim {
+    /// The member left the room: what was claimed there is direct mail from now on.
+    fn leave(&mut self, room: &str) {
+        let (gone, kept) = self.rooms.drain(..).partition(|range| fold(&range.room_id) == room);
+        self.rooms = kept;
+        let gone: Vec<RoomRange> = gone;
+        self.left.extend(gone.into_iter().map(|range| (room.to_owned(), range.upto)));
+    }
+}
+
+impl Pending {
+    /// Never shown, never expiring.
+    pub fn plain() -> Self {
+        Self { redelivered: false, expires_us: None, deferrable: false, room: None, bytes: 0 }
+    }
+}

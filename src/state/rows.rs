@@ -1,0 +1,133 @@
+//! What does each projection remember?
+
+use c2c_log_format::Sequence;
+use c2c_log_format::payload::{Process, RoomRange};
+use serde::{Deserialize, Serialize};
+
+/// One registered session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    pub session_id: String,
+    pub mailbox: String,
+    pub node_id: String,
+    pub process: Option<Process>,
+    pub client_type: Option<String>,
+    pub role: Option<String>,
+    pub cwd: Option<String>,
+    pub tmux_location: Option<String>,
+    pub registered_us: u64,
+    pub active_us: u64,
+    pub build: String,
+    pub imported: bool,
+}
+
+/// One alias identity and its mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mailbox {
+    /// Stable name.
+    pub name: String,
+    /// The alias today, as spelt.
+    pub alias: String,
+    /// Earlier aliases.
+    pub former: Vec<String>,
+    /// The session that holds it; `None` when the last one ended.
+    pub session: Option<String>,
+    pub created_us: u64,
+    pub dnd: bool,
+    pub dnd_since_us: Option<u64>,
+    pub dnd_until_us: Option<u64>,
+    /// At most one claim is open.
+    pub claim: Option<Claim>,
+}
+
+/// Messages on their way to being shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    pub id: String,
+    pub messages: Vec<Sequence>,
+    pub rooms: Vec<RoomRange>,
+    /// Rooms that were left while the claim was open, each up to a sequence.
+    #[serde(default)]
+    pub left: Vec<(String, Sequence)>,
+    pub process: Option<Process>,
+    pub surface: String,
+    pub manual: bool,
+    pub until_us: u64,
+    pub claimed_us: u64,
+}
+
+/// One unread direct message (or one of a room that was left unread).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    #[serde(default, rename = "r", skip_serializing_if = "std::ops::Not::not")]
+    pub redelivered: bool,
+    #[serde(default, rename = "x", skip_serializing_if = "Option::is_none")]
+    pub expires_us: Option<u64>,
+    #[serde(default, rename = "d", skip_serializing_if = "std::ops::Not::not")]
+    pub deferrable: bool,
+    #[serde(default, rename = "m", skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
+    /// Size of the body.
+    #[serde(default, rename = "b")]
+    pub bytes: u32,
+}
+
+/// One room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    pub room_id: String,
+    pub visibility: String,
+    pub created_by: String,
+    pub created_us: u64,
+    pub invited: Vec<String>,
+    /// Sequence of its last message.
+    pub head: Sequence,
+    /// Room sequence of the next message.
+    pub next_label: u64,
+}
+
+/// One member of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub joined_us: u64,
+    /// Everything up to here has been read.
+    pub cursor: Sequence,
+    /// Everything up to here was shown before and came back.
+    pub redelivered_to: Sequence,
+}
+
+/// One message of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomMessage {
+    #[serde(rename = "f")]
+    pub from_mailbox: String,
+    #[serde(rename = "l")]
+    pub label: Option<u64>,
+    /// Size of the body.
+    #[serde(default, rename = "b")]
+    pub bytes: u32,
+}
+
+/// One message that could not be delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    pub mailbox: String,
+    pub alias: String,
+    pub reason: String,
+    pub at_us: u64,
+}
+
+/// One message that waits for a connector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    pub alias: String,
+    pub host: String,
+    pub queued_us: u64,
+}
+
+/// Totals and the like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    pub messages: u64,
+    pub moved_to: Option<String>,
+}
