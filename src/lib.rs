@@ -3,9 +3,18 @@
 //! The library is public so that the binaries, tests and benches can reach it; its interface is not
 //! stable. Stable are the command line, the MCP tools and the log format.
 
+pub mod actor;
+pub mod broker;
+pub mod cli;
 pub mod clock;
 pub mod code;
 pub mod decide;
+pub mod envelope;
+pub mod failure;
 pub mod limits;
 pub mod log;
+pub mod mcp;
+pub mod mirror;
+pub mod root;
 pub mod state;
+pub mod store;

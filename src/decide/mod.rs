@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::code::Code;
 use crate::state::{Mailbox, Session, State};
 
+pub use room::may_see;
 pub use import::{ForeignFile, ForeignMessage, ForeignSession};
 pub use sweep::SweepPlan;
 
@@ -57,6 +58,10 @@ pub struct Actor {
     pub role: Option<String>,
     pub cwd: Option<String>,
     pub tmux_location: Option<String>,
+    /// Whether the session id came from the environment, where it may be somebody else's.
+    pub inherited: bool,
+    /// Whether `process` is the client itself, as for an MCP server, and not just a parent shell.
+    pub exact: bool,
 }
 
 /// What the outside world contributes to a decision.

@@ -1,12 +1,15 @@
 //! How are frames read, without a lock and without a write?
 
 use c2c_log_format::Sequence;
-use c2c_log_format::frame::FrameHeader;
+use c2c_log_format::frame::{self, FrameHeader};
 use c2c_log_format::scan::{Damage, Piece, Scanner};
 use c2c_log_format::segment::file_name;
 
 use super::storage::read_range;
 use super::{Cursor, Damaged, Log, LogError, first_place};
+
+/// Most frames are smaller: one read gets header and body.
+const FIRST_READ_BYTES: u64 = 4096;
 
 /// One frame, where it lies, and its body.
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +130,35 @@ impl Log {
         let bytes =
             read_range(&*segment.file, 0, len).map_err(|e| LogError::io("read", &name, e))?;
         Ok((bytes, segment.header.salt))
+    }
+
+    /// Visits the one frame that lies at an offset.
+    pub fn frame_at(
+        &mut self,
+        base: Sequence,
+        offset: usize,
+        visit: &mut dyn FnMut(FrameRef<'_>),
+    ) -> Result<(), LogError> {
+        let name = file_name(base);
+        let segment = self.segment(base)?;
+        let io = |e| LogError::io("read", &name, e);
+        let from = offset as u64;
+        let first = read_range(&*segment.file, from, from + FIRST_READ_BYTES).map_err(io)?;
+        let header = FrameHeader::decode(&first, segment.header.salt)
+            .map_err(|e| LogError::format(&name, e))?;
+        let bytes = if header.frame_len() <= first.len() {
+            first
+        } else {
+            read_range(&*segment.file, from, from + header.frame_len() as u64).map_err(io)?
+        };
+        let body = frame::body(&bytes, &header).map_err(|e| LogError::format(&name, e))?;
+        visit(FrameRef { segment: base, offset, header: &header, body });
+        Ok(())
+    }
+
+    /// The epoch of the log now.
+    pub fn epoch(&self) -> u64 {
+        self.control.as_ref().map_or(0, |control| control.epoch())
     }
 
     /// Visits the frames of one segment from its start; damage is passed over.

@@ -69,6 +69,12 @@ impl Log {
         self.tail().map_or(0, |tail| tail.place.sequence - 1)
     }
 
+    /// Whether a cursor has read everything.
+    pub fn is_tail(&self, cursor: &super::Cursor) -> bool {
+        let tail = self.tail();
+        tail.is_some_and(|tail| tail.segment == cursor.segment && tail.place == cursor.place)
+    }
+
     /// Makes the tail true: recovers if nobody has since the machine started, adopts or clears
     /// what a killed writer left behind, leaves a segment whose sync failed.
     fn settle(&mut self) -> Result<(), LogError> {

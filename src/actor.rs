@@ -1,0 +1,65 @@
+//! Who is asking? The only reader of the identity that the environment carries.
+
+use std::env;
+use std::path::Path;
+
+use crate::broker::liveness::evidence;
+use crate::decide::Actor;
+
+/// An environment variable; empty counts as unset.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The session id that a known client gives to its children.
+fn native_session() -> Option<(String, &'static str)> {
+    let native = [
+        ("CLAUDE_CODE_SESSION_ID", "claude-code"),
+        ("CLAUDE_SESSION_ID", "claude-code"),
+        ("CODEX_THREAD_ID", "codex"),
+        ("C2C_OPENCODE_SESSION_ID", "opencode"),
+        ("CRUSH_SESSION_ID", "crush"),
+    ];
+    native.into_iter().find_map(|(name, client)| Some((variable(name)?, client)))
+}
+
+/// Who a command of the command line, or a server for one client, acts as.
+pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
+    let flag = session_flag.filter(|id| !id.is_empty()).map(str::to_owned);
+    let alias = variable("C2C_MCP_AUTO_REGISTER_ALIAS");
+    let native = native_session();
+    let from_environment = variable("C2C_MCP_SESSION_ID")
+        .or_else(|| native.as_ref().map(|(id, _)| id.clone()))
+        .or_else(|| alias.clone());
+    let client_type =
+        variable("C2C_MCP_CLIENT_TYPE").or_else(|| native.map(|(_, client)| client.to_owned()));
+    Actor {
+        inherited: flag.is_none() && from_environment.is_some(),
+        session_id: flag.or(from_environment),
+        alias,
+        process: client_process(),
+        node_id: crate::root::node_id(working_directory),
+        fallback_alias: Some(fallback_alias()),
+        client_type,
+        role: None,
+        cwd: Some(working_directory.display().to_string()),
+        tmux_location: variable("C2C_TMUX_LOCATION"),
+        exact: false,
+    }
+}
+
+/// The agent's process: what `C2C_MCP_CLIENT_PID` names if that is our ancestor, else the parent.
+fn client_process() -> Option<c2c_log_format::payload::Process> {
+    let hinted = variable("C2C_MCP_CLIENT_PID").and_then(|pid| pid.parse().ok());
+    let hinted = hinted.and_then(evidence).filter(crate::broker::liveness::is_ancestor);
+    hinted.or_else(|| evidence(nix::unistd::getppid().as_raw().unsigned_abs()))
+}
+
+/// `cli-<user>`, spelt so that it is an alias.
+fn fallback_alias() -> String {
+    let user = variable("USER")
+        .or_else(|| variable("LOGNAME"))
+        .unwrap_or_else(|| format!("uid{}", nix::unistd::getuid()));
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    format!("cli-{}", user.chars().map(plain).take(40).collect::<String>())
+}

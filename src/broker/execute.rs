@@ -1,0 +1,158 @@
+//! How does one command go from request to reply?
+
+use c2c_log_format::checksum::name_hash;
+use c2c_log_format::payload::MessageSent;
+use c2c_log_format::Payload;
+
+use super::{Broker, liveness};
+use crate::clock;
+use crate::code::Code;
+use crate::decide::{self, Actor, Command, Decision, Facts, Refusal, Reply};
+use crate::failure::Failure;
+use crate::limits::CONFLICT_RETRIES;
+use crate::mirror;
+use crate::store::StoreError;
+
+/// A reply, and where its events are in the log.
+#[derive(Debug)]
+pub struct Executed {
+    pub reply: Reply,
+    /// Last sequence written; 0 when nothing was.
+    pub last: u64,
+}
+
+impl Broker {
+    /// Decides a command, appends its events, and returns when what the reply says is on disk.
+    pub fn execute(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {
+        let executed = self.attempt(command, actor);
+        if executed.is_ok() {
+            self.checkpoint_if_due();
+        }
+        executed
+    }
+
+    fn attempt(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {
+        self.catch_up()?;
+        // Most refusals need no lock; and a refused command must not even create the root.
+        let prior = self.prior(command)?;
+        if self.state.meta.get([]).is_some() || self.state.head > 0 {
+            self.decide(command, actor, prior)?;
+        } else if mirror::foreign_files(&self.root, &self.state)?.is_empty() {
+            self.decide(command, actor, prior)?;
+        }
+        mirror::check_root(&self.root)?;
+        for _ in 0..CONFLICT_RETRIES {
+            self.store.lock()?;
+            let done = self.locked(command, actor);
+            self.store.unlock();
+            match done {
+                Err(Failure::Store(StoreError::Conflict { .. })) => {}
+                Err(failure) => return Err(failure),
+                Ok((executed, wait_for)) => {
+                    self.store.wait_durable(wait_for)?;
+                    return Ok(executed);
+                }
+            }
+        }
+        Err(Failure::Store(StoreError::Busy { waited_ms: 0 }))
+    }
+
+    /// Under the writer lock: nobody else appends between the decision and its events.
+    fn locked(&mut self, command: &Command, actor: &Actor) -> Result<(Executed, u64), Failure> {
+        self.catch_up()?;
+        self.import_foreign(command, actor)?;
+        let prior = self.prior(command)?;
+        let Decision { events, reply, durable } = self.decide(command, actor, prior)?;
+        let last = self.append(&events, durable)?;
+        Ok((Executed { reply, last }, self.relied_on))
+    }
+
+    fn append(&mut self, events: &[Payload], durable: bool) -> Result<u64, Failure> {
+        if events.is_empty() {
+            return Ok(0);
+        }
+        if self.state.upgrade_needed {
+            return Err(Refusal::new(Code::UpgradeNeeded, "", "the log holds events of a newer c2c")
+                .hint("update c2c on this machine")
+                .into());
+        }
+        let now_us = clock::now_us();
+        let appended = self.store.append(self.state.head, events, now_us, durable)?;
+        // Reading them back keeps one way from events to state.
+        self.catch_up()?;
+        Ok(appended.last)
+    }
+
+    /// Rows of older files are taken into the log, in a frame of their own before the command's.
+    fn import_foreign(&mut self, command: &Command, actor: &Actor) -> Result<(), Failure> {
+        if matches!(command, Command::Import { .. } | Command::Ack { .. } | Command::Return { .. }) {
+            return Ok(());
+        }
+        let files = mirror::foreign_files(&self.root, &self.state)?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        let decision = self.decide(&Command::Import { files }, actor, Vec::new())?;
+        self.append(&decision.events, true)?;
+        Ok(())
+    }
+
+    /// Decides against the present state.
+    pub(super) fn decide(
+        &self,
+        command: &Command,
+        actor: &Actor,
+        prior: Vec<MessageSent>,
+    ) -> Result<Decision, Refusal> {
+        let actor = liveness::adopt(&self.state, actor);
+        let facts = Facts {
+            now_us: clock::now_us(),
+            actor: &actor,
+            worker: liveness::this_process(),
+            liveness: &liveness::of,
+            is_mine: &liveness::is_ancestor,
+            prior,
+            mint: &|| uuid::Uuid::now_v7().to_string(),
+        };
+        decide::decide(&self.state, command, &facts)
+    }
+
+    /// Earlier messages under the id that the caller gave.
+    fn prior(&mut self, command: &Command) -> Result<Vec<MessageSent>, Failure> {
+        let id = match command {
+            Command::Send(send) | Command::RoomSend { send, .. } => send.message_id.as_ref(),
+            _ => None,
+        };
+        let Some(id) = id else { return Ok(Vec::new()) };
+        let hash = name_hash(id);
+        let mut found = Vec::new();
+        self.store.search(
+            &|head| head.message == hash,
+            &mut |stored| {
+                let payload = Payload::decode(stored.event.head.kind, stored.event.payload);
+                if let Some(Ok(Payload::MessageSent(sent))) = payload
+                    && sent.message_id == *id
+                {
+                    found.push(sent);
+                }
+            },
+            &|| false,
+        )?;
+        Ok(found)
+    }
+
+    /// What a sweep would do.
+    pub fn plan_sweep(&mut self, actor: &Actor) -> Result<decide::SweepPlan, Failure> {
+        self.look(actor)?;
+        let facts = Facts {
+            now_us: clock::now_us(),
+            actor,
+            worker: None,
+            liveness: &liveness::of,
+            is_mine: &liveness::is_ancestor,
+            prior: Vec::new(),
+            mint: &String::new,
+        };
+        Ok(decide::plan_sweep(&self.state, &facts))
+    }
+}

@@ -1,0 +1,113 @@
+//! Is the process behind a session still running?
+//!
+//! Alive, dead, or unknown; computed each time, never stored. Evidence is the pid together with
+//! its start time, the boot and the pid namespace.
+
+use std::fs;
+use std::sync::OnceLock;
+
+use c2c_log_format::payload::Process;
+
+use crate::decide::{Actor, Liveness};
+use crate::state::State;
+
+/// Boot id of this machine, as in `/proc/sys/kernel/random/boot_id`.
+fn boot() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        text.trim().to_owned()
+    })
+}
+
+/// Inode of this process's pid namespace, 0 if not known.
+fn namespace() -> u64 {
+    static NAMESPACE: OnceLock<u64> = OnceLock::new();
+    *NAMESPACE.get_or_init(|| {
+        let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        let digits = link.to_string_lossy();
+        digits.trim_start_matches("pid:[").trim_end_matches(']').parse().unwrap_or(0)
+    })
+}
+
+/// State, parent and start time of a process, from `/proc/PID/stat`.
+struct Stat {
+    state: char,
+    parent: u32,
+    start: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name may hold anything; what follows its last bracket is plain.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some(Stat { state, parent, start })
+}
+
+/// Evidence of a process that runs now; `None` if there is none.
+pub fn evidence(pid: u32) -> Option<Process> {
+    let start = stat(pid)?.start;
+    Some(Process { pid, start, boot: boot().to_owned(), ns: namespace() })
+}
+
+/// Evidence of this very process.
+pub fn this_process() -> Option<Process> {
+    evidence(std::process::id())
+}
+
+/// The one predicate: the same answer for send, rooms, broadcast, list and sweep.
+pub fn of(process: Option<&Process>) -> Liveness {
+    let Some(process) = process else { return Liveness::Unknown };
+    if process.ns != 0 && process.ns != namespace() {
+        return Liveness::Unknown;
+    }
+    if !process.boot.is_empty() && process.boot != boot() {
+        return Liveness::Dead;
+    }
+    match stat(process.pid) {
+        None => Liveness::Dead,
+        Some(stat) if matches!(stat.state, 'Z' | 'X') => Liveness::Dead,
+        Some(_) if process.start == 0 => Liveness::Unknown,
+        Some(stat) if stat.start == process.start => Liveness::Alive,
+        Some(_) => Liveness::Dead,
+    }
+}
+
+/// Whether a process is this one or one that it descends from.
+pub fn is_ancestor(process: &Process) -> bool {
+    let mut pid = std::process::id();
+    // A chain of parents is short; the bound guards against a changing tree.
+    for _ in 0..64 {
+        if pid == process.pid {
+            return of(Some(process)) == Liveness::Alive;
+        }
+        match stat(pid) {
+            Some(stat) if stat.parent > 0 => pid = stat.parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Refuses an identity that was inherited by accident: a session from the environment whose own
+/// process is alive and is neither the caller's agent nor an ancestor of the caller.
+pub fn adopt(state: &State, actor: &Actor) -> Actor {
+    let mut adopted = actor.clone();
+    if !actor.inherited {
+        return adopted;
+    }
+    let session = actor.session_id.as_ref().and_then(|id| state.sessions.get(id));
+    let Some(process) = session.and_then(|session| session.process) else { return adopted };
+    let mine = match &actor.process {
+        // A server speaks for exactly the client that started it.
+        Some(client) if actor.exact => *client == process,
+        _ => actor.process.as_ref() == Some(&process) || is_ancestor(&process),
+    };
+    if !mine && of(Some(&process)) == Liveness::Alive {
+        adopted.session_id = actor.alias.clone();
+    }
+    adopted
+}

@@ -1,0 +1,159 @@
+//! How is a command done?
+//!
+//! Catch up without a lock; lock; catch up the rest; gather facts; decide; append; unlock; wait for
+//! the disk; reply. Reading takes no lock and writes nothing.
+
+mod execute;
+pub mod liveness;
+mod views;
+
+use std::path::{Path, PathBuf};
+
+use crate::decide::Actor;
+use crate::failure::Failure;
+use crate::mirror;
+use crate::state::{Base, PROJECTION, State};
+use crate::store::{EventStore, SegmentedStore, StoreError};
+
+pub use views::{Health, Hop, Message, Peer, RoomInfo, Trace};
+
+/// Directory of the log under a broker root.
+pub const LOG_DIRECTORY: &str = "log";
+
+/// One broker root, as one process sees it.
+pub struct Broker {
+    root: PathBuf,
+    store: Box<dyn EventStore>,
+    state: State,
+    /// Highest sequence that must be on disk before anything read here is told.
+    relied_on: u64,
+    loaded: bool,
+    /// Events made from older files that nobody has imported yet: visible, not written.
+    merged: Vec<(u64, c2c_log_format::Payload, u64)>,
+    log_id: String,
+}
+
+impl Broker {
+    /// Opens a root; nothing is created by that.
+    pub fn open(root: &Path) -> Self {
+        Self::on(root, Box::new(SegmentedStore::open(&root.join(LOG_DIRECTORY))))
+    }
+
+    /// Opens a root whose events are in another store.
+    pub fn on(root: &Path, store: Box<dyn EventStore>) -> Self {
+        Self {
+            root: root.to_owned(),
+            store,
+            state: State::default(),
+            relied_on: 0,
+            loaded: false,
+            merged: Vec::new(),
+            log_id: String::new(),
+        }
+    }
+
+    /// The root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What is known, as of the last look.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Id of the log, 32 hex digits; empty before the first append.
+    pub fn log_id(&mut self) -> Result<&str, Failure> {
+        if self.log_id.is_empty() {
+            self.log_id = self.store.log_id()?;
+        }
+        Ok(&self.log_id)
+    }
+
+    /// Reads what others have appended since the last look, older files included.
+    pub fn look(&mut self, actor: &Actor) -> Result<(), Failure> {
+        self.catch_up()?;
+        // What is not on disk yet might still vanish: nobody is told of it before.
+        self.store.wait_durable(self.relied_on)?;
+        self.merge_foreign(actor)
+    }
+
+    fn catch_up(&mut self) -> Result<(), Failure> {
+        if !self.merged.is_empty() {
+            // The merged rows were a view; the log knows nothing of them.
+            self.merged.clear();
+            self.loaded = false;
+        }
+        for _ in 0..3 {
+            if !self.loaded {
+                self.load()?;
+            }
+            match self.read_tail() {
+                Err(StoreError::Reload) => self.loaded = false,
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Reload.into())
+    }
+
+    /// Starts from the newest checkpoint, or from nothing.
+    fn load(&mut self) -> Result<(), Failure> {
+        self.state = State::default();
+        self.relied_on = 0;
+        if let Some(checkpoint) = self.store.checkpoint(PROJECTION)?
+            && let Some(base) = Base::open(checkpoint.bytes.clone(), &checkpoint.header)
+        {
+            self.state = State::from_base(Some(&base), checkpoint.header.sequence);
+            self.store.resume(&checkpoint);
+        }
+        self.loaded = true;
+        Ok(())
+    }
+
+    fn read_tail(&mut self) -> Result<(), StoreError> {
+        let (state, relied_on) = (&mut self.state, &mut self.relied_on);
+        self.store.read_after(state.head, &mut |stored| {
+            state.apply_event(stored.event, stored.time_us);
+            if stored.durable {
+                *relied_on = stored.event.head.sequence;
+            }
+        })
+    }
+
+    /// Rows of older files that the log does not know yet become visible, in memory only.
+    fn merge_foreign(&mut self, actor: &Actor) -> Result<(), Failure> {
+        let files = mirror::foreign_files(&self.root, &self.state)?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        let command = crate::decide::Command::Import { files };
+        let decision = self.decide(&command, actor, Vec::new())?;
+        let now_us = crate::clock::now_us();
+        for event in decision.events {
+            let sequence = self.state.head + 1;
+            self.state.apply(sequence, now_us, &event);
+            self.merged.push((sequence, event, now_us));
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint if one is due. Never fails a command: a checkpoint is only a shortcut.
+    pub fn checkpoint_if_due(&mut self) {
+        let (events, bytes) = self.store.tail_size();
+        let due = events >= crate::limits::CHECKPOINT_EVENTS
+            || bytes >= crate::limits::CHECKPOINT_BYTES;
+        if due && self.state.skipped == 0 && self.merged.is_empty() {
+            let _ = self.store.keep_checkpoint(&self.state, crate::clock::now_us());
+        }
+    }
+
+    /// A number that changes with every append.
+    pub fn pulse(&self) -> u32 {
+        self.store.pulse()
+    }
+
+    /// Sleeps until something was appended since `pulse`, or the time is over.
+    pub fn wait(&mut self, pulse: u32, timeout: std::time::Duration) {
+        self.store.wait(pulse, timeout);
+    }
+}

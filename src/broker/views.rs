@@ -1,0 +1,456 @@
+//! What can be asked without changing anything?
+
+use c2c_log_format::checksum::name_hash;
+use c2c_log_format::id::fold;
+use c2c_log_format::payload::{MessageSent, Target, mailbox_hash, room_hash};
+use c2c_log_format::{Payload, Sequence};
+
+use super::{Broker, liveness};
+use crate::clock;
+use crate::decide::{self, Actor, Liveness};
+use crate::failure::Failure;
+use crate::log::Damaged;
+use crate::mirror::{LegacyMessage, Views};
+use crate::state::{Mailbox, State, sequence_of};
+
+/// One message with its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub sequence: Sequence,
+    pub sent: MessageSent,
+    pub room_id: Option<String>,
+    pub redelivered: bool,
+    /// When it was taken out of the mailbox; only in a history.
+    pub drained_us: Option<u64>,
+}
+
+/// One registered alias.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub mailbox: Mailbox,
+    pub session: Option<crate::state::Session>,
+    pub liveness: Liveness,
+}
+
+/// One room.
+#[derive(Debug, Clone)]
+pub struct RoomInfo {
+    pub room: crate::state::Room,
+    /// Alias, session id, liveness, time of joining.
+    pub members: Vec<(String, Option<String>, Liveness, u64)>,
+}
+
+/// The life of one message.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    pub message: Option<Message>,
+    pub hops: Vec<Hop>,
+}
+
+/// One thing that happened to a message.
+#[derive(Debug, Clone)]
+pub struct Hop {
+    pub sequence: Sequence,
+    pub time_us: u64,
+    pub what: String,
+    pub who: String,
+}
+
+/// How a broker root is.
+#[derive(Debug, Clone)]
+pub struct Health {
+    pub log_id: String,
+    pub head: Sequence,
+    pub durable: Sequence,
+    pub log_bytes: u64,
+    pub sessions: usize,
+    pub alive: usize,
+    pub dead: usize,
+    pub unknown: usize,
+    pub rooms: usize,
+    pub dead_letters: usize,
+    pub outbox: usize,
+    pub outbox_oldest_us: Option<u64>,
+    pub damage: Vec<Damaged>,
+    pub quarantine: Vec<String>,
+    pub upgrade_needed: bool,
+}
+
+impl Broker {
+    /// The mailbox of the caller, if it has one.
+    pub fn own_mailbox(&self, actor: &Actor) -> Option<Mailbox> {
+        let actor = liveness::adopt(&self.state, actor);
+        match &actor.session_id {
+            Some(session_id) => self.state.mailbox_of_session(session_id),
+            None => self.state.mailbox_of(actor.fallback_alias.as_deref()?),
+        }
+    }
+
+    /// Messages of the log by sequence, with their text. Unread ones carry their redelivery mark.
+    pub fn messages(
+        &mut self,
+        wanted: &[(Sequence, Option<String>, bool)],
+    ) -> Result<Vec<Message>, Failure> {
+        let sequences: Vec<Sequence> = wanted.iter().map(|(sequence, ..)| *sequence).collect();
+        let mut found = Vec::with_capacity(sequences.len());
+        let mut add = |sequence: Sequence, payload: Payload| {
+            if let Payload::MessageSent(sent) = payload {
+                let mark = wanted.iter().find(|(at, ..)| *at == sequence);
+                let (_, room_id, redelivered) = mark.cloned().unwrap_or_default();
+                found.push(Message { sequence, sent, room_id, redelivered, drained_us: None });
+            }
+        };
+        for (sequence, payload, _) in &self.merged {
+            if sequences.contains(sequence) {
+                add(*sequence, payload.clone());
+            }
+        }
+        let logged: Vec<Sequence> = match self.merged.first() {
+            Some((first, ..)) => sequences.iter().copied().filter(|at| at < first).collect(),
+            None => sequences,
+        };
+        self.store.fetch(&logged, &mut |stored| {
+            let head = stored.event.head;
+            if let Some(Ok(payload)) = Payload::decode(head.kind, stored.event.payload) {
+                add(head.sequence, payload);
+            }
+        })?;
+        found.sort_unstable_by_key(|message| message.sequence);
+        Ok(found)
+    }
+
+    /// Unread mail, not taken. Messages under an open claim are not shown; their number is.
+    pub fn peek(&mut self, mailbox: &Mailbox) -> Result<(Vec<Message>, usize), Failure> {
+        let now_us = clock::now_us();
+        let held = mailbox.claim.as_ref().filter(|claim| {
+            decide::claim_holds(claim, now_us, &liveness::of)
+        });
+        let unread = self.state.unread(&mailbox.name).in_order();
+        if held.is_some() {
+            return Ok((Vec::new(), unread.len()));
+        }
+        let expired = mailbox.claim.as_ref();
+        let shown_before = |sequence: Sequence| {
+            expired.is_some_and(|claim| claim.messages.contains(&sequence))
+        };
+        let wanted: Vec<_> = unread
+            .into_iter()
+            .map(|(at, room, again)| (at, room, again || shown_before(at)))
+            .collect();
+        Ok((self.messages(&wanted)?, 0))
+    }
+
+    /// Whether a poll would find anything: decided without a lock.
+    pub fn has_mail(&self, mailbox: &Mailbox) -> bool {
+        mailbox.claim.is_some() || self.state.has_unread(&mailbox.name)
+    }
+
+    /// All aliases, in order.
+    pub fn peers(&self) -> Vec<Peer> {
+        let rows = self.state.mailboxes.scan([]).into_iter().map(|(_, mailbox)| {
+            let session = self.state.holder(&mailbox);
+            let liveness = match &session {
+                Some(session) => liveness::of(session.process.as_ref()),
+                None => Liveness::Dead,
+            };
+            Peer { mailbox, session, liveness }
+        });
+        rows.collect()
+    }
+
+    /// What a mailbox has received and drained, newest first.
+    pub fn history(&mut self, mailbox: &Mailbox, limit: usize) -> Result<Vec<Message>, Failure> {
+        let scope = mailbox_hash(&mailbox.name);
+        let unread = self.state.unread(&mailbox.name);
+        let is_unread = |at: Sequence| unread.direct.binary_search_by_key(&at, |(s, _)| *s).is_ok();
+        let found = std::cell::RefCell::new(Vec::new());
+        self.store.search(
+            &|head| head.scope == scope,
+            &mut |stored| {
+                let head = stored.event.head;
+                let payload = Payload::decode(head.kind, stored.event.payload);
+                if let Some(Ok(Payload::MessageSent(sent))) = payload
+                    && sent.target == Target::Mailbox(mailbox.name.clone())
+                    && !is_unread(head.sequence)
+                {
+                    found.borrow_mut().push(Message {
+                        sequence: head.sequence,
+                        sent,
+                        room_id: None,
+                        redelivered: false,
+                        drained_us: Some(stored.time_us),
+                    });
+                }
+            },
+            &|| found.borrow().len() >= limit,
+        )?;
+        let mut found = found.into_inner();
+        found.sort_unstable_by_key(|message| std::cmp::Reverse(message.sequence));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The last messages of a room, oldest first.
+    pub fn room_history(
+        &mut self,
+        room_id: &str,
+        limit: usize,
+        since_us: u64,
+    ) -> Result<Vec<Message>, Failure> {
+        let room = fold(room_id);
+        let scope = room_hash(room_id);
+        let found = std::cell::RefCell::new(Vec::new());
+        self.store.search(
+            &|head| head.scope == scope,
+            &mut |stored| {
+                let head = stored.event.head;
+                let payload = Payload::decode(head.kind, stored.event.payload);
+                if let Some(Ok(Payload::MessageSent(sent))) = payload
+                    && sent.sent_us >= since_us
+                {
+                    found.borrow_mut().push(Message {
+                        sequence: head.sequence,
+                        sent,
+                        room_id: Some(room.clone()),
+                        redelivered: false,
+                        drained_us: None,
+                    });
+                }
+            },
+            &|| limit > 0 && found.borrow().len() >= limit,
+        )?;
+        let mut found = found.into_inner();
+        found.sort_unstable_by_key(|message| message.sequence);
+        let skip = if limit == 0 { 0 } else { found.len().saturating_sub(limit) };
+        Ok(found.split_off(skip))
+    }
+
+    /// All rooms that a mailbox may know of.
+    pub fn rooms(&self, mailbox: Option<&Mailbox>) -> Vec<RoomInfo> {
+        let name = mailbox.map_or("", |mailbox| mailbox.name.as_str());
+        let rows = self.state.rooms.scan([]).into_iter().map(|(_, room)| room);
+        let visible = rows.filter(|room| decide::may_see(&self.state, room, name));
+        visible.map(|room| room_info(&self.state, room)).collect()
+    }
+
+    /// The life of a message: every event that mentions it.
+    pub fn trace(&mut self, message_id: &str) -> Result<Vec<Trace>, Failure> {
+        let hash = name_hash(message_id);
+        let mut sent = Vec::new();
+        self.store.search(
+            &|head| head.message == hash,
+            &mut |stored| {
+                let head = stored.event.head;
+                let payload = Payload::decode(head.kind, stored.event.payload);
+                if let Some(Ok(Payload::MessageSent(message))) = payload
+                    && message.message_id == message_id
+                {
+                    sent.push((head.sequence, stored.time_us, message));
+                }
+            },
+            &|| false,
+        )?;
+        let mut traces = Vec::new();
+        for (sequence, time_us, message) in sent {
+            traces.push(self.trace_one(sequence, time_us, message)?);
+        }
+        Ok(traces)
+    }
+
+    fn trace_one(
+        &mut self,
+        sequence: Sequence,
+        time_us: u64,
+        sent: MessageSent,
+    ) -> Result<Trace, Failure> {
+        let accepted = Hop { sequence, time_us, what: "accepted".into(), who: sent.from.clone() };
+        let mut hops = vec![accepted];
+        let mut claims: Vec<String> = Vec::new();
+        let room = match &sent.target {
+            Target::Room { room_id, .. } => Some(room_id.clone()),
+            _ => None,
+        };
+        let mut later = Vec::new();
+        self.store.search(
+            // Claims, acks, moves: the families that can mention a message.
+            &|head| head.sequence > sequence && (201..=208).contains(&head.kind),
+            &mut |stored| {
+                let head = stored.event.head;
+                if let Some(Ok(payload)) = Payload::decode(head.kind, stored.event.payload) {
+                    later.push((head.sequence, stored.time_us, payload));
+                }
+            },
+            &|| false,
+        )?;
+        later.sort_unstable_by_key(|(at, ..)| *at);
+        for (at, time_us, payload) in later {
+            if let Some((what, who)) = mention(&payload, sequence, room.as_deref(), &mut claims) {
+                hops.push(Hop { sequence: at, time_us, what, who });
+            }
+        }
+        let room_id = room;
+        let message = Message { sequence, sent, room_id, redelivered: false, drained_us: None };
+        Ok(Trace { message: Some(message), hops })
+    }
+
+    /// How this root is.
+    pub fn health(&mut self) -> Result<Health, Failure> {
+        let peers = self.peers();
+        let count = |wanted| {
+            peers.iter().filter(|p| p.session.is_some() && p.liveness == wanted).count()
+        };
+        let (log_bytes, quarantine) = self.store.size()?;
+        let outbox = self.state.outbox.scan([]);
+        Ok(Health {
+            log_id: self.log_id()?.to_owned(),
+            head: self.state.head,
+            durable: self.store.durable(),
+            log_bytes,
+            sessions: peers.iter().filter(|peer| peer.session.is_some()).count(),
+            alive: count(Liveness::Alive),
+            dead: count(Liveness::Dead),
+            unknown: count(Liveness::Unknown),
+            rooms: self.state.rooms.scan([]).len(),
+            dead_letters: self.state.dead_letters.scan([]).len(),
+            outbox: outbox.len(),
+            outbox_oldest_us: outbox.iter().map(|(_, row)| row.queued_us).min(),
+            damage: self.store.damage(),
+            quarantine,
+            upgrade_needed: self.state.upgrade_needed,
+        })
+    }
+
+    /// Dead letters with their messages, oldest first.
+    pub fn dead_letters(
+        &mut self,
+    ) -> Result<Vec<(crate::state::DeadLetter, Option<Message>)>, Failure> {
+        let rows = self.state.dead_letters.scan([]);
+        let wanted: Vec<_> = rows.iter().map(|(key, _)| (sequence_of(key), None, false)).collect();
+        let messages = self.messages(&wanted)?;
+        let with_text = rows.into_iter().map(|(key, letter)| {
+            let at = sequence_of(&key);
+            (letter, messages.iter().find(|message| message.sequence == at).cloned())
+        });
+        Ok(with_text.collect())
+    }
+
+    /// Everything that the older files would show.
+    pub fn legacy_views(&mut self) -> Result<Views, Failure> {
+        let mut views = Views { log_id: self.log_id()?.to_owned(), ..Views::default() };
+        for peer in self.peers() {
+            let unread = self.state.unread(&peer.mailbox.name).in_order();
+            for message in self.messages(&unread)? {
+                views.inbox.push(legacy(&message, &peer.mailbox));
+            }
+        }
+        for (_, room) in self.state.rooms.scan([]) {
+            for message in self.room_history(&room.room_id, 0, 0)? {
+                let row = serde_json::json!({
+                    "ts": message.sent.sent_us as f64 / 1e6,
+                    "from_alias": message.sent.from,
+                    "content": message.sent.body,
+                });
+                let (sequence, room_id) = (message.sequence, message.room_id);
+                views.rooms.push(LegacyMessage { sequence, mailbox: String::new(), room_id, row });
+            }
+        }
+        for (key, queued) in self.state.outbox.scan([]) {
+            for message in self.messages(&[(sequence_of(&key), None, false)])? {
+                views.outbox.push(serde_json::json!({
+                    "from_alias": message.sent.from,
+                    "to_alias": message.sent.to,
+                    "content": message.sent.body,
+                    "message_id": message.sent.message_id,
+                    "attempts": 0,
+                    "enqueued_at": queued.queued_us as f64 / 1e6,
+                }));
+            }
+        }
+        for (letter, message) in self.dead_letters()? {
+            let Some(message) = message else { continue };
+            views.dead_letters.push(serde_json::json!({
+                "deleted_at": letter.at_us as f64 / 1e6,
+                "from_session_id": letter.mailbox,
+                "reason": letter.reason,
+                "message": legacy_row(&message, &letter.alias),
+            }));
+        }
+        Ok(views)
+    }
+}
+
+fn legacy_row(message: &Message, to: &str) -> serde_json::Value {
+    serde_json::json!({
+        "from_alias": message.sent.from,
+        "to_alias": to,
+        "content": message.sent.body,
+        "ts": message.sent.sent_us as f64 / 1e6,
+        "message_id": message.sent.message_id,
+    })
+}
+
+fn legacy(message: &Message, mailbox: &Mailbox) -> LegacyMessage {
+    let to = match &message.room_id {
+        Some(room_id) => format!("{}#{room_id}", mailbox.alias),
+        None => mailbox.alias.clone(),
+    };
+    LegacyMessage {
+        sequence: message.sequence,
+        mailbox: mailbox.name.clone(),
+        room_id: message.room_id.clone(),
+        row: legacy_row(message, &to),
+    }
+}
+
+fn room_info(state: &State, room: crate::state::Room) -> RoomInfo {
+    let members = state.members_of(&room.room_id).into_iter().filter_map(|(mailbox, member)| {
+        let row = state.mailboxes.get(mailbox)?;
+        let liveness = decide::mailbox_liveness(state, &row, &liveness::of);
+        Some((row.alias, row.session, liveness, member.joined_us))
+    });
+    RoomInfo { members: members.collect(), room }
+}
+
+/// What an event says about the message at `sequence`.
+fn mention(
+    payload: &Payload,
+    sequence: Sequence,
+    room: Option<&str>,
+    claims: &mut Vec<String>,
+) -> Option<(String, String)> {
+    match payload {
+        Payload::InboxClaimed(fact) => {
+            let in_room = |range: &c2c_log_format::payload::RoomRange| {
+                Some(range.room_id.as_str()) == room && range.upto >= sequence
+            };
+            if !fact.messages.contains(&sequence) && !fact.rooms.iter().any(in_room) {
+                return None;
+            }
+            claims.push(fact.claim.clone());
+            Some((format!("claimed by {}", fact.surface), fact.mailbox.clone()))
+        }
+        Payload::ClaimAcked(fact) if claims.contains(&fact.claim) => {
+            claims.retain(|claim| *claim != fact.claim);
+            Some((fact.level.clone(), fact.mailbox.clone()))
+        }
+        Payload::ClaimReturned(fact) if claims.contains(&fact.claim) => {
+            Some((format!("returned: {}", fact.reason), fact.mailbox.clone()))
+        }
+        Payload::AckRefused(fact) if claims.contains(&fact.claim) => {
+            Some(("late ack refused".into(), fact.mailbox.clone()))
+        }
+        Payload::MessagesExpired(fact) if fact.messages.contains(&sequence) => {
+            Some(("expired unread".into(), fact.mailbox.clone()))
+        }
+        Payload::MessagesDeadLettered(fact) if fact.messages.contains(&sequence) => {
+            Some((format!("dead letter: {}", fact.reason), fact.mailbox.clone()))
+        }
+        Payload::DeadLettersReturned(fact) if fact.messages.contains(&sequence) => {
+            Some(("redelivered from the dead letters".into(), fact.mailbox.clone()))
+        }
+        Payload::DeadLettersPurged(fact) if fact.messages.contains(&sequence) => {
+            Some(("struck from the dead letters".into(), String::new()))
+        }
+        _ => None,
+    }
+}

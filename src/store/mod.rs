@@ -1,0 +1,107 @@
+//! Where are events kept?
+//!
+//! A store keeps events, never state: the one `decide` and the one `apply` serve all of them.
+//! Nothing above may assume that it is the only writer: an append names the head it expects.
+
+#[cfg(test)]
+mod conformance;
+mod memory;
+mod segmented;
+
+use std::time::Duration;
+
+use c2c_log_format::{Event, Payload, Sequence};
+
+pub use memory::MemoryStore;
+pub use segmented::SegmentedStore;
+
+use crate::log::{Appended, Checkpoint, Damaged, LogError};
+
+/// Trouble in a store.
+pub type StoreError = LogError;
+
+/// One event with the time of its frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    pub event: &'a Event<'a>,
+    pub time_us: u64,
+    /// Whether its batch promised to be on disk.
+    pub durable: bool,
+}
+
+/// An append-only sequence of batches.
+pub trait EventStore: Send {
+    /// Id of the log, 32 hex digits; empty before the first append.
+    fn log_id(&mut self) -> Result<String, StoreError>;
+
+    /// Visits every event after `after`, which is where this store's last visit ended or zero.
+    fn read_after(
+        &mut self,
+        after: Sequence,
+        visit: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<(), StoreError>;
+
+    /// Keeps other writers out, where that is possible; optimistic stores do nothing.
+    fn lock(&mut self) -> Result<(), StoreError>;
+
+    /// Lets other writers in again.
+    fn unlock(&mut self);
+
+    /// Appends one batch after `head`, or answers with the head that is there.
+    fn append(
+        &mut self,
+        head: Sequence,
+        batch: &[Payload],
+        time_us: u64,
+        durable: bool,
+    ) -> Result<Appended, StoreError>;
+
+    /// Returns when everything up to `sequence` is on disk.
+    fn wait_durable(&mut self, sequence: Sequence) -> Result<(), StoreError>;
+
+    /// Highest sequence on disk.
+    fn durable(&self) -> Sequence;
+
+    /// The events with these sequences; those that are gone are left out.
+    fn fetch(
+        &mut self,
+        sequences: &[Sequence],
+        visit: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<(), StoreError>;
+
+    /// Visits events by scope or message_id hash, newest segment first, until told to stop.
+    fn search(
+        &mut self,
+        wanted: &dyn Fn(&c2c_log_format::EventHead) -> bool,
+        visit: &mut dyn FnMut(Stored<'_>),
+        enough: &dyn Fn() -> bool,
+    ) -> Result<(), StoreError>;
+
+    /// The newest checkpoint of a projection, if the store keeps any.
+    fn checkpoint(&mut self, projection: u16) -> Result<Option<Checkpoint>, StoreError>;
+
+    /// Goes on reading after a checkpoint.
+    fn resume(&mut self, checkpoint: &Checkpoint);
+
+    /// Keeps a checkpoint of `state`, which stands at this store's last read.
+    fn keep_checkpoint(
+        &mut self,
+        state: &crate::state::State,
+        time_us: u64,
+    ) -> Result<(), StoreError>;
+
+    /// Events and bytes read since the checkpoint.
+    fn tail_size(&self) -> (u64, u64);
+
+    /// A number that changes with every append.
+    fn pulse(&self) -> u32;
+
+    /// Sleeps until something was appended since `pulse`, or the time is over.
+    fn wait(&mut self, pulse: u32, timeout: Duration);
+
+    /// What could not be read.
+    fn damage(&self) -> Vec<Damaged>;
+
+    /// Bytes of the log, and ranges set aside that nobody has accepted yet.
+    fn size(&mut self) -> Result<(u64, Vec<String>), StoreError>;
+}
