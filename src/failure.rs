@@ -13,6 +13,8 @@ pub enum Failure {
     Refused(Refusal),
     /// The log could not be read or written.
     Store(LogError),
+    /// What was to be shown could not be written out.
+    Output(std::io::Error),
 }
 
 impl From<Refusal> for Failure {
@@ -32,6 +34,7 @@ impl Failure {
     pub fn code(&self) -> Code {
         match self {
             Self::Refused(refusal) => refusal.code,
+            Self::Output(_) => Code::OutputFailed,
             Self::Store(error) => match error {
                 LogError::Full { .. } => Code::DiskFull,
                 LogError::Format { .. } => Code::Corrupt,
@@ -47,6 +50,7 @@ impl Failure {
     pub fn message(&self) -> String {
         match self {
             Self::Refused(refusal) => refusal.message.clone(),
+            Self::Output(cause) => format!("cannot write the output: {cause}"),
             Self::Store(error) => error.to_string(),
         }
     }
@@ -55,6 +59,7 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused(refusal) => refusal.hint.clone(),
+            Self::Output(_) => Some("nothing is lost: what was not shown is pending again".into()),
             Self::Store(error) => {
                 let hint = match error {
                     LogError::Full { .. } => "free some space; polls and acks still work",

@@ -107,7 +107,7 @@ pub fn adopt(state: &State, actor: &Actor) -> Actor {
         _ => actor.process.as_ref() == Some(&process) || is_ancestor(&process),
     };
     if !mine && of(Some(&process)) == Liveness::Alive {
-        adopted.session_id = actor.alias.clone();
+        adopted.session_id = None;
     }
     adopted
 }

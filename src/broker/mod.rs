@@ -3,6 +3,7 @@
 //! Catch up without a lock; lock; catch up the rest; gather facts; decide; append; unlock; wait for
 //! the disk; reply. Reading takes no lock and writes nothing.
 
+mod deliver;
 mod execute;
 pub mod liveness;
 mod views;
@@ -13,8 +14,10 @@ use crate::decide::Actor;
 use crate::failure::Failure;
 use crate::mirror;
 use crate::state::{Base, PROJECTION, State};
-use crate::store::{EventStore, SegmentedStore, StoreError};
+use crate::store::{EventStore, SegmentedStore, StoreError, Stored};
 
+pub use deliver::{Delivery, Wish};
+pub use execute::Executed;
 pub use views::{Health, Hop, Message, Peer, RoomInfo, Trace};
 
 /// Directory of the log under a broker root.
@@ -111,8 +114,24 @@ impl Broker {
     }
 
     fn read_tail(&mut self) -> Result<(), StoreError> {
+        self.read_tail_with(&mut |_, _| {})
+    }
+
+    /// Reads on, showing each event together with the state before it.
+    pub fn follow(&mut self, see: &mut dyn FnMut(&State, &Stored<'_>)) -> Result<(), Failure> {
+        if !self.loaded {
+            self.load()?;
+        }
+        Ok(self.read_tail_with(see)?)
+    }
+
+    fn read_tail_with(
+        &mut self,
+        see: &mut dyn FnMut(&State, &Stored<'_>),
+    ) -> Result<(), StoreError> {
         let (state, relied_on) = (&mut self.state, &mut self.relied_on);
         self.store.read_after(state.head, &mut |stored| {
+            see(state, &stored);
             state.apply_event(stored.event, stored.time_us);
             if stored.durable {
                 *relied_on = stored.event.head.sequence;

@@ -1,1 +1,183 @@
+//! What can be typed?
+//!
+//! Only the command that was named is built: a hook that runs after every tool call must not pay
+//! for the others.
 
+mod demo;
+mod identity;
+mod message;
+pub(crate) mod output;
+mod rooms;
+mod server;
+mod upkeep;
+mod wait;
+
+pub(crate) use server::features;
+pub(crate) use upkeep::sweep_json;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use crate::actor;
+use crate::broker::Broker;
+use crate::decide::Actor;
+use crate::failure::Failure;
+use crate::root::{self, Root};
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Broker root to use instead of the one for this directory
+    #[arg(long, visible_alias = "root", value_name = "DIR")]
+    broker_root: Option<PathBuf>,
+    /// Print one JSON value
+    #[arg(long, short = 'j')]
+    json: bool,
+    /// Act as this session
+    #[arg(long, short = 's', value_name = "ID")]
+    session_id: Option<String>,
+    /// Show times in UTC
+    #[arg(long)]
+    utc: bool,
+}
+
+/// One command: its arguments, and what it does.
+trait Run: Args {
+    fn run(self, context: &mut Context) -> Result<(), Failure>;
+}
+
+/// What every command works with.
+pub struct Context {
+    common: Common,
+    root: Root,
+    broker: Broker,
+    actor: Actor,
+}
+
+impl Context {
+    fn new(common: Common) -> Result<Self, Failure> {
+        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let root = root::resolve(common.broker_root.as_deref(), &here)?;
+        let actor = actor::resolve(common.session_id.as_deref(), &here);
+        let broker = Broker::open(&root.path);
+        Ok(Self { common, root, broker, actor })
+    }
+}
+
+/// One row of the table of commands.
+struct Entry {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    about: &'static str,
+    augment: fn(Command) -> Command,
+    run: fn(&ArgMatches, &mut Context) -> Result<(), Failure>,
+}
+
+fn entry<T: Run>(name: &'static str, about: &'static str) -> Entry {
+    Entry {
+        name,
+        aliases: &[],
+        about,
+        augment: T::augment_args,
+        run: |matches, context| {
+            // The matches come from the same definition, so this cannot fail.
+            T::from_arg_matches(matches).unwrap_or_else(|e| e.exit()).run(context)
+        },
+    }
+}
+
+fn also(mut entry: Entry, aliases: &'static [&'static str]) -> Entry {
+    entry.aliases = aliases;
+    entry
+}
+
+fn table() -> Vec<Entry> {
+    vec![
+        entry::<identity::Register>("register", "Take an alias for this session"),
+        entry::<identity::Whoami>("whoami", "Show alias and session"),
+        entry::<identity::List>("list", "List who is registered"),
+        entry::<message::Send>("send", "Send a message to an alias"),
+        entry::<message::SendAll>("send-all", "Send a message to everybody"),
+        entry::<message::PollInbox>("poll-inbox", "Take and show unread messages"),
+        entry::<message::PeekInbox>("peek-inbox", "Show unread messages without taking them"),
+        entry::<message::Ack>("ack", "Say that a manual claim was shown"),
+        entry::<message::History>("history", "Show messages that were taken before"),
+        entry::<message::Trace>("trace", "Tell the whole life of one message"),
+        entry::<wait::Listen>("listen", "Wait for messages; takes none unless told to"),
+        entry::<wait::Monitor>("monitor", "Show events as they happen"),
+        also(entry::<rooms::Rooms>("rooms", "Rooms: list, create, join, send, ..."), &["room"]),
+        entry::<rooms::MyRooms>("my-rooms", "List the rooms that this session is in"),
+        entry::<upkeep::DeadLetter>("dead-letter", "Messages that could not be delivered"),
+        entry::<upkeep::Sweep>("sweep", "Clear away sessions whose process is gone"),
+        also(entry::<upkeep::SweepDryRun>("sweep-dryrun", "What sweep would do"), &["sweep-dry-run"]),
+        entry::<upkeep::Health>("health", "How this broker root is"),
+        entry::<upkeep::Status>("status", "Agents and rooms at a glance"),
+        entry::<identity::Dnd>("dnd", "Do-not-disturb on or off"),
+        entry::<identity::Rename>("rename", "Change the alias; the mailbox comes along"),
+        also(entry::<upkeep::Migrate>("migrate", "Bring in an older root"), &["migrate-broker"]),
+        entry::<upkeep::Mirror>("mirror", "Write the older JSON files as views of the log"),
+        also(entry::<server::Mcp>("mcp", "Serve MCP on standard input and output"), &["serve"]),
+        entry::<server::ServerInfo>("server-info", "Version and features"),
+        entry::<demo::Demo>("demo", "Show two agents at work on a fresh root"),
+        entry::<upkeep::Install>("install", "Put c2c on the PATH: install self"),
+        entry::<server::Completion>("completion", "Print shell completions"),
+    ]
+}
+
+fn build(entry: &Entry) -> Command {
+    let command = Command::new(entry.name).about(entry.about).visible_aliases(entry.aliases);
+    (entry.augment)(Common::augment_args(command))
+}
+
+/// The whole command line, for help and completions.
+pub fn whole() -> Command {
+    program().subcommands(table().iter().map(build))
+}
+
+fn program() -> Command {
+    Command::new("c2c")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Messages between AI coding agents: durable, never doubled, traceable")
+        .subcommand_required(false)
+        .arg_required_else_help(false)
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let named = std::env::args().nth(1).unwrap_or_default();
+    let table = table();
+    let entry = table.iter().find(|row| row.name == named || row.aliases.contains(&&*named));
+    let Some(entry) = entry else { return without_command(&named) };
+    let matches = match program().subcommand(build(entry)).try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
+    let Some((_, matches)) = matches.subcommand() else { return ExitCode::SUCCESS };
+    let common = Common::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
+    let json = common.json;
+    let done = Context::new(common).and_then(|mut context| (entry.run)(matches, &mut context));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output::failed(&failure, json),
+    }
+}
+
+/// No command, or an unknown one: the landing page, help, or a usage error.
+fn without_command(named: &str) -> ExitCode {
+    if named.is_empty() {
+        let mut whole = whole();
+        let _ = whole.print_help();
+        return ExitCode::SUCCESS;
+    }
+    match whole().try_get_matches() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => usage(&error),
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}

@@ -83,11 +83,7 @@ fn take(
     facts: &Facts<'_>,
 ) -> Result<(Taken, Vec<Payload>), Refusal> {
     let actor = facts.actor;
-    let session_id = match &actor.session_id {
-        Some(session_id) => session_id.clone(),
-        None => wanted.to_owned(),
-    };
-    let free = |alias: &str| !held_by_another(state, alias, &session_id, facts);
+    let free = |alias: &str| !held_by_another(state, alias, facts);
     let alias = if free(wanted) {
         wanted.to_owned()
     } else {
@@ -105,8 +101,8 @@ fn take(
             }
         }
     };
-    // The second one of an alias from the environment needs a session id of its own, too.
-    let session_id = if actor.session_id.is_none() { alias.clone() } else { session_id };
+    // A session without an id of its own is called like its alias.
+    let session_id = actor.session_id.clone().unwrap_or_else(|| alias.clone());
     let existing = state.mailbox_of(&alias);
     let took_over = existing.as_ref().and_then(|row| row.session.clone());
     let took_over = took_over.filter(|before| *before != session_id);
@@ -145,13 +141,14 @@ pub(super) fn new_mailbox(state: &State, alias: &str) -> String {
     format!("{name}~{}", state.head + 1)
 }
 
-fn held_by_another(state: &State, alias: &str, session_id: &str, facts: &Facts<'_>) -> bool {
+fn held_by_another(state: &State, alias: &str, facts: &Facts<'_>) -> bool {
     let holder = state.mailbox_of(alias).and_then(|mailbox| state.holder(&mailbox));
     holder.is_some_and(|session| {
         let mine = session.process.as_ref().is_some_and(|process| {
             facts.actor.process.as_ref() == Some(process)
         });
-        session.session_id != session_id && !mine && is_alive(&session, facts)
+        let same = facts.actor.session_id.as_ref() == Some(&session.session_id);
+        !same && !mine && is_alive(&session, facts)
     })
 }
 

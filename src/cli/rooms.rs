@@ -1,0 +1,408 @@
+//! Commands about rooms.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::message::{Tags, body};
+use super::{Context, Run, output};
+use crate::broker::{Message, RoomInfo};
+use crate::clock;
+use crate::code::Code;
+use crate::decide::{Command, Refusal, Reply, RoomReply, Send};
+use crate::envelope::for_terminal;
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub struct Rooms {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// All rooms
+    List,
+    /// Make a room
+    Create {
+        room: String,
+        /// public, invite_only or local
+        #[arg(long, default_value = "public")]
+        visibility: String,
+        /// Alias to invite (repeat)
+        #[arg(long)]
+        invite: Vec<String>,
+        /// Do not become a member
+        #[arg(long)]
+        no_join: bool,
+    },
+    /// Become a member; makes the room if it is not there
+    Join {
+        room: String,
+        /// Messages to show
+        #[arg(long, default_value_t = 20)]
+        history_limit: usize,
+        /// Alias to join as, if this session has none yet
+        #[arg(long, short = 'a')]
+        alias: Option<String>,
+    },
+    /// Stop being a member
+    Leave {
+        room: String,
+        #[arg(long, short = 'a')]
+        alias: Option<String>,
+    },
+    /// Say something to all members
+    Send {
+        room: String,
+        words: Vec<String>,
+        #[arg(long, short = 'F')]
+        from: Option<String>,
+        #[command(flatten)]
+        tags: Tags,
+        /// Idempotency key
+        #[arg(long)]
+        message_id: Option<String>,
+    },
+    /// What was said
+    History {
+        room: String,
+        #[arg(long, short = 'l', default_value_t = 50)]
+        limit: usize,
+        /// RFC 3339, seconds since 1970, or 30m, 24h, 7d
+        #[arg(long)]
+        since: Option<String>,
+    },
+    /// Who is a member
+    Members { room: String },
+    /// Show what is said, as it is said
+    Tail {
+        room: String,
+        #[arg(long, short = 'l', default_value_t = 20)]
+        lines: usize,
+        /// Do not wait for more
+        #[arg(long, short = 'n')]
+        no_follow: bool,
+    },
+    /// Let somebody into an invite-only room
+    Invite { room: String, alias: String },
+    /// Show or set who may see the room
+    Visibility {
+        room: String,
+        /// public, invite_only or local
+        #[arg(long, short = 's')]
+        set: Option<String>,
+    },
+    /// Delete a room
+    Delete {
+        room: String,
+        /// Although it has members
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+impl Run for Rooms {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        match self.what.unwrap_or(What::List) {
+            What::List => list(context, false),
+            What::Create { room, visibility, invite, no_join } => {
+                create(context, room, visibility, invite, !no_join)
+            }
+            What::Join { room, history_limit, alias } => join(context, room, history_limit, alias),
+            What::Leave { room, alias } => leave(context, room, alias),
+            What::Send { room, words, from, tags, message_id } => {
+                let send = Send {
+                    body: body(&words)?,
+                    from,
+                    tag: tags.tag(),
+                    message_id,
+                    ..Send::default()
+                };
+                send_room(context, room, send)
+            }
+            What::History { room, limit, since } => history(context, &room, limit, since.as_deref()),
+            What::Members { room } => members(context, &room),
+            What::Tail { room, lines, no_follow } => tail(context, &room, lines, !no_follow),
+            What::Invite { room, alias } => invite(context, room, alias),
+            What::Visibility { room, set } => visibility(context, room, set),
+            What::Delete { room, force } => delete(context, room, force),
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct MyRooms {}
+
+impl Run for MyRooms {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        list(context, true)
+    }
+}
+
+fn list(context: &mut Context, mine: bool) -> Result<(), Failure> {
+    context.broker.look(&context.actor)?;
+    let mailbox = context.broker.own_mailbox(&context.actor);
+    let alias = mailbox.as_ref().map_or("", |mailbox| mailbox.alias.as_str());
+    let mut rooms = context.broker.rooms(mailbox.as_ref());
+    rooms.retain(|room| !mine || room.members.iter().any(|(member, ..)| member == alias));
+    if context.common.json {
+        let rows: Vec<_> = rooms.iter().map(output::room_json).collect();
+        return output::say_json(&json!(rows));
+    }
+    if rooms.is_empty() {
+        return output::say(if mine { "Not in any rooms.\n" } else { "No rooms.\n" });
+    }
+    let line = |info: &RoomInfo| {
+        let alive = info.members.iter().filter(|(_, _, is, _)| is.as_option() == Some(true));
+        let kind = match info.room.visibility.as_str() {
+            "public" => String::new(),
+            other => format!(" [{}]", other.replace('_', "-")),
+        };
+        let (all, alive) = (info.members.len(), alive.count());
+        format!("{} ({all} members, {alive} alive){kind}\n", info.room.room_id)
+    };
+    output::say(&rooms.iter().map(line).collect::<String>())
+}
+
+fn execute(context: &mut Context, command: &Command) -> Result<RoomReply, Failure> {
+    match context.broker.execute(command, &context.actor)?.reply {
+        Reply::Room(reply) => Ok(reply),
+        _ => Err(output::usage("no room")),
+    }
+}
+
+/// The room, if the caller may know of it.
+fn info(context: &mut Context, room_id: &str) -> Result<RoomInfo, Failure> {
+    context.broker.look(&context.actor)?;
+    let mailbox = context.broker.own_mailbox(&context.actor);
+    let rooms = context.broker.rooms(mailbox.as_ref());
+    let found = rooms.into_iter().find(|info| info.room.room_id.eq_ignore_ascii_case(room_id));
+    found.ok_or_else(|| {
+        let message = format!("there is no room '{}'", room_id.escape_default());
+        Refusal::new(Code::UnknownRoom, "room_id", message).hint("c2c rooms list").into()
+    })
+}
+
+fn member_rows(info: &RoomInfo) -> serde_json::Value {
+    let rows = info.members.iter().map(|(alias, session_id, is, joined_us)| {
+        json!({
+            "alias": alias,
+            "session_id": session_id,
+            "alive": is.as_option(),
+            "joined_at": clock::rfc3339(*joined_us),
+        })
+    });
+    json!(rows.collect::<Vec<_>>())
+}
+
+fn history_row(message: &Message) -> serde_json::Value {
+    json!({
+        "ts": clock::rfc3339(message.sent.sent_us),
+        "from_alias": message.sent.from,
+        "content": message.sent.body,
+        "message_id": message.sent.message_id,
+        "room_sequence": room_sequence(message),
+    })
+}
+
+fn room_sequence(message: &Message) -> Option<u64> {
+    match &message.sent.target {
+        c2c_log_format::payload::Target::Room { label, .. } => *label,
+        _ => None,
+    }
+}
+
+fn history_line(message: &Message, utc: bool) -> String {
+    let time = clock::human(message.sent.sent_us, utc);
+    format!("[{}] <{}> {}\n", &time[..16.min(time.len())], message.sent.from, for_terminal(&message.sent.body))
+}
+
+fn create(
+    context: &mut Context,
+    room_id: String,
+    visibility: String,
+    invite: Vec<String>,
+    join: bool,
+) -> Result<(), Failure> {
+    let command = Command::RoomCreate { room_id, visibility, invite, join };
+    let reply = execute(context, &command)?;
+    let info = info(context, &reply.room_id)?;
+    if context.common.json {
+        return output::say_json(&json!({
+            "room_id": info.room.room_id,
+            "created_by": info.room.created_by,
+            "visibility": info.room.visibility,
+            "invited_members": info.room.invited,
+            "members": reply.members,
+            "auto_joined": join,
+        }));
+    }
+    output::say(&format!("Created room {} ({})\n", info.room.room_id, info.room.visibility))
+}
+
+fn join(
+    context: &mut Context,
+    room_id: String,
+    limit: usize,
+    from: Option<String>,
+) -> Result<(), Failure> {
+    let reply = execute(context, &Command::RoomJoin { room_id, from })?;
+    let info = info(context, &reply.room_id)?;
+    let history = match limit {
+        0 => Vec::new(),
+        limit => context.broker.room_history(&reply.room_id, limit.min(200), 0)?,
+    };
+    if context.common.json {
+        let rows: Vec<_> = history.iter().map(history_row).collect();
+        return output::say_json(&json!({
+            "room_id": info.room.room_id,
+            "members": member_rows(&info),
+            "history": rows,
+        }));
+    }
+    let utc = context.common.utc;
+    let lines: String = history.iter().map(|message| history_line(message, utc)).collect();
+    let count = info.members.len();
+    output::say(&format!("Joined room {} ({count} members)\n{lines}", info.room.room_id))
+}
+
+fn leave(context: &mut Context, room_id: String, from: Option<String>) -> Result<(), Failure> {
+    let reply = execute(context, &Command::RoomLeave { room_id, from })?;
+    if context.common.json {
+        return output::say_json(&json!({ "room_id": reply.room_id, "members": reply.members }));
+    }
+    let left = reply.members.len();
+    output::say(&format!("Left room {} ({left} members remaining)\n", reply.room_id))
+}
+
+fn send_room(context: &mut Context, room_id: String, send: Send) -> Result<(), Failure> {
+    let command = Command::RoomSend { room_id, send };
+    let Reply::Sent(sent) = context.broker.execute(&command, &context.actor)?.reply else {
+        return Ok(());
+    };
+    if context.common.json {
+        let broker_id = context.broker.log_id()?.to_owned();
+        return output::say_json(&json!({
+            "room_id": sent.to,
+            "from_alias": sent.from,
+            "delivered_to": sent.delivered_to,
+            "skipped": sent.skipped,
+            "ts": clock::rfc3339(sent.sent_us),
+            "message_id": sent.message_id,
+            "broker_id": broker_id,
+            "duplicate": sent.duplicate,
+        }));
+    }
+    let (delivered, skipped) = (sent.delivered_to.len(), sent.skipped.len());
+    output::say(&format!("Sent to room {} ({delivered} delivered, {skipped} skipped)\n", sent.to))
+}
+
+/// `30m`, `24h`, `7d`, or a time.
+fn since_us(text: &str) -> Result<u64, Failure> {
+    let unit = text.chars().last().and_then(|c| match c {
+        's' => Some(1),
+        'm' => Some(60),
+        'h' => Some(3_600),
+        'd' => Some(86_400),
+        _ => None,
+    });
+    let ago = unit.and_then(|unit| {
+        let number: f64 = text[..text.len() - 1].parse().ok()?;
+        Some((number.max(0.0) * f64::from(unit) * 1e6) as u64)
+    });
+    let at = match ago {
+        Some(ago) => Some(clock::now_us().saturating_sub(ago)),
+        None => clock::parse(text),
+    };
+    at.ok_or_else(|| output::usage(&format!("--since: '{text}' is no time; use 30m, 24h, 7d or RFC 3339")))
+}
+
+fn history(
+    context: &mut Context,
+    room_id: &str,
+    limit: usize,
+    since: Option<&str>,
+) -> Result<(), Failure> {
+    let info = info(context, room_id)?;
+    let since = since.map_or(Ok(0), since_us)?;
+    let rows = context.broker.room_history(&info.room.room_id, limit, since)?;
+    if context.common.json {
+        return output::say_json(&json!(rows.iter().map(history_row).collect::<Vec<_>>()));
+    }
+    let utc = context.common.utc;
+    output::say(&rows.iter().map(|row| history_line(row, utc)).collect::<String>())
+}
+
+fn members(context: &mut Context, room_id: &str) -> Result<(), Failure> {
+    let info = info(context, room_id)?;
+    if context.common.json {
+        return output::say_json(&member_rows(&info));
+    }
+    let line = |(alias, _, is, _): &(String, _, _, _)| {
+        format!("  {alias:20}  {}\n", output::liveness_word(*is))
+    };
+    output::say(&info.members.iter().map(line).collect::<String>())
+}
+
+fn tail(context: &mut Context, room_id: &str, lines: usize, follow: bool) -> Result<(), Failure> {
+    let info = info(context, room_id)?;
+    let mut shown = 0;
+    let mut limit = lines;
+    loop {
+        let pulse = context.broker.pulse();
+        let rows = context.broker.room_history(&info.room.room_id, limit, 0)?;
+        let utc = context.common.utc;
+        let new = rows.iter().filter(|row| row.sequence > shown);
+        let text: String = new.map(|row| history_line(row, utc)).collect();
+        if !text.is_empty() {
+            output::say(&text)?;
+        }
+        shown = rows.last().map_or(shown, |row| row.sequence.max(shown));
+        if !follow {
+            return Ok(());
+        }
+        limit = 200;
+        let head = context.broker.state().head;
+        while context.broker.state().head == head {
+            context.broker.wait(pulse, std::time::Duration::from_secs(1));
+            context.broker.look(&context.actor)?;
+        }
+    }
+}
+
+fn invite(context: &mut Context, room_id: String, alias: String) -> Result<(), Failure> {
+    let reply = execute(context, &Command::RoomInvite { room_id, alias, invited: true })?;
+    if context.common.json {
+        return output::say_json(&json!({
+            "ok": true,
+            "room_id": reply.room_id,
+            "invitee_alias": reply.alias,
+        }));
+    }
+    output::say(&format!("Invited {} to {}\n", reply.alias, reply.room_id))
+}
+
+fn visibility(context: &mut Context, room_id: String, set: Option<String>) -> Result<(), Failure> {
+    if let Some(visibility) = set {
+        let command = Command::RoomVisibility { room_id: room_id.clone(), visibility };
+        execute(context, &command)?;
+    }
+    let info = info(context, &room_id)?;
+    if context.common.json {
+        return output::say_json(&json!({
+            "ok": true,
+            "room_id": info.room.room_id,
+            "visibility": info.room.visibility,
+            "invited_members": info.room.invited,
+        }));
+    }
+    output::say(&format!("{}: {}\n", info.room.room_id, info.room.visibility))
+}
+
+fn delete(context: &mut Context, room_id: String, force: bool) -> Result<(), Failure> {
+    let reply = execute(context, &Command::RoomDelete { room_id, force })?;
+    if context.common.json {
+        return output::say_json(&json!({ "room_id": reply.room_id, "deleted": true }));
+    }
+    output::say(&format!("Deleted room {}\n", reply.room_id))
+}

@@ -1,0 +1,58 @@
+//! Commands that serve, or tell about the program.
+
+use clap::Args;
+use clap_complete::Shell;
+use serde_json::json;
+
+use super::{Context, Run, output};
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub struct Mcp {}
+
+impl Run for Mcp {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let mut actor = context.actor.clone();
+        actor.fallback_alias = None;
+        actor.exact = true;
+        crate::mcp::serve(&context.root.path, actor).map_err(Failure::Output)
+    }
+}
+
+#[derive(Args)]
+pub struct ServerInfo {}
+
+impl Run for ServerInfo {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let info = crate::mcp::server_info();
+        if context.common.json {
+            return output::say_json(&info);
+        }
+        let features = info["features"].as_array().map_or(0, Vec::len);
+        output::say(&format!("name: c2c\nversion: {}\nfeatures: {features}\n", env!("CARGO_PKG_VERSION")))
+    }
+}
+
+#[derive(Args)]
+pub struct Completion {
+    shell: Shell,
+}
+
+impl Run for Completion {
+    fn run(self, _context: &mut Context) -> Result<(), Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut super::whole(), "c2c", &mut script);
+        output::say(&String::from_utf8_lossy(&script))
+    }
+}
+
+/// Facts for `server_info`.
+pub fn features() -> serde_json::Value {
+    json!([
+        "liveness", "pid_start_time", "registered_at", "sweep", "dead_letter",
+        "dead_letter_redelivery", "poll_inbox", "send_all", "list_alive_tristate", "rooms",
+        "startup_auto_register", "history_tool", "join_room_history_backfill", "my_rooms_tool",
+        "peek_inbox_tool", "room_invite", "room_visibility", "dnd", "deferrable", "event_log",
+        "claim_ack", "trace", "message_id_dedup"
+    ])
+}

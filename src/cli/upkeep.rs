@@ -1,0 +1,438 @@
+//! Commands that look after a broker root.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{Context, Run, output};
+use crate::broker::Broker;
+use crate::clock;
+use crate::code::Code;
+use crate::decide::{Command, Refusal, Reply, SweepPlan};
+use crate::envelope::for_terminal;
+use crate::failure::Failure;
+use crate::log::LogError;
+use crate::mirror;
+
+#[derive(Args)]
+pub struct DeadLetter {
+    #[command(subcommand)]
+    what: Option<DeadLetterWhat>,
+    /// At most this many, the newest
+    #[arg(long, short = 'l', default_value_t = 50)]
+    limit: usize,
+}
+
+#[derive(Subcommand)]
+enum DeadLetterWhat {
+    /// All dead letters
+    List,
+    /// One dead letter, whole
+    Show { message_id: String },
+    /// Put dead letters back into a mailbox
+    Replay {
+        /// Message id; all when left out
+        message_id: Option<String>,
+        /// Another recipient
+        #[arg(long)]
+        to: Option<String>,
+    },
+    /// Strike dead letters from the list; the log keeps them
+    Purge {
+        /// Message id; all when left out
+        message_id: Option<String>,
+    },
+}
+
+impl Run for DeadLetter {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        context.broker.look(&context.actor)?;
+        match self.what.unwrap_or(DeadLetterWhat::List) {
+            DeadLetterWhat::List => letters(context, None, self.limit),
+            DeadLetterWhat::Show { message_id } => letters(context, Some(&message_id), 1),
+            DeadLetterWhat::Replay { message_id, to } => {
+                let messages = chosen(context, message_id.as_deref())?;
+                moved(context, &Command::DeadLetterReplay { messages, to }, "Replayed")
+            }
+            DeadLetterWhat::Purge { message_id } => {
+                let messages = chosen(context, message_id.as_deref())?;
+                moved(context, &Command::DeadLetterPurge { messages }, "Purged")
+            }
+        }
+    }
+}
+
+fn letters(context: &mut Context, only: Option<&str>, limit: usize) -> Result<(), Failure> {
+    let letters = context.broker.dead_letters()?;
+    let rows: Vec<_> = letters
+        .iter()
+        .filter_map(|(letter, message)| Some((letter, message.as_ref()?)))
+        .filter(|(_, message)| only.is_none_or(|id| message.sent.message_id == id))
+        .map(|(letter, message)| {
+            json!({
+                "deleted_at": clock::rfc3339(letter.at_us),
+                "from_session_id": letter.mailbox,
+                "reason": letter.reason,
+                "message_id": message.sent.message_id,
+                "message": output::message_json(message, &letter.alias),
+            })
+        })
+        .collect();
+    let rows = &rows[rows.len().saturating_sub(limit)..];
+    if let (Some(id), true) = (only, rows.is_empty()) {
+        return Err(not_dead(id));
+    }
+    if context.common.json {
+        return output::say_json(&json!(rows));
+    }
+    if rows.is_empty() {
+        return output::say("(empty)\n");
+    }
+    let line = |row: &serde_json::Value| {
+        let text = |key: &str| for_terminal(row[key].as_str().unwrap_or(""));
+        let message = &row["message"];
+        let part = |key: &str| for_terminal(message[key].as_str().unwrap_or(""));
+        let head = format!("{}  {} -> {}", text("message_id"), part("from_alias"), part("to_alias"));
+        format!("{head}  {}\n  {}\n", text("reason"), part("content"))
+    };
+    output::say(&rows.iter().map(line).collect::<String>())
+}
+
+fn not_dead(id: &str) -> Failure {
+    let message = format!("'{id}' is not among the dead letters");
+    Refusal::new(Code::UnknownMessage, "message_id", message).hint("c2c dead-letter list").into()
+}
+
+/// Sequences of the letters that are meant; empty for all.
+fn chosen(context: &mut Context, message_id: Option<&str>) -> Result<Vec<u64>, Failure> {
+    let Some(id) = message_id else { return Ok(Vec::new()) };
+    let letters = context.broker.dead_letters()?;
+    let found = letters.iter().filter_map(|(_, message)| message.as_ref());
+    let found = found.filter(|message| message.sent.message_id == id);
+    let found: Vec<u64> = found.map(|message| message.sequence).collect();
+    if found.is_empty() { Err(not_dead(id)) } else { Ok(found) }
+}
+
+fn moved(context: &mut Context, command: &Command, what: &str) -> Result<(), Failure> {
+    let reply = context.broker.execute(command, &context.actor)?.reply;
+    let Reply::Moved { messages } = reply else { return Ok(()) };
+    if context.common.json {
+        return output::say_json(&json!({ "ok": true, "count": messages.len(), "sequences": messages }));
+    }
+    output::say(&format!("{what} {} dead letters.\n", messages.len()))
+}
+
+#[derive(Args)]
+pub struct Sweep {
+    /// Show what would be done
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Accepted for older scripts; a sweep only ends sessions whose process is gone
+    #[arg(long, short = 'f')]
+    force: bool,
+}
+
+impl Run for Sweep {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let plan = if self.dry_run {
+            context.broker.plan_sweep(&context.actor)?
+        } else {
+            match context.broker.execute(&Command::Sweep, &context.actor)?.reply {
+                Reply::Swept(plan) => plan,
+                _ => SweepPlan::default(),
+            }
+        };
+        if context.common.json {
+            return output::say_json(&sweep_json(&plan));
+        }
+        let (rows, messages) = (plan.dropped.len(), plan.preserved);
+        let would = if self.dry_run { "Would drop" } else { "Dropped" };
+        output::say(&format!("{would} {rows} registrations, {rows} inboxes, {messages} messages preserved.\n"))
+    }
+}
+
+/// A sweep as programs see it.
+pub fn sweep_json(plan: &SweepPlan) -> serde_json::Value {
+    let dropped = plan.dropped.iter();
+    let dropped: Vec<_> =
+        dropped.map(|(session_id, alias)| json!({ "session_id": session_id, "alias": alias })).collect();
+    let evicted = plan.evicted.iter();
+    let evicted: Vec<_> =
+        evicted.map(|(room_id, alias)| json!({ "room_id": room_id, "alias": alias })).collect();
+    let inboxes: Vec<_> = plan.dropped.iter().map(|(session_id, _)| session_id).collect();
+    json!({
+        "dropped_regs": dropped,
+        "deleted_inboxes": inboxes,
+        "preserved_messages": plan.preserved,
+        "evicted_room_members": evicted,
+    })
+}
+
+#[derive(Args)]
+pub struct SweepDryRun {}
+
+impl Run for SweepDryRun {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        Sweep { dry_run: true, force: false }.run(context)
+    }
+}
+
+#[derive(Args)]
+pub struct Health {}
+
+impl Run for Health {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        context.broker.look(&context.actor)?;
+        let health = context.broker.health()?;
+        let root = &context.root;
+        if context.common.json {
+            let damage: Vec<_> = health
+                .damage
+                .iter()
+                .map(|d| json!({ "segment": d.segment, "offset": d.offset, "first": d.first, "last": d.last }))
+                .collect();
+            return output::say_json(&json!({
+                "ok": health.damage.is_empty() && health.quarantine.is_empty(),
+                "broker_root": root.path,
+                "broker_root_reason": root.reason,
+                "broker_id": health.log_id,
+                "root_exists": root.path.exists(),
+                "registry_exists": root.path.join("registry.json").exists(),
+                "registrations": health.sessions,
+                "alive": health.alive,
+                "unknown": health.unknown,
+                "dead": health.dead,
+                "rooms": health.rooms,
+                "dead_letters": health.dead_letters,
+                "dead_letter_exists": health.dead_letters > 0,
+                "outbox_depth": health.outbox,
+                "outbox_oldest": health.outbox_oldest_us.map(clock::rfc3339),
+                "head": health.head,
+                "durable": health.durable,
+                "log_bytes": health.log_bytes,
+                "damage": damage,
+                "quarantine": health.quarantine,
+                "upgrade_needed": health.upgrade_needed,
+                "relay": { "status": "not_configured", "message": "not configured" },
+            }));
+        }
+        let mark = |good: bool| if good { "✓" } else { "✗" };
+        let mut text = format!("✓ Broker root: {} ({})\n", root.path.display(), root.reason);
+        let (all, alive, dead) = (health.sessions, health.alive, health.dead);
+        text.push_str(&format!("✓ Sessions: {all} ({alive} alive, {dead} dead, {} unknown)\n", health.unknown));
+        text.push_str(&format!("✓ Rooms: {}\n", health.rooms));
+        let mib = health.log_bytes as f64 / (1024.0 * 1024.0);
+        text.push_str(&format!("✓ Log: {} events, {mib:.1} MiB\n", health.head));
+        text.push_str(&format!("{} Dead letters: {}\n", mark(health.dead_letters == 0), health.dead_letters));
+        let whole = health.damage.is_empty() && health.quarantine.is_empty();
+        text.push_str(&format!("{} Damage: {}\n", mark(whole), health.damage.len() + health.quarantine.len()));
+        for name in &health.quarantine {
+            text.push_str(&format!("    {name}: see c2c-log verify, then c2c-log repair --accept\n"));
+        }
+        text.push_str(&format!("○ Outbox: {} waiting\n", health.outbox));
+        text.push_str("○ Relay: not configured\n");
+        output::say(&text)
+    }
+}
+
+#[derive(Args)]
+pub struct Status {}
+
+impl Run for Status {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        context.broker.look(&context.actor)?;
+        let peers = context.broker.peers();
+        let mailbox = context.broker.own_mailbox(&context.actor);
+        let rooms = context.broker.rooms(mailbox.as_ref());
+        let alive: Vec<_> =
+            peers.iter().filter(|peer| peer.liveness.as_option() == Some(true)).collect();
+        let unread = |name: &str| context.broker.state().unread(name).len();
+        if context.common.json {
+            let rows: Vec<_> = alive
+                .iter()
+                .map(|peer| {
+                    let active = peer.session.as_ref().map(|s| clock::rfc3339(s.active_us));
+                    let unread = unread(&peer.mailbox.name);
+                    json!({ "alias": peer.mailbox.alias, "unread": unread, "last_active_ts": active })
+                })
+                .collect();
+            let rooms: Vec<_> = rooms.iter().map(output::room_json).collect();
+            let dead = peers.iter().filter(|peer| peer.liveness.as_option() == Some(false)).count();
+            return output::say_json(&json!({
+                "alive_peers": rows,
+                "dead_peer_count": dead,
+                "total_peer_count": peers.len(),
+                "rooms": rooms,
+            }));
+        }
+        let mut text = format!("{} of {} agents alive\n", alive.len(), peers.len());
+        for peer in &peers {
+            let name = &peer.mailbox.alias;
+            let word = output::liveness_word(peer.liveness);
+            text.push_str(&format!("  {name:20}  {word:5}  {} unread\n", unread(&peer.mailbox.name)));
+        }
+        for room in &rooms {
+            text.push_str(&format!("  #{} ({} members)\n", room.room.room_id, room.members.len()));
+        }
+        output::say(&text)
+    }
+}
+
+#[derive(Args)]
+pub struct Migrate {
+    /// Older root to bring in; without it, older files under this root
+    #[arg(long, short = 'f')]
+    from: Option<PathBuf>,
+    /// Root to bring it into; without it, the one for this directory
+    #[arg(long, short = 't')]
+    to: Option<PathBuf>,
+    /// Show what would be done
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+}
+
+impl Run for Migrate {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        if let Some(to) = &self.to {
+            context.broker = Broker::open(to);
+        }
+        let from = self.from.unwrap_or_else(|| context.broker.root().to_owned());
+        if !from.is_dir() {
+            let message = format!("{} is not a directory", from.display());
+            return Err(Refusal::new(Code::BadRoot, "from", message).into());
+        }
+        let state = crate::state::State::default();
+        let files = mirror::foreign_files(&from, &state)?;
+        let (sessions, messages) = files.iter().fold((0, 0), |(sessions, messages), file| {
+            (sessions + file.sessions.len(), messages + file.messages.len())
+        });
+        let (mut new_sessions, mut new_messages) = (sessions, messages);
+        if !self.dry_run && !files.is_empty() {
+            let reply = context.broker.execute(&Command::Import { files }, &context.actor)?.reply;
+            if let Reply::Imported { sessions, messages } = reply {
+                (new_sessions, new_messages) = (sessions, messages);
+            }
+        }
+        if context.common.json {
+            return output::say_json(&json!({
+                "ok": true,
+                "from": from,
+                "to": context.broker.root(),
+                "dry_run": self.dry_run,
+                "found": { "sessions": sessions, "messages": messages },
+                "imported": { "sessions": new_sessions, "messages": new_messages },
+            }));
+        }
+        let verb = if self.dry_run { "Would import at most" } else { "Imported" };
+        output::say(&format!("{verb} {new_sessions} sessions and {new_messages} messages from {}\n", from.display()))
+    }
+}
+
+#[derive(Args)]
+pub struct Mirror {
+    /// Directory to write to
+    #[arg(required_unless_present = "in_place")]
+    target: Option<PathBuf>,
+    /// Write into the broker root itself
+    #[arg(long, conflicts_with = "target")]
+    in_place: bool,
+    /// Go on writing as the log grows
+    #[arg(long)]
+    follow: bool,
+}
+
+impl Run for Mirror {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let target = self.target.unwrap_or_else(|| context.root.path.clone());
+        loop {
+            let pulse = context.broker.pulse();
+            context.broker.look(&context.actor)?;
+            let views = context.broker.legacy_views()?;
+            let written = mirror::write_views(&target, context.broker.state(), &views)
+                .map_err(|e| LogError::io("write", &target.display().to_string(), e))?;
+            if !self.follow {
+                return output::say(&format!("Wrote {written} files to {}\n", target.display()));
+            }
+            let head = context.broker.state().head;
+            while context.broker.state().head == head {
+                context.broker.wait(pulse, std::time::Duration::from_secs(1));
+                context.broker.look(&context.actor)?;
+            }
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct Install {
+    #[command(subcommand)]
+    what: InstallWhat,
+}
+
+#[derive(Subcommand)]
+enum InstallWhat {
+    /// Copy this program to a directory on the PATH
+    #[command(name = "self")]
+    Itself {
+        /// Directory for the binary
+        #[arg(long, value_name = "DIR")]
+        dest: Option<PathBuf>,
+    },
+}
+
+impl Run for Install {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let InstallWhat::Itself { dest } = self.what;
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        let home = home.ok_or_else(|| Refusal::new(Code::InvalidArgument, "HOME", "HOME is not set"))?;
+        let base = |name: &str, default: &str| {
+            let set = std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            set.unwrap_or_else(|| home.join(default))
+        };
+        let bin = dest.unwrap_or_else(|| home.join(".local/bin"));
+        let private = [base("XDG_CONFIG_HOME", ".config").join("c2c"), base("XDG_DATA_HOME", ".local/share").join("c2c")];
+        for dir in &private {
+            at(dir, DirBuilder::new().recursive(true).mode(0o700).create(dir))?;
+            at(dir, fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))?;
+        }
+        at(&bin, fs::create_dir_all(&bin))?;
+        let me = at(Path::new("c2c"), std::env::current_exe())?;
+        let mut installed = Vec::new();
+        for name in ["c2c", "c2c-log"] {
+            let source = me.with_file_name(name);
+            if source.exists() {
+                let target = bin.join(name);
+                install(&source, &target)?;
+                installed.push(target);
+            }
+        }
+        let on_path = std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir == bin));
+        if context.common.json {
+            return output::say_json(&json!({ "ok": true, "installed": installed, "on_path": on_path }));
+        }
+        let mut text: String =
+            installed.iter().map(|path| format!("installed {}\n", path.display())).collect();
+        if !on_path {
+            text.push_str(&format!("add it to your PATH: export PATH=\"{}:$PATH\"\n", bin.display()));
+        }
+        output::say(&text)
+    }
+}
+
+/// Copies beside and renames: a running program keeps its old file.
+fn install(source: &Path, target: &Path) -> Result<(), Failure> {
+    if fs::canonicalize(source).ok() == fs::canonicalize(target).ok() && target.exists() {
+        return Ok(());
+    }
+    let aside = target.with_extension("new");
+    at(&aside, fs::copy(source, &aside))?;
+    at(&aside, fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)))?;
+    at(target, fs::rename(&aside, target))
+}
+
+fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T, Failure> {
+    result.map_err(|e| LogError::io("install", &path.display().to_string(), e).into())
+}

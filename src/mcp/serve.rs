@@ -1,0 +1,273 @@
+//! How does the server run?
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rmcp::handler::server::ServerHandler;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
+    Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+};
+use rmcp::service::{RequestContext, RoleServer, ServiceExt};
+use rmcp::transport::async_rw::AsyncRwTransport;
+use serde_json::Value;
+
+use super::call::{Answer, Arguments, call};
+use super::transport::{Acking, Claims, expect};
+use super::{INSTRUCTIONS, tools};
+use crate::broker::Broker;
+use crate::decide::{Actor, Command, Reply};
+use crate::failure::Failure;
+use crate::limits::WAIT_S_MAX;
+
+/// How often a waiting call looks whether it was cancelled.
+const CANCEL_LOOK: Duration = Duration::from_millis(200);
+
+struct Inside {
+    broker: Broker,
+    actor: Actor,
+}
+
+/// The broker and who the client is, for handlers and transport.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Inside>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a claim as shown. A failure leaves it to be repeated with its mark, never lost.
+    pub fn ack(&self, claim: &str, level: &str) {
+        let inside = &mut *self.lock();
+        if let Err(failure) = inside.broker.ack(&inside.actor, claim, level) {
+            eprintln!("c2c: ack of {claim}: {}", failure.message());
+        }
+    }
+
+    /// Ends a claim as not shown.
+    pub fn give_back(&self, claim: &str, reason: &str) {
+        let inside = &mut *self.lock();
+        if let Err(failure) = inside.broker.give_back(&inside.actor, claim, reason) {
+            eprintln!("c2c: return of {claim}: {}", failure.message());
+        }
+    }
+}
+
+struct Server {
+    shared: Shared,
+    claims: Claims,
+    root: PathBuf,
+    all_tools: bool,
+    greeting: String,
+}
+
+/// Serves until the client closes the pipe.
+pub fn serve(root: &Path, actor: Actor) -> io::Result<()> {
+    let shared = Shared(Arc::new(Mutex::new(Inside { broker: Broker::open(root), actor })));
+    let greeting = greet(&shared);
+    let claims = Claims::default();
+    let server = Server {
+        shared: shared.clone(),
+        claims: Arc::clone(&claims),
+        root: root.to_owned(),
+        all_tools: std::env::var("C2C_MCP_TOOLS").is_ok_and(|profile| profile == "all"),
+        greeting,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served: io::Result<()> = runtime.block_on(async move {
+        let (read, write) = rmcp::transport::io::stdio_pipes();
+        let transport = Acking::new(AsyncRwTransport::new_server(read, write), claims, shared);
+        match server.serve(transport).await {
+            Ok(running) => running.waiting().await.map(|_| ()).map_err(io::Error::other),
+            // The client went away before it said what it is: nothing to serve, nothing wrong.
+            Err(_) => Ok(()),
+        }
+    });
+    runtime.shutdown_background();
+    served
+}
+
+/// Registers the alias of the environment and joins its rooms; what is to be said about that.
+fn greet(shared: &Shared) -> String {
+    let inside = &mut *shared.lock();
+    if inside.actor.alias.is_none() {
+        return String::new();
+    }
+    match inside.broker.execute(&Command::Register { alias: None }, &inside.actor) {
+        Ok(executed) => {
+            let Reply::Registered(registered) = executed.reply else { return String::new() };
+            inside.actor.session_id = Some(registered.session_id);
+            inside.actor.inherited = false;
+            join_rooms(inside);
+            match registered.asked {
+                Some(asked) => format!(
+                    " You are registered as '{}', because '{asked}' is held by a live session.",
+                    registered.alias
+                ),
+                None => format!(" You are registered as '{}'.", registered.alias),
+            }
+        }
+        Err(failure) => {
+            eprintln!("c2c: auto-register: {}", failure.message());
+            format!(" Registration failed: {}.", failure.message())
+        }
+    }
+}
+
+fn join_rooms(inside: &mut Inside) {
+    let rooms = std::env::var("C2C_MCP_AUTO_JOIN_ROOMS").unwrap_or_default();
+    for room in rooms.split(',').map(str::trim).filter(|room| !room.is_empty()) {
+        let command = Command::RoomJoin { room_id: room.to_owned(), from: None };
+        if let Err(failure) = inside.broker.execute(&command, &inside.actor) {
+            eprintln!("c2c: auto-join of {room}: {}", failure.message());
+        }
+    }
+}
+
+/// Sleeps on a thread of its own until the actor has mail, the time is over, or nobody waits.
+fn wait_for_mail(root: &Path, actor: &Actor, wait: Duration, cancelled: &AtomicBool) {
+    let mut broker = Broker::open(root);
+    let deadline = Instant::now() + wait;
+    loop {
+        let pulse = broker.pulse();
+        let mailbox = match broker.look(actor) {
+            Ok(()) => broker.own_mailbox(actor),
+            Err(_) => None,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = mailbox.is_some_and(|mailbox| broker.has_mail(&mailbox));
+        if found || left.is_zero() || cancelled.load(Ordering::Acquire) {
+            return;
+        }
+        broker.wait(pulse, left.min(CANCEL_LOOK));
+    }
+}
+
+impl Server {
+    /// The caller, as this request names it: some clients tell their session only here.
+    fn caller(&self, context: &RequestContext<RoleServer>) -> Option<String> {
+        let meta = &context.meta.0.0;
+        let turn = meta.get("x-codex-turn-metadata").and_then(|turn| turn.get("session_id"));
+        let id = turn.or_else(|| meta.get("threadId"))?.as_str()?;
+        c2c_log_format::id::check_name(id).is_ok().then(|| id.to_owned())
+    }
+
+    async fn answer(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ErrorData> {
+        let name = request.name.to_string();
+        if !tools::is_tool(&name) {
+            return Err(ErrorData::invalid_params(format!("unknown tool: {name}"), None));
+        }
+        let arguments = Arguments(request.arguments.unwrap_or_default());
+        let mut actor = self.shared.lock().actor.clone();
+        let per_request = self.caller(&context).filter(|_| actor.session_id.is_none());
+        let from_request = per_request.is_some();
+        if let Some(session_id) = per_request {
+            actor.session_id = Some(session_id);
+        }
+        if name == "poll_inbox"
+            && let Ok(Some(wait_s)) = arguments.number("wait_s")
+            && wait_s > 0.0
+        {
+            let wait = Duration::from_secs_f64(wait_s.min(WAIT_S_MAX as f64));
+            if !self.wait(&actor, wait, &context).await {
+                return Ok(CallToolResult::error(vec![ContentBlock::text("cancelled")]));
+            }
+        }
+        let done = {
+            let inside = &mut *self.shared.lock();
+            call(&mut inside.broker, &mut actor, &name, &arguments)
+        };
+        Ok(match done {
+            Ok(answer) => self.success(answer, &context, from_request),
+            Err(failure) => failed(&failure),
+        })
+    }
+
+    /// True when the wait ended by itself, false when the client gave up.
+    async fn wait(
+        &self,
+        actor: &Actor,
+        wait: Duration,
+        context: &RequestContext<RoleServer>,
+    ) -> bool {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let (root, actor, seen) = (self.root.clone(), actor.clone(), Arc::clone(&cancelled));
+        let waiting =
+            tokio::task::spawn_blocking(move || wait_for_mail(&root, &actor, wait, &seen));
+        tokio::select! {
+            _ = waiting => true,
+            () = context.ct.cancelled() => {
+                cancelled.store(true, Ordering::Release);
+                false
+            }
+        }
+    }
+
+    fn success(
+        &self,
+        answer: Answer,
+        context: &RequestContext<RoleServer>,
+        from_request: bool,
+    ) -> CallToolResult {
+        if let Some(claim) = answer.claim {
+            if context.ct.is_cancelled() {
+                self.shared.give_back(&claim, "cancelled");
+                return CallToolResult::error(vec![ContentBlock::text("cancelled")]);
+            }
+            expect(&self.claims, context.id.clone(), claim);
+        }
+        if let Some(session_id) = answer.session_id.filter(|_| !from_request) {
+            let inside = &mut *self.shared.lock();
+            inside.actor.session_id = Some(session_id);
+            inside.actor.inherited = false;
+        }
+        let text = match answer.array {
+            Some(key) => answer.structured[key].to_string(),
+            None => answer.structured.to_string(),
+        };
+        let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+        result.structured_content = Some(answer.structured);
+        result
+    }
+}
+
+fn failed(failure: &Failure) -> CallToolResult {
+    let value: Value = failure.to_json();
+    let mut result = CallToolResult::error(vec![ContentBlock::text(value.to_string())]);
+    result.structured_content = Some(value);
+    result
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new("c2c", env!("CARGO_PKG_VERSION")))
+            .with_instructions(format!("{INSTRUCTIONS}{}", self.greeting))
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(tools::tool_list(self.all_tools)))
+    }
+
+    fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> impl Future<Output = Result<CallToolResponse, ErrorData>> + Send + '_ {
+        async move { self.answer(request, context).await.map(CallToolResponse::from) }
+    }
+}
