@@ -1,0 +1,9 @@
+//! Do the programs keep their promises? The only integration-test binary.
+
+mod cli;
+mod crash;
+mod mcp;
+mod model;
+mod support;
+mod tidy;
+mod tool;
