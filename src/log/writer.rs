@@ -43,6 +43,22 @@ impl Log {
         settled
     }
 
+    /// Scans the last segment again and leaves it if it is damaged, whatever the tail says.
+    pub fn recover_now(&mut self) -> Result<(), LogError> {
+        let lock = |e| LogError::io("lock", "lock", e);
+        self.guard = Some(self.storage.lock("lock").map_err(lock)?);
+        let page = self.storage.control(true).map_err(|e| LogError::io("map", "control", e));
+        let recovered = page.and_then(|page| {
+            self.control = Some(page);
+            self.recover()
+        });
+        if recovered.is_ok() {
+            self.page().next_epoch();
+        }
+        self.unlock();
+        recovered
+    }
+
     /// A holder keeps the lock for microseconds unless it was stopped, so the wait is short steps.
     fn wait_for_lock(
         &self,

@@ -1,0 +1,128 @@
+//! Where are the segments, and what do they hold? Read-only.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use c2c::log::read_segment;
+use c2c_log_format::event::events;
+use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
+use c2c_log_format::scan::{Damage, Piece};
+use c2c_log_format::segment::{SegmentHeader, file_name, parse_file_name};
+use c2c_log_format::{EventHead, Sequence};
+
+use crate::{Place, Trouble};
+
+/// One event on its way to the screen.
+pub struct Row {
+    pub head: EventHead,
+    pub time_us: u64,
+    pub payload: Vec<u8>,
+    pub segment: Sequence,
+    pub offset: usize,
+    /// First of its batch.
+    pub begins: bool,
+    pub durable: bool,
+}
+
+/// A directory of segments.
+pub struct LogFiles {
+    pub root: PathBuf,
+    pub directory: PathBuf,
+    pub bases: Vec<Sequence>,
+}
+
+/// Finds the log that is meant.
+pub fn open(place: &Place) -> Result<LogFiles, Trouble> {
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let named = place.root.as_deref().or(place.broker_root.as_deref());
+    let root = c2c::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
+    let below = root.join(c2c::broker::LOG_DIRECTORY);
+    let directory = if below.is_dir() { below } else { root.clone() };
+    let bases = bases(&directory)?;
+    if bases.is_empty() {
+        return Err(Trouble::Unreadable(format!("no log in {}", root.display())));
+    }
+    Ok(LogFiles { root, directory, bases })
+}
+
+fn bases(directory: &Path) -> Result<Vec<Sequence>, Trouble> {
+    let entries = fs::read_dir(directory)
+        .map_err(|e| Trouble::Unreadable(format!("cannot list {}: {e}", directory.display())))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut bases: Vec<Sequence> = names.filter_map(|name| parse_file_name(&name)).collect();
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+impl LogFiles {
+    /// The bytes of one segment.
+    pub fn segment(&self, base: Sequence) -> Result<Vec<u8>, Trouble> {
+        let path = self.directory.join(file_name(base));
+        fs::read(&path)
+            .map_err(|e| Trouble::Unreadable(format!("cannot read {}: {e}", path.display())))
+    }
+
+    /// Sequences above this do not count in the segment: a later one says so.
+    pub fn void_above(&self, base: Sequence) -> Sequence {
+        let next = self.bases.iter().find(|next| **next > base);
+        let header = next.and_then(|next| self.segment_header(*next));
+        header.map_or(Sequence::MAX, |header| header.durable)
+    }
+
+    fn segment_header(&self, base: Sequence) -> Option<SegmentHeader> {
+        use std::io::Read;
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        let mut file = fs::File::open(self.directory.join(file_name(base))).ok()?;
+        file.read_exact(&mut bytes).ok()?;
+        SegmentHeader::decode(&bytes).ok()
+    }
+
+    /// The events of one segment that count, and the damage in it.
+    pub fn rows(
+        &self,
+        base: Sequence,
+        wanted: &dyn Fn(&EventHead, u64) -> bool,
+        visit: &mut dyn FnMut(Row),
+    ) -> Result<Vec<Damage>, Trouble> {
+        let bytes = self.segment(base)?;
+        let void_above = self.void_above(base);
+        let header = SegmentHeader::decode(&bytes)
+            .map_err(|e| Trouble::Unreadable(format!("{}: {e}", file_name(base))))?;
+        let mut damages = Vec::new();
+        for piece in read_segment(&bytes, &header) {
+            match piece {
+                Piece::Frame { header, .. } if header.sequence > void_above => {}
+                Piece::Frame { offset, header, body } => {
+                    for event in events(body, header.sequence, header.count).flatten() {
+                        if wanted(&event.head, header.time_us) {
+                            visit(Row {
+                                head: event.head,
+                                time_us: header.time_us,
+                                payload: event.payload.to_vec(),
+                                segment: base,
+                                offset,
+                                begins: event.head.sequence == header.sequence,
+                                durable: header.durable,
+                            });
+                        }
+                    }
+                }
+                Piece::Damage(damage) => damages.push(damage),
+            }
+        }
+        Ok(damages)
+    }
+}
+
+/// A bar on standard error for what takes a while; none when nobody looks.
+pub fn progress(total: u64) -> indicatif::ProgressBar {
+    use std::io::IsTerminal;
+    if !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let bar = indicatif::ProgressBar::new(total);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{bar:40} {pos}/{len} segments") {
+        bar.set_style(style);
+    }
+    bar
+}
