@@ -9,7 +9,7 @@ mod error;
 mod reader;
 mod recover;
 #[cfg(test)]
-pub mod sim;
+mod sim;
 mod storage;
 mod sync;
 #[cfg(test)]
@@ -189,6 +189,12 @@ impl Log {
             }
         }
     }
+}
+
+/// A simulated disk without faults, for tests of the stores.
+#[cfg(test)]
+pub(crate) fn sim_disk() -> sim::SimDisk {
+    sim::SimDisk::new(sim::Plan::default())
 }
 
 /// The place of the first frame of a segment.

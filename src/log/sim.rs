@@ -1,1 +1,265 @@
+//! A disk that forgets, tears, reorders, fills up and fails: the twin of real files for tests.
 
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::control::Control;
+use super::storage::{Storage, StorageFile};
+
+const SECTOR: usize = 512;
+
+/// What goes wrong, and when.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plan {
+    /// The machine stops at this write-like call.
+    pub crash_at: Option<u64>,
+    /// This sync fails, and what it should have written is gone.
+    pub fail_sync: Option<u64>,
+    /// This write finds the disk full.
+    pub full_at: Option<u64>,
+}
+
+#[derive(Default, Clone)]
+struct Inode {
+    /// As processes see it.
+    content: Vec<u8>,
+    /// As it is on the platter.
+    durable: Vec<u8>,
+    /// Sectors written since the last sync.
+    dirty: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Disk {
+    inodes: Vec<Inode>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    locks: BTreeMap<String, bool>,
+    calls: u64,
+    syncs: u64,
+    writes: u64,
+    plan: Plan,
+    crashed: bool,
+}
+
+/// A simulated directory; clones share it.
+#[derive(Clone)]
+pub struct SimDisk {
+    disk: Arc<Mutex<Disk>>,
+    page: Arc<[AtomicU64; 32]>,
+    boot: u8,
+}
+
+/// A small generator of numbers: the same seed, the same disk.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below.max(1)
+    }
+}
+
+impl SimDisk {
+    pub fn new(plan: Plan) -> Self {
+        let disk = Disk { plan, ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)), page: new_page(), boot: 1 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Write-like calls so far.
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// The disk as the next boot finds it: what was synced, and any part of what was not.
+    pub fn after_power_loss(&self, random: &mut Random) -> Self {
+        let old = self.lock();
+        let mut disk = Disk::default();
+        for inode in &old.inodes {
+            let mut survived = inode.durable.clone();
+            for sector in &inode.dirty {
+                let from = sector * SECTOR;
+                let to = (from + SECTOR).min(inode.content.len());
+                if from < to && random.next(2) == 0 {
+                    survived.resize(survived.len().max(to), 0);
+                    survived[from..to].copy_from_slice(&inode.content[from..to]);
+                }
+            }
+            disk.inodes.push(Inode {
+                content: survived.clone(),
+                durable: survived,
+                dirty: Vec::new(),
+            });
+        }
+        let names = if random.next(2) == 0 { &old.names } else { &old.durable_names };
+        disk.names = names.clone();
+        disk.durable_names = names.clone();
+        let disk = Arc::new(Mutex::new(disk));
+        Self { disk, page: new_page(), boot: self.boot + 1 }
+    }
+}
+
+fn new_page() -> Arc<[AtomicU64; 32]> {
+    Arc::new(std::array::from_fn(|_| AtomicU64::new(0)))
+}
+
+fn crashed() -> io::Error {
+    io::Error::other("the machine has stopped")
+}
+
+impl Disk {
+    /// Counts a call that changes the disk; after the crash none gets through.
+    fn call(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        self.crashed |= self.plan.crash_at.is_some_and(|at| self.calls >= at);
+        if self.crashed { Err(crashed()) } else { Ok(()) }
+    }
+}
+
+struct SimFile {
+    disk: SimDisk,
+    inode: usize,
+}
+
+struct SimLock {
+    disk: SimDisk,
+    name: String,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.lock().locks.insert(self.name.clone(), false);
+    }
+}
+
+impl Storage for SimDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.lock().names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn StorageFile>> {
+        let mut disk = self.lock();
+        let inode = match disk.names.get(name) {
+            Some(inode) => *inode,
+            None if create => {
+                disk.call()?;
+                disk.inodes.push(Inode::default());
+                let inode = disk.inodes.len() - 1;
+                disk.names.insert(name.to_owned(), inode);
+                inode
+            }
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Arc::new(SimFile { disk: self.clone(), inode }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.call()?;
+        let inode = disk.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        disk.names.insert(to.to_owned(), inode);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.call()?;
+        disk.names.remove(name).map(|_| ()).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.call()?;
+        disk.durable_names = disk.names.clone();
+        Ok(())
+    }
+
+    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn Any + Send>>> {
+        let mut disk = self.lock();
+        if disk.locks.insert(name.to_owned(), true) == Some(true) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(SimLock { disk: self.clone(), name: name.to_owned() })))
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Any + Send>> {
+        self.try_lock(name)?.ok_or_else(|| io::Error::other("locked for ever"))
+    }
+
+    fn control(&self, _create: bool) -> io::Result<Control> {
+        Ok(Control::heap(&self.page))
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        [self.boot; 16]
+    }
+}
+
+impl StorageFile for SimFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let disk = self.disk.lock();
+        let content = &disk.inodes[self.inode].content;
+        let from = (offset as usize).min(content.len());
+        let len = buffer.len().min(content.len() - from);
+        buffer[..len].copy_from_slice(&content[from..from + len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        disk.writes += 1;
+        let full = disk.plan.full_at == Some(disk.writes);
+        let stopped = disk.call();
+        // A write that does not succeed may still have left its beginning behind.
+        let part = if full || stopped.is_err() { bytes.len() / 2 } else { bytes.len() };
+        let inode = &mut disk.inodes[self.inode];
+        let (from, to) = (offset as usize, offset as usize + part);
+        inode.content.resize(inode.content.len().max(to), 0);
+        inode.content[from..to].copy_from_slice(&bytes[..part]);
+        inode.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));
+        stopped?;
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        disk.call()?;
+        disk.syncs += 1;
+        let fails = disk.plan.fail_sync == Some(disk.syncs);
+        let inode = &mut disk.inodes[self.inode];
+        inode.dirty.clear();
+        if fails {
+            return Err(io::Error::other("input/output error"));
+        }
+        inode.durable = inode.content.clone();
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.lock().inodes[self.inode].content.len() as u64)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        disk.call()?;
+        let inode = &mut disk.inodes[self.inode];
+        inode.content.resize(inode.content.len().max(len as usize), 0);
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        disk.call()?;
+        disk.inodes[self.inode].content.truncate(len as usize);
+        Ok(())
+    }
+}

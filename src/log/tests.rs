@@ -1,1 +1,150 @@
+//! Does the log keep what it acknowledged, whatever happens to the machine?
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use c2c_log_format::payload::RootMoved;
+use c2c_log_format::{Payload, Sequence};
+
+use super::sim::{Plan, Random, SimDisk};
+use super::{Cursor, Log, LogError, Options};
+
+const STEPS: u64 = 200;
+
+fn options() -> Options {
+    Options { segment_bytes: 16 * 1024, lock_wait: Duration::from_millis(50) }
+}
+
+fn event(text: &str) -> Payload {
+    Payload::RootMoved(RootMoved { to: text.to_owned() })
+}
+
+/// Appends one event; with a sync for every durable one.
+fn step(log: &mut Log, number: u64) -> Result<Sequence, LogError> {
+    log.lock()?;
+    let text = format!("{number} {}", "x".repeat((number % 97) as usize * 9));
+    let appended = log.append(&[event(&text)], 1, true);
+    log.unlock();
+    let last = appended?.last;
+    log.wait_durable(last)?;
+    Ok(last)
+}
+
+/// Runs the 200 steps; what was acknowledged, by sequence.
+fn run(disk: &SimDisk) -> BTreeMap<Sequence, u64> {
+    let mut acknowledged = BTreeMap::new();
+    let mut log = Log::open(Arc::new(disk.clone()), options());
+    for number in 0..STEPS {
+        if let Ok(sequence) = step(&mut log, number) {
+            acknowledged.insert(sequence, number);
+        }
+    }
+    acknowledged
+}
+
+/// Everything that can be read: sequence and step.
+fn read_all(log: &mut Log) -> BTreeMap<Sequence, u64> {
+    let mut found = BTreeMap::new();
+    let mut cursor = Cursor::START;
+    let mut last = 0;
+    log.read(&mut cursor, &mut |frame| {
+        let events = c2c_log_format::event::events(frame.body, frame.header.sequence, frame.header.count);
+        for event in events {
+            let event = event.expect("a checked body decodes");
+            assert!(event.head.sequence > last, "sequences only grow");
+            last = event.head.sequence;
+            let payload = Payload::decode(event.head.kind, event.payload);
+            let Some(Ok(Payload::RootMoved(fact))) = payload else { panic!("another kind") };
+            let number = fact.to.split(' ').next().and_then(|n| n.parse().ok());
+            found.insert(last, number.expect("our own text"));
+        }
+    })
+    .expect("the log can be read");
+    found
+}
+
+fn assert_kept(acknowledged: &BTreeMap<Sequence, u64>, found: &BTreeMap<Sequence, u64>, what: &str) {
+    for (sequence, number) in acknowledged {
+        assert_eq!(found.get(sequence), Some(number), "{what}: event {sequence} is lost");
+    }
+}
+
+#[test]
+fn a_crash_at_every_call_of_200_steps_loses_nothing_acknowledged() {
+    let whole = SimDisk::new(Plan::default());
+    assert_eq!(run(&whole).len() as u64, STEPS);
+    let calls = whole.calls();
+    assert!(calls > 2 * STEPS, "each step writes and syncs: {calls}");
+    for crash_at in 1..=calls {
+        let disk = SimDisk::new(Plan { crash_at: Some(crash_at), ..Plan::default() });
+        let acknowledged = run(&disk);
+        for seed in 1..=3 {
+            let what = format!("crash at call {crash_at}, seed {seed}");
+            let mut random = Random(crash_at * 7919 + seed);
+            let survived = disk.after_power_loss(&mut random);
+            let mut log = Log::open(Arc::new(survived.clone()), options());
+            assert_kept(&acknowledged, &read_all(&mut log), &what);
+            // Life goes on: a new event, after which everything is still there.
+            let sequence = step(&mut log, 7).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(acknowledged.keys().all(|old| *old < sequence), "{what}: sequence reused");
+            let mut again = Log::open(Arc::new(survived), options());
+            let found = read_all(&mut again);
+            assert_kept(&acknowledged, &found, &what);
+            assert_eq!(found.get(&sequence), Some(&7), "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_acknowledges_nothing_and_writing_goes_on() {
+    let mut failures = 0;
+    for fail_sync in 1..60 {
+        let disk = SimDisk::new(Plan { fail_sync: Some(fail_sync), ..Plan::default() });
+        let acknowledged = run(&disk);
+        failures += STEPS - acknowledged.len() as u64;
+        let mut log = Log::open(Arc::new(disk.clone()), options());
+        assert_kept(&acknowledged, &read_all(&mut log), "same boot");
+        let survived = disk.after_power_loss(&mut Random(fail_sync));
+        let mut log = Log::open(Arc::new(survived), options());
+        assert_kept(&acknowledged, &read_all(&mut log), "after power loss");
+    }
+    assert!(failures > 0, "no sync failed: the test shows nothing");
+}
+
+#[test]
+fn a_full_disk_fails_one_append_and_harms_no_other() {
+    let mut failures = 0;
+    for full_at in 2..120 {
+        let disk = SimDisk::new(Plan { full_at: Some(full_at), ..Plan::default() });
+        let acknowledged = run(&disk);
+        failures += STEPS - acknowledged.len() as u64;
+        let mut log = Log::open(Arc::new(disk.clone()), options());
+        let found = read_all(&mut log);
+        assert_kept(&acknowledged, &found, "same boot");
+        assert_eq!(found.len(), acknowledged.len(), "a failed append is not visible");
+    }
+    assert!(failures >= 118, "each run meets a full disk once");
+}
+
+#[test]
+fn a_control_page_that_lies_is_not_believed_after_a_boot() {
+    let disk = SimDisk::new(Plan::default());
+    let acknowledged = run(&disk);
+    let survived = disk.after_power_loss(&mut Random(5));
+    let mut log = Log::open(Arc::new(survived), options());
+    assert_kept(&acknowledged, &read_all(&mut log), "new page");
+}
+
+#[test]
+fn a_second_handle_sees_appends_at_once_and_continues_them() {
+    let disk = SimDisk::new(Plan::default());
+    let mut first = Log::open(Arc::new(disk.clone()), options());
+    let mut second = Log::open(Arc::new(disk.clone()), options());
+    for number in 0..50 {
+        let log = if number % 2 == 0 { &mut first } else { &mut second };
+        assert_eq!(step(log, number).expect("append"), number + 1);
+    }
+    assert_eq!(read_all(&mut first).len(), 50);
+    assert_eq!(read_all(&mut second).len(), 50);
+}

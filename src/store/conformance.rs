@@ -1,0 +1,106 @@
+//! Does every store keep the same promises?
+
+use std::sync::Arc;
+
+use c2c_log_format::Payload;
+use c2c_log_format::checksum::name_hash;
+use c2c_log_format::payload::{MessageSent, Target};
+
+use super::{EventStore, MemoryStore, SegmentedStore, StoreError};
+use crate::log::Options;
+
+fn message(id: &str) -> Payload {
+    Payload::MessageSent(MessageSent {
+        message_id: id.to_owned(),
+        from: "alice".into(),
+        from_mailbox: "alice".into(),
+        to: "bob".into(),
+        body: format!("text of {id}"),
+        sent_us: 1,
+        target: Target::Mailbox("bob".into()),
+        tag: None,
+        reply_to: None,
+        expires_us: None,
+        deferrable: false,
+        source: None,
+        origin: None,
+    })
+}
+
+fn on_every_store(check: fn(&str, &mut dyn EventStore)) {
+    check("memory", &mut MemoryStore::default());
+    let directory = tempfile::tempdir().expect("temporary directory");
+    check("segmented", &mut SegmentedStore::open(&directory.path().join("log")));
+    let disk = crate::log::sim_disk();
+    check("simulated", &mut SegmentedStore::on(Arc::new(disk), Options::default()));
+}
+
+fn read(store: &mut dyn EventStore, after: u64) -> Vec<(u64, u16)> {
+    let mut found = Vec::new();
+    store
+        .read_after(after, &mut |stored| {
+            found.push((stored.event.head.sequence, stored.event.head.kind));
+        })
+        .expect("read");
+    found
+}
+
+fn append(store: &mut dyn EventStore, ids: &[&str]) -> Result<u64, StoreError> {
+    let head = read_head(store);
+    store.lock()?;
+    let batch: Vec<Payload> = ids.iter().map(|id| message(id)).collect();
+    let appended = store.append(head, &batch, 5, true);
+    store.unlock();
+    Ok(appended?.last)
+}
+
+fn read_head(store: &mut dyn EventStore) -> u64 {
+    let all = read(store, 0);
+    all.last().map_or(0, |(sequence, _)| *sequence)
+}
+
+#[test]
+fn batches_come_back_in_order_with_sequences_from_one() {
+    on_every_store(|name, store| {
+        store.lock().expect("lock");
+        store.unlock();
+        assert_eq!(append(store, &["a", "b"]).expect("append"), 2, "{name}");
+        assert_eq!(append(store, &["c"]).expect("append"), 3, "{name}");
+        store.wait_durable(3).expect("durable");
+        assert!(store.durable() >= 3, "{name}");
+        assert_eq!(read(store, 0), [(1, 200), (2, 200), (3, 200)], "{name}");
+        assert_eq!(read(store, 3), [], "{name}");
+    });
+}
+
+#[test]
+fn an_append_after_another_head_is_a_conflict_and_writes_nothing() {
+    on_every_store(|name, store| {
+        store.lock().expect("lock");
+        store.unlock();
+        append(store, &["a"]).expect("append");
+        // This store has not read what it wrote: its view of the head is old.
+        store.lock().expect("lock");
+        let refused = store.append(0, &[message("b")], 5, true);
+        store.unlock();
+        assert!(matches!(refused, Err(StoreError::Conflict { head: 1 })), "{name}: {refused:?}");
+        assert_eq!(read(store, 0).len(), 1, "{name}");
+    });
+}
+
+#[test]
+fn events_are_found_by_sequence_and_by_hash() {
+    on_every_store(|name, store| {
+        store.lock().expect("lock");
+        store.unlock();
+        append(store, &["a", "b", "c"]).expect("append");
+        let mut fetched = Vec::new();
+        store.fetch(&[3, 1, 99], &mut |s| fetched.push(s.event.head.sequence)).expect("fetch");
+        assert_eq!(fetched, [3, 1], "{name}");
+        let wanted = name_hash("b");
+        let mut found = Vec::new();
+        let by_id = |head: &c2c_log_format::EventHead| head.message == wanted;
+        store.search(&by_id, &mut |s| found.push(s.event.head.sequence), &|| false).expect("search");
+        assert_eq!(found, [2], "{name}");
+    });
+}
