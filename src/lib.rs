@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod failure;
 pub mod limits;
 pub mod log;
+pub mod log_tool;
 pub mod mcp;
 pub mod mirror;
 pub mod root;

@@ -133,7 +133,8 @@ fn build(entry: &Entry) -> Command {
 
 /// The whole command line, for help and completions.
 pub fn whole() -> Command {
-    program().subcommands(table().iter().map(build))
+    let log = Command::new("log").about("Inspect, verify and replay the log: the same as c2c-log");
+    program().subcommands(table().iter().map(build)).subcommand(log)
 }
 
 fn program() -> Command {
@@ -147,6 +148,11 @@ fn program() -> Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let named = std::env::args().nth(1).unwrap_or_default();
+    if named == "log" {
+        // The operator's tool under the one name that everybody has.
+        let words = std::iter::once("c2c-log".into()).chain(std::env::args_os().skip(2));
+        return crate::log_tool::main(words);
+    }
     let table = table();
     let entry = table.iter().find(|row| row.name == named || row.aliases.contains(&&*named));
     let Some(entry) = entry else { return without_command(&named) };

@@ -72,7 +72,8 @@ pub(super) fn claim(state: &State, wish: &Wish<'_>, facts: &Facts<'_>) -> Result
 }
 
 fn held(claim: &crate::state::Claim) -> usize {
-    claim.messages.len() + claim.rooms.iter().map(|range| range.count as usize).sum::<usize>()
+    let ranges = claim.rooms.iter().chain(&claim.left);
+    claim.messages.len() + ranges.map(|range| range.count as usize).sum::<usize>()
 }
 
 fn expired(state: &State, mailbox: &Mailbox, now_us: u64) -> Vec<Sequence> {

@@ -237,13 +237,8 @@ impl State {
         for message in &claim.messages {
             self.inbox.remove(pair(&fact.mailbox, &message.to_be_bytes()));
         }
-        for (room, upto) in &claim.left {
-            let rows = self.inbox.scan(pair(&fact.mailbox, &[]));
-            for (key, row) in rows {
-                if row.room.as_deref() == Some(room) && sequence_of(&key) <= *upto {
-                    self.inbox.remove(key);
-                }
-            }
+        for key in self.left_while_claimed(&fact.mailbox, &claim) {
+            self.inbox.remove(key);
         }
         for range in &claim.rooms {
             let key = pair(&fold(&range.room_id), fact.mailbox.as_bytes());
@@ -257,10 +252,28 @@ impl State {
             let key = pair(&fact.mailbox, &message.to_be_bytes());
             self.inbox.update(key, |row| row.redelivered = true);
         }
+        for key in self.left_while_claimed(&fact.mailbox, &claim) {
+            self.inbox.update(key, |row| row.redelivered = true);
+        }
         for range in &claim.rooms {
             let key = pair(&fold(&range.room_id), fact.mailbox.as_bytes());
             self.members.update(key, |row| row.redelivered_to = row.redelivered_to.max(range.upto));
         }
+    }
+
+    /// Keys of claimed room messages whose room was left in the meantime.
+    fn left_while_claimed(&self, mailbox: &str, claim: &Claim) -> Vec<Vec<u8>> {
+        if claim.left.is_empty() {
+            return Vec::new();
+        }
+        let rows = self.inbox.scan(pair(mailbox, &[])).into_iter();
+        let claimed = rows.filter(|(key, row)| {
+            let of = |range: &RoomRange| {
+                row.room.as_deref() == Some(&fold(&range.room_id)) && sequence_of(key) <= range.upto
+            };
+            claim.left.iter().any(of)
+        });
+        claimed.map(|(key, _)| key).collect()
     }
 
     fn dead_lettered(&mut self, fact: &MessagesDeadLettered, time_us: u64) {
@@ -324,10 +337,9 @@ impl State {
 impl Claim {
     /// The member left the room: what was claimed there is direct mail from now on.
     fn leave(&mut self, room: &str) {
-        let (gone, kept) = self.rooms.drain(..).partition(|range| fold(&range.room_id) == room);
-        self.rooms = kept;
-        let gone: Vec<RoomRange> = gone;
-        self.left.extend(gone.into_iter().map(|range| (room.to_owned(), range.upto)));
+        let gone = |range: &RoomRange| fold(&range.room_id) == room;
+        self.left.extend(self.rooms.iter().filter(|range| gone(range)).cloned());
+        self.rooms.retain(|range| !gone(range));
     }
 }
 

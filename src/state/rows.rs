@@ -48,7 +48,7 @@ pub struct Claim {
     pub rooms: Vec<RoomRange>,
     /// Rooms that were left while the claim was open, each up to a sequence.
     #[serde(default)]
-    pub left: Vec<(String, Sequence)>,
+    pub left: Vec<RoomRange>,
     pub process: Option<Process>,
     pub surface: String,
     pub manual: bool,

@@ -1,1 +1,373 @@
-//! (being written)
+//! Does the core agree with a broker so naive that it must be right?
+//!
+//! Random commands, restarts through a checkpoint, a second reader, and receivers that die between
+//! taking and showing. After each step the real core and the naive one must tell the same.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use c2c::decide::{Actor, Command, Decision, Facts, Liveness, Reply, Send, decide};
+use c2c::state::{Base, State};
+use c2c_log_format::checkpoint::CheckpointHeader;
+use c2c_log_format::payload::{MessageSent, Process};
+use c2c_log_format::scan::Place;
+use c2c_log_format::{Event, Payload};
+use quickcheck::{Arbitrary, Gen, QuickCheck};
+
+/// Cases in one run; the debug build does them in seconds.
+const CASES: u64 = 10_000;
+const AGENTS: [&str; 4] = ["ada", "bob", "cyd", "dee"];
+const ROOMS: [&str; 2] = ["red", "blue"];
+
+#[derive(Debug, Clone)]
+enum Op {
+    Register(usize),
+    Send { from: usize, to: usize, id: u8 },
+    SendRoom { from: usize, room: usize },
+    Join(usize, usize),
+    Leave(usize, usize),
+    Claim { who: usize, limit: usize },
+    Ack(usize),
+    Return(usize),
+    /// The process that holds the open claim dies.
+    Die(usize),
+    /// State goes through a checkpoint, as in a new process.
+    Restart,
+    Rename(usize),
+}
+
+impl Arbitrary for Op {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let who = usize::arbitrary(g) % AGENTS.len();
+        let other = usize::arbitrary(g) % AGENTS.len();
+        let room = usize::arbitrary(g) % ROOMS.len();
+        match u8::arbitrary(g) % 24 {
+            0..=2 => Self::Register(who),
+            3..=7 => Self::Send { from: who, to: other, id: u8::arbitrary(g) },
+            8..=10 => Self::SendRoom { from: who, room },
+            11..=12 => Self::Join(who, room),
+            13 => Self::Leave(who, room),
+            14..=17 => Self::Claim { who, limit: 1 + usize::arbitrary(g) % 4 },
+            18..=19 => Self::Ack(who),
+            20 => Self::Return(who),
+            21 => Self::Die(who),
+            22 => Self::Restart,
+            _ => Self::Rename(who),
+        }
+    }
+}
+
+/// A mailbox as a child would keep it.
+#[derive(Debug, Clone, Default)]
+struct Naive {
+    registered: bool,
+    name: String,
+    /// Message ids in order, each with whether it was shown before.
+    pending: Vec<(String, bool)>,
+    claim: Vec<String>,
+    claim_dead: bool,
+    rooms: BTreeSet<usize>,
+}
+
+struct World {
+    state: State,
+    /// A second process that only reads.
+    reader: State,
+    events: Vec<Payload>,
+    naive: Vec<Naive>,
+    claims: BTreeMap<usize, String>,
+    dead_workers: BTreeSet<u32>,
+    minted: Cell<u64>,
+    used_ids: BTreeMap<(usize, u8), usize>,
+    acknowledged: Vec<String>,
+    accepted: Vec<String>,
+    renames: u32,
+    workers: u32,
+}
+
+fn worker(number: u32) -> Process {
+    Process { pid: number, start: 1, boot: "b".into(), ns: 1 }
+}
+
+impl World {
+    fn new() -> Self {
+        let agent = |name: &&str| Naive { name: (*name).to_owned(), ..Naive::default() };
+        Self {
+            state: State::default(),
+            reader: State::default(),
+            events: Vec::new(),
+            naive: AGENTS.iter().map(agent).collect(),
+            claims: BTreeMap::new(),
+            dead_workers: BTreeSet::new(),
+            minted: Cell::new(0),
+            used_ids: BTreeMap::new(),
+            acknowledged: Vec::new(),
+            accepted: Vec::new(),
+            renames: 0,
+            workers: 1000,
+        }
+    }
+
+    /// Decides and applies one command as an agent; `None` when it was refused.
+    fn execute(&mut self, who: usize, command: &Command) -> Option<Reply> {
+        let actor = Actor {
+            session_id: Some(format!("s-{who}")),
+            node_id: "node".into(),
+            ..Actor::default()
+        };
+        let dead = self.dead_workers.clone();
+        let liveness = move |process: Option<&Process>| match process {
+            Some(process) if dead.contains(&process.pid) => Liveness::Dead,
+            Some(_) => Liveness::Alive,
+            None => Liveness::Unknown,
+        };
+        let mint = || {
+            self.minted.set(self.minted.get() + 1);
+            format!("m-{}", self.minted.get())
+        };
+        let facts = Facts {
+            now_us: 1,
+            actor: &actor,
+            worker: Some(worker(self.workers)),
+            liveness: &liveness,
+            is_mine: &|_| false,
+            prior: self.prior(command),
+            mint: &mint,
+        };
+        let Decision { events, reply, .. } = decide(&self.state, command, &facts).ok()?;
+        for event in events {
+            self.append(event);
+        }
+        Some(reply)
+    }
+
+    /// Events go through their bytes, as they would through the log.
+    fn append(&mut self, payload: Payload) {
+        let sequence = self.events.len() as u64 + 1;
+        let json = payload.encode();
+        let event = Event { head: payload.head(sequence), payload: &json };
+        self.state.apply_event(&event, 1);
+        self.reader.apply_event(&event, 1);
+        self.events.push(payload);
+    }
+
+    fn prior(&self, command: &Command) -> Vec<MessageSent> {
+        let Command::Send(Send { message_id: Some(id), .. }) = command else { return Vec::new() };
+        let sent = self.events.iter().filter_map(|event| match event {
+            Payload::MessageSent(sent) if sent.message_id == *id => Some(sent.clone()),
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    fn step(&mut self, op: &Op) {
+        match *op {
+            Op::Register(who) => self.register(who),
+            Op::Send { from, to, id } => self.send(from, to, id),
+            Op::SendRoom { from, room } => self.send_room(from, room),
+            Op::Join(who, room) => {
+                let command = Command::RoomJoin { room_id: ROOMS[room].into(), from: None };
+                let joined = self.execute(who, &command).is_some();
+                assert_eq!(joined, self.naive[who].registered, "join");
+                if joined {
+                    self.naive[who].rooms.insert(room);
+                }
+            }
+            Op::Leave(who, room) => {
+                let command = Command::RoomLeave { room_id: ROOMS[room].into(), from: None };
+                if self.execute(who, &command).is_some() {
+                    self.naive[who].rooms.remove(&room);
+                }
+            }
+            Op::Claim { who, limit } => self.claim(who, limit),
+            Op::Ack(who) => self.ack(who),
+            Op::Return(who) => self.give_back(who),
+            Op::Die(who) => {
+                if let Some(mailbox) = self.state.mailbox_of_session(&format!("s-{who}"))
+                    && let Some(process) = mailbox.claim.and_then(|claim| claim.process)
+                {
+                    self.dead_workers.insert(process.pid);
+                    self.naive[who].claim_dead = true;
+                    self.claims.remove(&who);
+                }
+            }
+            Op::Restart => self.restart(),
+            Op::Rename(who) => {
+                self.renames += 1;
+                let alias = format!("{}-{}", AGENTS[who], self.renames);
+                if self.execute(who, &Command::Rename { alias: alias.clone() }).is_some() {
+                    self.naive[who].name = alias;
+                }
+            }
+        }
+    }
+
+    fn register(&mut self, who: usize) {
+        let alias = self.naive[who].name.clone();
+        let reply = self.execute(who, &Command::Register { alias: Some(alias.clone()) });
+        let Some(Reply::Registered(registered)) = reply else { panic!("register was refused") };
+        assert_eq!(registered.alias, alias);
+        self.naive[who].registered = true;
+    }
+
+    fn send(&mut self, from: usize, to: usize, id: u8) {
+        // Low numbers come again: the same id, and perhaps another recipient.
+        let message_id = (id < 8).then(|| format!("given-{from}-{id}"));
+        let send = Send {
+            to: self.naive[to].name.clone(),
+            body: format!("to {to}"),
+            message_id: message_id.clone(),
+            ..Send::default()
+        };
+        let reply = self.execute(from, &Command::Send(send));
+        let possible = self.naive[from].registered && self.naive[to].registered && from != to;
+        let earlier = self.used_ids.get(&(from, id)).copied().filter(|_| id < 8);
+        match reply {
+            Some(Reply::Sent(sent)) => {
+                assert!(possible, "a send that should have been refused");
+                assert_eq!(sent.duplicate, earlier.is_some(), "dedup by sender and id");
+                if sent.duplicate {
+                    assert_eq!(earlier, Some(to), "another recipient is another message");
+                    return;
+                }
+                if id < 8 {
+                    self.used_ids.insert((from, id), to);
+                }
+                self.accepted.push(sent.message_id.clone());
+                self.naive[to].pending.push((sent.message_id, false));
+            }
+            _ => assert!(!possible || earlier.is_some(), "a send that should have worked"),
+        }
+    }
+
+    fn send_room(&mut self, from: usize, room: usize) {
+        let send = Send { body: "all".into(), ..Send::default() };
+        let command = Command::RoomSend { room_id: ROOMS[room].into(), send };
+        let reply = self.execute(from, &command);
+        let member = self.naive[from].rooms.contains(&room);
+        assert_eq!(reply.is_some(), member, "only members speak");
+        let Some(Reply::Sent(sent)) = reply else { return };
+        for (who, naive) in self.naive.iter_mut().enumerate() {
+            if who != from && naive.rooms.contains(&room) {
+                naive.pending.push((sent.message_id.clone(), false));
+                self.accepted.push(sent.message_id.clone());
+            }
+        }
+    }
+
+    fn message_id(&self, sequence: u64) -> String {
+        match &self.events[sequence as usize - 1] {
+            Payload::MessageSent(sent) => sent.message_id.clone(),
+            other => panic!("event {sequence} is {}", other.name()),
+        }
+    }
+
+    fn claim(&mut self, who: usize, limit: usize) {
+        let command = Command::Claim {
+            limit,
+            max_bytes: usize::MAX,
+            surface: "model".into(),
+            manual: false,
+            deferrable: true,
+        };
+        self.workers += 1;
+        let Some(Reply::Claimed(claimed)) = self.execute(who, &command) else {
+            assert!(!self.naive[who].registered, "a registered agent may poll");
+            return;
+        };
+        let shown: Vec<(String, bool)> =
+            claimed.items.iter().map(|(at, _, again)| (self.message_id(*at), *again)).collect();
+        let naive = &mut self.naive[who];
+        if !naive.claim.is_empty() && !naive.claim_dead {
+            assert!(shown.is_empty(), "one claim at a time");
+            assert_eq!(claimed.claimed, naive.claim.len(), "how many another holds");
+            return;
+        }
+        if naive.claim_dead {
+            naive.returned();
+        }
+        let expected: Vec<_> = naive.pending.iter().take(limit).cloned().collect();
+        assert_eq!(shown, expected, "oldest first, each once, marked if shown before");
+        assert_eq!(claimed.remaining, naive.pending.len() - expected.len());
+        naive.claim = expected.into_iter().map(|(id, _)| id).collect();
+        if let Some(claim) = claimed.claim {
+            self.claims.insert(who, claim);
+        }
+    }
+
+    fn ack(&mut self, who: usize) {
+        let Some(claim) = self.claims.remove(&who) else { return };
+        let command = Command::Ack { claim, level: "written".into() };
+        let reply = self.execute(who, &command).expect("an open claim can be acked");
+        assert_eq!(reply, Reply::Done);
+        let naive = &mut self.naive[who];
+        naive.pending.drain(..naive.claim.len());
+        self.acknowledged.append(&mut naive.claim);
+    }
+
+    fn give_back(&mut self, who: usize) {
+        let Some(claim) = self.claims.remove(&who) else { return };
+        let command = Command::Return { claim, reason: "output_failed".into() };
+        self.execute(who, &command).expect("an open claim can be given back");
+        self.naive[who].returned();
+    }
+
+    fn restart(&mut self) {
+        let place = Place { offset: 0, sequence: self.state.head + 1, previous_frame: 0 };
+        let file = self.state.checkpoint([7; 16], 1, place, 1);
+        let header = CheckpointHeader::decode(&file).expect("own checkpoint");
+        let base = Base::open(file.into(), &header).expect("own checkpoint");
+        self.state = State::from_base(Some(&base), header.sequence);
+    }
+
+    /// What holds at any time, whatever happened.
+    fn check(&self) {
+        assert_eq!(self.state.encode().2, self.reader.encode().2, "two readers, one state");
+        for (who, naive) in self.naive.iter().enumerate() {
+            let Some(mailbox) = self.state.mailbox_of_session(&format!("s-{who}")) else { continue };
+            let unread = self.state.unread(&mailbox.name).in_order();
+            let unread: Vec<String> =
+                unread.iter().map(|(at, ..)| self.message_id(*at)).collect();
+            let expected: Vec<String> = naive.pending.iter().map(|(id, _)| id.clone()).collect();
+            assert_eq!(unread, expected, "mailbox of {}", naive.name);
+        }
+        // Conservation: accepted = pending + acknowledged, nothing else, nothing twice.
+        let mut accounted: Vec<&String> = self.acknowledged.iter().collect();
+        accounted.extend(self.naive.iter().flat_map(|n| n.pending.iter().map(|(id, _)| id)));
+        accounted.sort();
+        let mut accepted: Vec<&String> = self.accepted.iter().collect();
+        accepted.sort();
+        assert_eq!(accounted, accepted, "conservation of messages");
+    }
+}
+
+impl Naive {
+    /// What was claimed was shown, perhaps: it comes again with its mark.
+    fn returned(&mut self) {
+        for (id, again) in &mut self.pending {
+            *again |= self.claim.contains(id);
+        }
+        self.claim.clear();
+        self.claim_dead = false;
+    }
+}
+
+fn play(ops: &[Op]) {
+    let mut world = World::new();
+    for op in ops {
+        world.step(op);
+        world.check();
+    }
+}
+
+#[test]
+fn random_histories_agree_with_a_naive_broker() {
+    fn property(ops: Vec<Op>) -> bool {
+        play(&ops);
+        true
+    }
+    QuickCheck::new()
+        .tests(CASES)
+        .rng(Gen::new(60))
+        .quickcheck(property as fn(Vec<Op>) -> bool);
+}

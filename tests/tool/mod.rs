@@ -1,1 +1,226 @@
-//! (being written)
+//! Does the operator's tool see every flipped bit, and say where?
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use c2c::log::{Directory, Log, Options, read_segment};
+use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
+use c2c_log_format::payload::RootMoved;
+use c2c_log_format::scan::Piece;
+use c2c_log_format::segment::SegmentHeader;
+use c2c_log_format::{Payload, Sequence};
+
+use crate::support::{World, run};
+
+const SEGMENT_BYTES: u64 = 64 * 1024;
+
+/// A log of three segments of 64 KiB under a root.
+fn three_segments(world: &World) -> Vec<(Sequence, Vec<u8>)> {
+    let directory = world.root().join("log");
+    let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
+    let mut log = Log::open(Arc::new(Directory::new(&directory)), options);
+    let mut number = 0;
+    while log.bases().expect("list").len() < 3 || number % 100 != 0 {
+        let text = format!("{number} {}", "y".repeat(number % 301));
+        log.lock().expect("lock");
+        let event = Payload::RootMoved(RootMoved { to: text });
+        let last = log.append(&[event], 1, true).expect("append").last;
+        log.unlock();
+        if number % 50 == 0 {
+            log.wait_durable(last).expect("sync");
+        }
+        number += 1;
+    }
+    let last = log.head();
+    log.wait_durable(last).expect("sync");
+    let bases = log.bases().expect("list");
+    bases.into_iter().map(|base| (base, read(&directory, base))).collect()
+}
+
+fn read(directory: &Path, base: Sequence) -> Vec<u8> {
+    fs::read(directory.join(c2c_log_format::segment::file_name(base))).expect("segment")
+}
+
+/// Good frames by offset, and the damaged ranges.
+type Frames = Vec<(usize, Sequence)>;
+
+fn scan(bytes: &[u8]) -> Option<(Frames, Vec<(usize, usize)>)> {
+    let header = SegmentHeader::decode(bytes).ok()?;
+    let (mut frames, mut damages) = (Vec::new(), Vec::new());
+    for piece in read_segment(bytes, &header) {
+        match piece {
+            Piece::Frame { offset, header, .. } => frames.push((offset, header.sequence)),
+            Piece::Damage(damage) => damages.push((damage.offset, damage.len)),
+        }
+    }
+    Some((frames, damages))
+}
+
+fn flip_every_bit(bytes: &mut [u8], from: usize, to: usize) {
+    let (frames, none) = scan(bytes).expect("a good segment");
+    assert!(none.is_empty());
+    for at in from..to {
+        for bit in 0..8 {
+            bytes[at] ^= 1 << bit;
+            let found = scan(bytes);
+            bytes[at] ^= 1 << bit;
+            let Some((kept, damages)) = found else {
+                assert!(at < SEGMENT_HEADER_BYTES, "only a header flip hides the segment");
+                continue;
+            };
+            assert!(at >= SEGMENT_HEADER_BYTES, "a header flip at {at} went unseen");
+            assert_eq!(damages.len(), 1, "one piece of damage for byte {at} bit {bit}");
+            let (offset, len) = damages[0];
+            assert!((offset..offset + len).contains(&at), "byte {at} named as {offset}+{len}");
+            let lost: Vec<_> = frames.iter().filter(|frame| !kept.contains(frame)).collect();
+            assert!(lost.len() <= 1, "byte {at} bit {bit} cost {} frames", lost.len());
+            assert!(kept.iter().all(|frame| frames.contains(frame)), "a frame that never was");
+            if let Some((start, _)) = lost.first() {
+                assert_eq!(*start, offset, "the lost frame is the damaged one");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_single_bit_flip_of_three_segments_is_seen_and_costs_at_most_one_frame() {
+    let world = World::new();
+    let segments = three_segments(&world);
+    assert_eq!(segments.len(), 3);
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for (_, bytes) in &segments {
+            for worker in 0..workers {
+                let (from, to) =
+                    (bytes.len() * worker / workers, bytes.len() * (worker + 1) / workers);
+                scope.spawn(move || flip_every_bit(&mut bytes.clone(), from, to));
+            }
+        }
+    });
+}
+
+#[test]
+fn verify_names_segment_offset_and_sequence_of_a_flip() {
+    let mut world = World::new();
+    let segments = three_segments(&world);
+    world.may_be_damaged = true;
+    let directory = world.root().join("log");
+    let clean = run(world.log_tool(&["verify"]));
+    assert_eq!(clean.status, 0, "{}{}", clean.out, clean.err);
+    for (number, (base, bytes)) in segments.iter().enumerate() {
+        let path = directory.join(c2c_log_format::segment::file_name(*base));
+        let (frames, _) = scan(bytes).expect("a good segment");
+        // The body of a frame in the middle: corrupt wherever it is, one event lost.
+        let (offset, sequence) = frames[frames.len() / 2];
+        let mut flipped = bytes.clone();
+        flipped[offset + 60] ^= 0x10;
+        fs::write(&path, &flipped).expect("write");
+        let verified = run(world.log_tool(&["verify", "--json"]));
+        fs::write(&path, bytes).expect("write");
+        assert_eq!(verified.status, 2, "segment {number}: {}", verified.out);
+        let report = verified.json();
+        let finding = &report["findings"][0];
+        assert_eq!(finding["segment"], c2c_log_format::segment::file_name(*base));
+        assert_eq!(finding["offset"], offset as u64);
+        assert_eq!(finding["first"], sequence);
+        assert_eq!(finding["last"], sequence);
+    }
+    let clean = run(world.log_tool(&["verify"]));
+    assert_eq!(clean.status, 0, "{}{}", clean.out, clean.err);
+}
+
+#[test]
+fn a_torn_tail_is_told_from_damage_and_repair_goes_on_after_it() {
+    let mut world = World::new();
+    world.register(&["ada", "bob"]);
+    world.run("ada", &["send", "bob", "kept"]).ok();
+    world.may_be_damaged = true;
+    let path = world.root().join("log").join(c2c_log_format::segment::file_name(1));
+    let mut bytes = fs::read(&path).expect("segment");
+    let (frames, _) = scan(&bytes).expect("a good segment");
+    let (offset, _) = *frames.last().expect("frames");
+    // Half a frame after the end: a write that was cut short, of which nobody was told.
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("content") / 8 * 8 + 8;
+    let part = bytes[offset..offset + 40].to_vec();
+    bytes[end..end + 40].copy_from_slice(&part);
+    fs::write(&path, &bytes).expect("write");
+    assert_eq!(run(world.log_tool(&["verify"])).status, 1);
+    let plan = run(world.log_tool(&["repair"]));
+    assert_eq!(fs::read(&path).expect("segment"), bytes, "a plan changes nothing: {}", plan.out);
+    run(world.log_tool(&["repair", "--accept"])).ok();
+    assert_eq!(run(world.log_tool(&["verify"])).status, 0);
+    world.run("ada", &["send", "bob", "and on"]).ok();
+    assert_eq!(world.poll("bob"), ["kept", "and on"]);
+    assert_eq!(run(world.log_tool(&["verify"])).status, 0);
+}
+
+#[test]
+fn a_log_of_a_future_version_is_refused_and_left_alone() {
+    let mut world = World::new();
+    world.register(&["ada"]);
+    world.may_be_damaged = true;
+    let path = world.root().join("log").join(c2c_log_format::segment::file_name(1));
+    let mut bytes = fs::read(&path).expect("segment");
+    bytes[8] = 9;
+    let crc = c2c_log_format::checksum::crc32(&bytes[..124]);
+    bytes[124..128].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, &bytes).expect("write");
+    world.run("ada", &["send", "ada2", "x"]).refused("upgrade_needed");
+    assert_eq!(fs::read(&path).expect("segment"), bytes);
+}
+
+#[test]
+fn an_export_imported_into_a_new_root_gives_the_same_state() {
+    let world = World::new();
+    world.register(&["ada", "bob"]);
+    world.run("ada", &["send", "bob", "one"]).ok();
+    world.run("ada", &["rooms", "join", "red"]).ok();
+    let exported = run(world.log_tool(&["export"])).ok();
+    let file = world.path().join("events.jsonl");
+    fs::write(&file, &exported.out).expect("write");
+    let copy = world.path().join("copy");
+    let (file, copy) = (file.display().to_string(), copy.display().to_string());
+    run(world.log_tool(&["import", &file, "--to", &copy])).ok();
+    let before = run(world.log_tool(&["state", "--json"])).ok().json();
+    let after = run(world.log_tool(&["state", "--json", &copy])).ok().json();
+    assert_eq!(before, after);
+    assert_eq!(run(world.log_tool(&["import", &file, "--to", &copy])).status, 3);
+}
+
+#[test]
+fn inspect_filters_and_hides_bodies_and_escapes() {
+    let world = World::new();
+    world.register(&["ada", "bob"]);
+    let body = "secret \u{1b}[31m text";
+    world.run("ada", &["send", "bob", body, "--message-id", "id-1"]).ok();
+    let all = run(world.log_tool(&["inspect"])).ok();
+    assert_eq!(all.out.lines().count(), 3);
+    assert!(!all.out.contains("secret"), "bodies are shown only on request: {}", all.out);
+    let one = run(world.log_tool(&["inspect", "--message-id", "id-1", "--bodies"])).ok();
+    assert!(one.out.contains("secret") && !one.out.contains('\u{1b}'), "{:?}", one.out);
+    let kinds = run(world.log_tool(&["inspect", "--kind", "session", "-r"])).ok();
+    let sequences: Vec<&str> = kinds.out.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(sequences, ["2", "1"]);
+    let alias = run(world.log_tool(&["inspect", "--alias", "bob", "-n", "1", "-o", "json"])).ok();
+    assert_eq!(alias.json()["sequence"], 3);
+    assert_eq!(run(world.log_tool(&["inspect", "--kind", "nonsense"])).status, 3);
+}
+
+#[test]
+fn state_at_a_sequence_tells_what_was_known_then() {
+    let world = World::new();
+    world.register(&["ada", "bob"]);
+    world.run("ada", &["send", "bob", "hi"]).ok();
+    world.poll("bob");
+    let pending = |at: &str| {
+        let state = run(world.log_tool(&["state", "--json", "--at", at])).ok().json();
+        let rows = state["mailboxes"].as_array().expect("mailboxes").clone();
+        let bob = rows.into_iter().find(|row| row["alias"] == "bob");
+        bob.map(|row| row["pending"].as_array().map_or(0, Vec::len))
+    };
+    assert_eq!(pending("1"), None);
+    assert_eq!(pending("2"), Some(0));
+    assert_eq!(pending("3"), Some(1));
+    assert_eq!(pending("99"), Some(0));
+}

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use c2c::log::{Directory, Storage, read_segment};
-use c2c::state::{PROJECTION, State};
+use crate::log::{Directory, Storage, read_segment};
+use crate::state::{PROJECTION, State};
 use c2c_log_format::checkpoint::CheckpointHeader;
 use c2c_log_format::checksum::SegmentDigest;
 use c2c_log_format::event::events;
@@ -17,8 +17,8 @@ use c2c_log_format::{FormatError, Sequence};
 use clap::Args;
 use serde_json::json;
 
-use crate::files::{self, LogFiles};
-use crate::{CLEAN, CORRUPT, Ended, Place, TORN, Trouble, render};
+use super::files::{self, LogFiles};
+use super::{CLEAN, CORRUPT, Ended, Place, TORN, Trouble, render};
 
 #[derive(Args)]
 pub struct Verify {

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-use c2c::log::{Directory, Log, Options};
+use crate::log::{Directory, Log, Options};
 use clap::Args;
 
-use crate::files::{self, LogFiles};
-use crate::verify::{Finding, accepted_name, check};
-use crate::{CLEAN, Ended, Place, Trouble, render};
+use super::files::{self, LogFiles};
+use super::verify::{Finding, accepted_name, check};
+use super::{CLEAN, Ended, Place, Trouble, render};
 
 #[derive(Args)]
 pub struct Repair {
@@ -47,7 +47,7 @@ impl Repair {
         for finding in open {
             keep(&log, finding)?;
         }
-        let trouble = |e: c2c::log::LogError| Trouble::Unreadable(e.to_string());
+        let trouble = |e: crate::log::LogError| Trouble::Unreadable(e.to_string());
         let storage = Arc::new(Directory::new(&log.directory));
         let mut engine = Log::open(storage, Options::default());
         engine.recover_now().map_err(trouble)?;

@@ -9,8 +9,8 @@ use c2c_log_format::id::fold;
 use c2c_log_format::payload::{Payload, mailbox_hash, room_hash};
 use clap::{Args, ValueEnum};
 
-use crate::files::{self, LogFiles, Row};
-use crate::{CLEAN, CORRUPT, Ended, Place, TORN, Trouble, render};
+use super::files::{self, LogFiles, Row};
+use super::{CLEAN, CORRUPT, Ended, Place, TORN, Trouble, render};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -87,7 +87,7 @@ impl Filter {
     pub fn ready(&self) -> Result<Wanted, Trouble> {
         let time = |text: &Option<String>, otherwise| match text {
             None => Ok(otherwise),
-            Some(text) => c2c::clock::parse(text)
+            Some(text) => crate::clock::parse(text)
                 .ok_or_else(|| Trouble::Unreadable(format!("'{text}' is no time"))),
         };
         let mut kinds = Vec::new();
@@ -203,8 +203,8 @@ impl Inspect {
 
     /// Waits for appends and shows what they bring.
     fn follow(&self, log: &LogFiles, wanted: &Wanted, mut last: u64) -> Ended {
-        let storage = std::sync::Arc::new(c2c::log::Directory::new(&log.directory));
-        let mut watcher = c2c::log::Log::open(storage, c2c::log::Options::default());
+        let storage = std::sync::Arc::new(crate::log::Directory::new(&log.directory));
+        let mut watcher = crate::log::Log::open(storage, crate::log::Options::default());
         loop {
             let pulse = watcher.pulse();
             let log = files::open(&self.place)?;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use c2c::clock;
+use crate::clock;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::files::{self, Row};
-use crate::inspect::Filter;
-use crate::{CLEAN, Ended, Place, render};
+use super::files::{self, Row};
+use super::inspect::Filter;
+use super::{CLEAN, Ended, Place, render};
 
 /// Rows of the chart over time.
 const BUCKETS: u64 = 12;
@@ -117,7 +117,7 @@ impl Stats {
             text.push_str("\nmessages by sender\n");
         }
         for (sender, count) in &counts.senders {
-            let sender = c2c::envelope::for_terminal(sender);
+            let sender = crate::envelope::for_terminal(sender);
             text.push_str(&format!("  {sender:24} {count:>9}\n"));
         }
         let most = over_time.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);

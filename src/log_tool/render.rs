@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use c2c::clock;
-use c2c::envelope::for_terminal;
+use crate::clock;
+use crate::envelope::for_terminal;
 use c2c_log_format::payload::kind_name;
 use serde_json::{Value, json};
 
-use crate::Trouble;
-use crate::files::Row;
+use super::Trouble;
+use super::files::Row;
 
 /// Writes; a reader that went away ends the command without failure.
 pub fn out(text: &str) -> Result<(), Trouble> {

@@ -1,13 +1,13 @@
 //! What was known at some moment, and what became of a message?
 
-use c2c::broker::Broker;
-use c2c::clock;
-use c2c::state::State;
+use crate::broker::Broker;
+use crate::clock;
+use crate::state::State;
 use clap::Args;
 use serde_json::json;
 
-use crate::files;
-use crate::{CLEAN, CORRUPT, Ended, Place, Trouble, render};
+use super::files;
+use super::{CLEAN, CORRUPT, Ended, Place, Trouble, render};
 
 #[derive(Args)]
 pub struct StateAt {

@@ -4,14 +4,14 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use c2c::log::{Directory, Log, Options};
+use crate::log::{Directory, Log, Options};
 use c2c_log_format::Payload;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::files;
-use crate::inspect::Filter;
-use crate::{CLEAN, Ended, Place, Trouble, render};
+use super::files;
+use super::inspect::Filter;
+use super::{CLEAN, Ended, Place, Trouble, render};
 
 #[derive(Args)]
 pub struct Export {
@@ -52,7 +52,7 @@ pub struct Import {
 impl Import {
     pub fn run(self) -> Ended {
         let unreadable = |what: String| Trouble::Unreadable(what);
-        let directory = self.to.join(c2c::broker::LOG_DIRECTORY);
+        let directory = self.to.join(crate::broker::LOG_DIRECTORY);
         if directory.exists() {
             return Err(unreadable(format!("{} holds a log already", self.to.display())));
         }
@@ -65,7 +65,7 @@ impl Import {
         };
         let batches = read_batches(input)?;
         let mut log = Log::open(Arc::new(Directory::new(&directory)), Options::default());
-        let trouble = |e: c2c::log::LogError| unreadable(e.to_string());
+        let trouble = |e: crate::log::LogError| unreadable(e.to_string());
         log.lock().map_err(trouble)?;
         let mut last = 0;
         for batch in &batches {

@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use c2c::log::read_segment;
+use crate::log::read_segment;
 use c2c_log_format::event::events;
 use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
 use c2c_log_format::scan::{Damage, Piece};
 use c2c_log_format::segment::{SegmentHeader, file_name, parse_file_name};
 use c2c_log_format::{EventHead, Sequence};
 
-use crate::{Place, Trouble};
+use super::{Place, Trouble};
 
 /// One event on its way to the screen.
 pub struct Row {
@@ -35,8 +35,8 @@ pub struct LogFiles {
 pub fn open(place: &Place) -> Result<LogFiles, Trouble> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let named = place.root.as_deref().or(place.broker_root.as_deref());
-    let root = c2c::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
-    let below = root.join(c2c::broker::LOG_DIRECTORY);
+    let root = crate::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
+    let below = root.join(crate::broker::LOG_DIRECTORY);
     let directory = if below.is_dir() { below } else { root.clone() };
     let bases = bases(&directory)?;
     if bases.is_empty() {
