@@ -51,7 +51,13 @@ pub struct Row {
     pub meaning: &'static str,
 }
 
-const fn row(code: Code, name: &'static str, exit: u8, retryable: bool, meaning: &'static str) -> Row {
+const fn row(
+    code: Code,
+    name: &'static str,
+    exit: u8,
+    retryable: bool,
+    meaning: &'static str,
+) -> Row {
     Row { code, name, exit, retryable, meaning }
 }
 
@@ -61,7 +67,13 @@ pub const TABLE: &[Row] = &[
     row(Code::InvalidSessionId, "invalid_session_id", 1, false, "a session id outside the grammar"),
     row(Code::InvalidRoomId, "invalid_room_id", 1, false, "a room id outside the grammar"),
     row(Code::InvalidMessageId, "invalid_message_id", 1, false, "a message id outside the grammar"),
-    row(Code::InvalidArgument, "invalid_argument", 1, false, "an argument of the wrong kind or range"),
+    row(
+        Code::InvalidArgument,
+        "invalid_argument",
+        1,
+        false,
+        "an argument of the wrong kind or range",
+    ),
     row(Code::EmptyBody, "empty_body", 1, false, "a message without text"),
     row(Code::BodyTooLarge, "body_too_large", 1, false, "a message above the limit"),
     row(Code::InvalidUtf8, "invalid_utf8", 1, false, "text that is not UTF-8"),
@@ -81,12 +93,30 @@ pub const TABLE: &[Row] = &[
     row(Code::BrokerMoved, "broker_moved", 1, false, "this root moved and takes no writes"),
     row(Code::BadRoot, "bad_root", 1, false, "the broker root cannot be used"),
     row(Code::DiskFull, "disk_full", 1, true, "no space for another message"),
-    row(Code::StorageFailed, "storage_failed", 1, true, "the operating system refused a file operation"),
-    row(Code::OutcomeUnknown, "outcome_unknown", 1, true, "a sync failed; retry with the same message_id"),
+    row(
+        Code::StorageFailed,
+        "storage_failed",
+        1,
+        true,
+        "the operating system refused a file operation",
+    ),
+    row(
+        Code::OutcomeUnknown,
+        "outcome_unknown",
+        1,
+        true,
+        "a sync failed; retry with the same message_id",
+    ),
     row(Code::Busy, "busy", 1, true, "the log was locked for too long"),
     row(Code::UpgradeNeeded, "upgrade_needed", 1, false, "the log was written by a newer c2c"),
     row(Code::Corrupt, "corrupt", 1, false, "damage in the log"),
-    row(Code::OutputFailed, "output_failed", 1, true, "what was claimed could not be written out; it is pending again"),
+    row(
+        Code::OutputFailed,
+        "output_failed",
+        1,
+        true,
+        "what was claimed could not be written out; it is pending again",
+    ),
     row(Code::Timeout, "timeout", 1, true, "the time ran out"),
     row(Code::Usage, "usage", 2, false, "the command line is wrong"),
     row(Code::Internal, "internal", 1, false, "a fault of c2c itself"),

@@ -197,7 +197,9 @@ mod tests {
             };
             parse(&envelope.render()) == Some(envelope)
         }
-        quickcheck::quickcheck(property as fn(String, String, Option<String>, Option<String>) -> bool);
+        quickcheck::quickcheck(
+            property as fn(String, String, Option<String>, Option<String>) -> bool,
+        );
     }
 
     #[test]

@@ -68,8 +68,12 @@ impl Failure {
                     LogError::UpgradeNeeded { .. } => "update c2c on this machine",
                     LogError::Format { .. } => "run c2c-log verify",
                     LogError::Io { cause, .. } => match cause.kind() {
-                        std::io::ErrorKind::PermissionDenied => "the broker root belongs to another user",
-                        std::io::ErrorKind::ReadOnlyFilesystem => "the broker root cannot be written",
+                        std::io::ErrorKind::PermissionDenied => {
+                            "the broker root belongs to another user"
+                        }
+                        std::io::ErrorKind::ReadOnlyFilesystem => {
+                            "the broker root cannot be written"
+                        }
                         _ => return None,
                     },
                     _ => return None,

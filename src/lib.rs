@@ -17,5 +17,6 @@ pub mod log_tool;
 pub mod mcp;
 pub mod mirror;
 pub mod root;
+pub mod shape;
 pub mod state;
 pub mod store;

@@ -20,8 +20,11 @@ pub fn array<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], For
 /// `len` bytes at `offset`.
 pub fn slice(bytes: &[u8], offset: usize, len: usize) -> Result<&[u8], FormatError> {
     let end = offset.checked_add(len);
-    end.and_then(|end| bytes.get(offset..end))
-        .ok_or(FormatError::short(offset, len, bytes.len().saturating_sub(offset)))
+    end.and_then(|end| bytes.get(offset..end)).ok_or(FormatError::short(
+        offset,
+        len,
+        bytes.len().saturating_sub(offset),
+    ))
 }
 
 /// Little-endian `u16` at `offset`.

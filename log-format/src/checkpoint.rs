@@ -24,12 +24,12 @@
 //! (4), key, value. The index lists each block: offset (4), length (4), CRC-32 (4), length of its
 //! first key (2), that key. A reader of one row touches the header, the index and one block.
 
+use crate::Sequence;
 use crate::bytes::{array, put, slice, u16_at, u32_at, u64_at};
 use crate::checksum::crc32;
 use crate::error::{FormatError, Problem};
 use crate::limits::CHECKPOINT_HEADER_BYTES;
 use crate::scan::Place;
-use crate::Sequence;
 
 /// First bytes of every checkpoint.
 pub const MAGIC: [u8; 8] = *b"c2c-ckp\n";

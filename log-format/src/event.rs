@@ -17,10 +17,10 @@
 
 use alloc::vec::Vec;
 
+use crate::Sequence;
 use crate::bytes::{slice, u16_at, u32_at, u64_at};
 use crate::error::{FormatError, Problem};
 use crate::limits::EVENT_HEAD_BYTES;
-use crate::Sequence;
 
 const FLAG_MUST_UNDERSTAND: u8 = 1;
 

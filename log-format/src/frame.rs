@@ -24,11 +24,11 @@
 
 use alloc::vec::Vec;
 
+use crate::Sequence;
 use crate::bytes::{align8, all_zero, put, slice, u16_at, u32_at, u64_at};
 use crate::checksum::crc32;
 use crate::error::{FormatError, Problem};
 use crate::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
-use crate::Sequence;
 
 /// The magic of a frame before it is salted.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"c2cF");
@@ -133,7 +133,8 @@ impl NewFrame<'_> {
     /// Appends the frame to `out` and returns its checksum.
     pub fn encode(&self, salt: u32, out: &mut Vec<u8>) -> u32 {
         let mut header = [0; FRAME_HEADER_BYTES];
-        let flags = if self.durable { FLAG_DURABLE } else { 0 } | if self.seal { FLAG_SEAL } else { 0 };
+        let flags =
+            if self.durable { FLAG_DURABLE } else { 0 } | if self.seal { FLAG_SEAL } else { 0 };
         put(&mut header, 0, &(MAGIC ^ salt).to_le_bytes());
         put(&mut header, 4, &(self.body.len() as u32).to_le_bytes());
         put(&mut header, 8, &self.sequence.to_le_bytes());

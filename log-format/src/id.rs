@@ -9,7 +9,8 @@ use core::fmt;
 use crate::limits::{MESSAGE_ID_BYTES_MAX, NAME_CHARS_MAX};
 
 /// Names that no agent may take: they speak for the system.
-pub const RESERVED_ALIASES: [&str; 6] = ["admin", "broker", "c2c", "c2c-nudge", "c2c-system", "system"];
+pub const RESERVED_ALIASES: [&str; 6] =
+    ["admin", "broker", "c2c", "c2c-nudge", "c2c-system", "system"];
 
 /// Why a name is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

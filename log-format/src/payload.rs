@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Sequence;
 use crate::checksum::name_hash;
 use crate::event::EventHead;
-use crate::Sequence;
 
 fn is_false(flag: &bool) -> bool {
     !*flag

@@ -2,11 +2,11 @@
 //!
 //! Reading never changes anything: the scanner reports pieces, whoever holds the writer lock acts.
 
+use crate::Sequence;
 use crate::bytes::{align8, all_zero, first_nonzero};
 use crate::error::{FormatError, Problem};
 use crate::frame::{self, FrameHeader};
 use crate::limits::FRAME_HEADER_BYTES;
-use crate::Sequence;
 
 /// One stretch of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,8 @@ impl<'a> Scanner<'a> {
         let follows = if self.resynced {
             header.sequence >= self.place.sequence
         } else {
-            header.sequence == self.place.sequence && header.previous_frame == self.place.previous_frame
+            header.sequence == self.place.sequence
+                && header.previous_frame == self.place.previous_frame
         };
         if !follows && header.sequence >= self.place.sequence {
             return Err(Stumble::Gap(header));
@@ -111,7 +112,8 @@ impl<'a> Scanner<'a> {
         let mut at = 8;
         while at + FRAME_HEADER_BYTES <= rest.len() {
             at += first_nonzero(&rest[at..]).map_or(rest.len(), |skip| skip / 8 * 8);
-            if let Some(Ok(header)) = rest.get(at..).map(|tail| FrameHeader::decode(tail, self.salt))
+            if let Some(Ok(header)) =
+                rest.get(at..).map(|tail| FrameHeader::decode(tail, self.salt))
                 && header.sequence >= self.place.sequence
             {
                 return Some((at, header));

@@ -25,11 +25,11 @@
 use alloc::format;
 use alloc::string::String;
 
+use crate::Sequence;
 use crate::bytes::{all_zero, array, put, slice, u16_at, u32_at, u64_at};
 use crate::checksum::crc32;
 use crate::error::{FormatError, Problem};
 use crate::limits::SEGMENT_HEADER_BYTES;
-use crate::Sequence;
 
 /// First bytes of every segment.
 pub const MAGIC: [u8; 8] = *b"c2c-seg\n";

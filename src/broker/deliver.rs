@@ -25,13 +25,7 @@ pub struct Wish {
 impl Wish {
     /// Everything there is.
     pub fn all(surface: &'static str) -> Self {
-        Self {
-            limit: usize::MAX,
-            max_bytes: usize::MAX,
-            surface,
-            manual: false,
-            deferrable: true,
-        }
+        Self { limit: usize::MAX, max_bytes: usize::MAX, surface, manual: false, deferrable: true }
     }
 }
 

@@ -1,8 +1,8 @@
 //! How does one command go from request to reply?
 
+use c2c_log_format::Payload;
 use c2c_log_format::checksum::name_hash;
 use c2c_log_format::payload::MessageSent;
-use c2c_log_format::Payload;
 
 use super::{Broker, liveness};
 use crate::clock;
@@ -35,9 +35,8 @@ impl Broker {
         self.catch_up()?;
         // Most refusals need no lock; and a refused command must not even create the root.
         let prior = self.prior(command)?;
-        if self.state.meta.get([]).is_some() || self.state.head > 0 {
-            self.decide(command, actor, prior)?;
-        } else if mirror::foreign_files(&self.root, &self.state)?.is_empty() {
+        // With rows to import first, only the state under the lock can tell.
+        if mirror::foreign_files(&self.root, &self.state)?.is_empty() {
             self.decide(command, actor, prior)?;
         }
         mirror::check_root(&self.root)?;
@@ -72,9 +71,13 @@ impl Broker {
             return Ok(0);
         }
         if self.state.upgrade_needed {
-            return Err(Refusal::new(Code::UpgradeNeeded, "", "the log holds events of a newer c2c")
-                .hint("update c2c on this machine")
-                .into());
+            return Err(Refusal::new(
+                Code::UpgradeNeeded,
+                "",
+                "the log holds events of a newer c2c",
+            )
+            .hint("update c2c on this machine")
+            .into());
         }
         let now_us = clock::now_us();
         let appended = self.store.append(self.state.head, events, now_us, durable)?;
@@ -85,7 +88,8 @@ impl Broker {
 
     /// Rows of older files are taken into the log, in a frame of their own before the command's.
     fn import_foreign(&mut self, command: &Command, actor: &Actor) -> Result<(), Failure> {
-        if matches!(command, Command::Import { .. } | Command::Ack { .. } | Command::Return { .. }) {
+        if matches!(command, Command::Import { .. } | Command::Ack { .. } | Command::Return { .. })
+        {
             return Ok(());
         }
         let files = mirror::foreign_files(&self.root, &self.state)?;

@@ -159,10 +159,12 @@ impl Broker {
     /// Writes a checkpoint if one is due. Never fails a command: a checkpoint is only a shortcut.
     pub fn checkpoint_if_due(&mut self) {
         let (events, bytes) = self.store.tail_size();
-        let due = events >= crate::limits::CHECKPOINT_EVENTS
-            || bytes >= crate::limits::CHECKPOINT_BYTES;
+        let due =
+            events >= crate::limits::CHECKPOINT_EVENTS || bytes >= crate::limits::CHECKPOINT_BYTES;
         if due && self.state.skipped == 0 && self.merged.is_empty() {
-            let _ = self.store.keep_checkpoint(&self.state, crate::clock::now_us());
+            let (state, now_us) = (&self.state, crate::clock::now_us());
+            let encode = |log_id, segment, place| state.checkpoint(log_id, segment, place, now_us);
+            let _ = self.store.keep_checkpoint(state.head, &encode);
         }
     }
 

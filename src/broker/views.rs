@@ -122,17 +122,17 @@ impl Broker {
     /// Unread mail, not taken. Messages under an open claim are not shown; their number is.
     pub fn peek(&mut self, mailbox: &Mailbox) -> Result<(Vec<Message>, usize), Failure> {
         let now_us = clock::now_us();
-        let held = mailbox.claim.as_ref().filter(|claim| {
-            decide::claim_holds(claim, now_us, &liveness::of)
-        });
+        let held = mailbox
+            .claim
+            .as_ref()
+            .filter(|claim| decide::claim_holds(claim, now_us, &liveness::of));
         let unread = self.state.unread(&mailbox.name).in_order();
         if held.is_some() {
             return Ok((Vec::new(), unread.len()));
         }
         let expired = mailbox.claim.as_ref();
-        let shown_before = |sequence: Sequence| {
-            expired.is_some_and(|claim| claim.messages.contains(&sequence))
-        };
+        let shown_before =
+            |sequence: Sequence| expired.is_some_and(|claim| claim.messages.contains(&sequence));
         let wanted: Vec<_> = unread
             .into_iter()
             .map(|(at, room, again)| (at, room, again || shown_before(at)))
@@ -296,9 +296,8 @@ impl Broker {
     /// How this root is.
     pub fn health(&mut self) -> Result<Health, Failure> {
         let peers = self.peers();
-        let count = |wanted| {
-            peers.iter().filter(|p| p.session.is_some() && p.liveness == wanted).count()
-        };
+        let count =
+            |wanted| peers.iter().filter(|p| p.session.is_some() && p.liveness == wanted).count();
         let (log_bytes, quarantine) = self.store.size()?;
         let outbox = self.state.outbox.scan([]);
         Ok(Health {

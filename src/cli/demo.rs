@@ -118,7 +118,9 @@ impl Stage {
         let body = "x".repeat(LONG_BODY_BYTES);
         let sent = self.json("ada", &["send", "bob", &body])?;
         let message_id = sent["message_id"].as_str().unwrap_or_default().to_owned();
-        say(&format!("\nada sends {LONG_BODY_BYTES} bytes; bob polls and is killed while printing\n"))?;
+        say(&format!(
+            "\nada sends {LONG_BODY_BYTES} bytes; bob polls and is killed while printing\n"
+        ))?;
         let mut receiver = self
             .command("bob", &["poll-inbox"])
             .stdout(Stdio::piped())

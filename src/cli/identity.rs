@@ -8,6 +8,7 @@ use crate::code::Code;
 use crate::decide::{Command, Refusal, Registered, Reply};
 use crate::envelope::for_terminal;
 use crate::failure::Failure;
+use crate::shape;
 
 #[derive(Args)]
 pub struct Register {
@@ -85,12 +86,18 @@ impl Run for Whoami {
         let actor = crate::broker::liveness::adopt(context.broker.state(), &context.actor);
         let Some(mailbox) = mailbox else {
             let hint = match &actor.session_id {
-                Some(id) => format!("session '{id}' has no alias yet; run c2c register --alias NAME"),
+                Some(id) => {
+                    format!("session '{id}' has no alias yet; run c2c register --alias NAME")
+                }
                 None => "run c2c register --alias NAME, or set C2C_MCP_SESSION_ID".to_owned(),
             };
-            return Err(Refusal::new(Code::NotRegistered, "session_id", "this session is not registered")
-                .hint(hint)
-                .into());
+            return Err(Refusal::new(
+                Code::NotRegistered,
+                "session_id",
+                "this session is not registered",
+            )
+            .hint(hint)
+            .into());
         };
         let session_id = mailbox.session.clone().unwrap_or_default();
         if context.common.json {
@@ -129,7 +136,7 @@ impl Run for List {
         peers.retain(|peer| self.all || peer.session.is_some());
         peers.retain(|peer| !self.alive || peer.liveness.as_option() == Some(true));
         if context.common.json {
-            let rows: Vec<_> = peers.iter().map(output::peer_json).collect();
+            let rows: Vec<_> = peers.iter().map(shape::peer).collect();
             return output::say_json(&json!(rows));
         }
         if peers.is_empty() {

@@ -13,6 +13,7 @@ use crate::code::Code;
 use crate::decide::{self, Command, Refusal, Reply};
 use crate::failure::Failure;
 use crate::limits::BODY_BYTES_MAX;
+use crate::shape;
 use crate::state::pair;
 
 /// Marks on a message.
@@ -49,7 +50,9 @@ pub fn body(words: &[String]) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let limit = BODY_BYTES_MAX as u64 + 1;
     let read = std::io::stdin().lock().take(limit).read_to_end(&mut bytes);
-    read.map_err(|e| Refusal::new(Code::InvalidArgument, "content", format!("cannot read standard input: {e}")))?;
+    read.map_err(|e| {
+        Refusal::new(Code::InvalidArgument, "content", format!("cannot read standard input: {e}"))
+    })?;
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let message = format!("standard input is not UTF-8 (byte {at})");
@@ -108,7 +111,7 @@ impl Run for Send {
         let executed = context.broker.execute(&Command::Send(send), &context.actor)?;
         let Reply::Sent(sent) = executed.reply else { return Ok(()) };
         let broker_id = context.broker.log_id()?.to_owned();
-        let mut row = output::sent_json(&sent, &broker_id);
+        let mut row = shape::sent(&sent, &broker_id);
         let acked = match &self.wait_for {
             Some(_) => {
                 let acked = wait_acked(context, &sent, executed.last, self.timeout)?;
@@ -247,7 +250,7 @@ impl Run for PollInbox {
 fn shown(delivery: &Delivery, json: bool, envelope: bool) -> String {
     if json {
         let rows = delivery.messages.iter();
-        let rows: Vec<_> = rows.map(|row| output::message_json(row, &delivery.alias)).collect();
+        let rows: Vec<_> = rows.map(|row| shape::message(row, &delivery.alias)).collect();
         return format!("{:#}\n", json!(rows));
     }
     if delivery.messages.is_empty() {
@@ -336,8 +339,7 @@ impl Run for History {
             None => (String::new(), Vec::new()),
         };
         if context.common.json {
-            let rows: Vec<_> =
-                messages.iter().map(|row| output::message_json(row, &alias)).collect();
+            let rows: Vec<_> = messages.iter().map(|row| shape::message(row, &alias)).collect();
             return output::say_json(&json!(rows));
         }
         if messages.is_empty() {
@@ -381,7 +383,10 @@ impl Run for Trace {
             let mut hops = Vec::new();
             for hop in &trace.hops {
                 let time = clock::human(hop.time_us, context.common.utc);
-                text.push_str(&format!("  {:>8}  {time}  {}  {}\n", hop.sequence, hop.what, hop.who));
+                text.push_str(&format!(
+                    "  {:>8}  {time}  {}  {}\n",
+                    hop.sequence, hop.what, hop.who
+                ));
                 hops.push(json!({
                     "sequence": hop.sequence,
                     "ts": clock::rfc3339(hop.time_us),

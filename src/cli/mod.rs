@@ -6,14 +6,11 @@
 mod demo;
 mod identity;
 mod message;
-pub(crate) mod output;
+mod output;
 mod rooms;
 mod server;
 mod upkeep;
 mod wait;
-
-pub(crate) use server::features;
-pub(crate) use upkeep::sweep_json;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -111,7 +108,10 @@ fn table() -> Vec<Entry> {
         entry::<rooms::MyRooms>("my-rooms", "List the rooms that this session is in"),
         entry::<upkeep::DeadLetter>("dead-letter", "Messages that could not be delivered"),
         entry::<upkeep::Sweep>("sweep", "Clear away sessions whose process is gone"),
-        also(entry::<upkeep::SweepDryRun>("sweep-dryrun", "What sweep would do"), &["sweep-dry-run"]),
+        also(
+            entry::<upkeep::SweepDryRun>("sweep-dryrun", "What sweep would do"),
+            &["sweep-dry-run"],
+        ),
         entry::<upkeep::Health>("health", "How this broker root is"),
         entry::<upkeep::Status>("status", "Agents and rooms at a glance"),
         entry::<identity::Dnd>("dnd", "Do-not-disturb on or off"),

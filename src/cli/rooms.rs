@@ -11,6 +11,7 @@ use crate::code::Code;
 use crate::decide::{Command, Refusal, Reply, RoomReply, Send};
 use crate::envelope::for_terminal;
 use crate::failure::Failure;
+use crate::shape;
 
 #[derive(Args)]
 pub struct Rooms {
@@ -120,7 +121,9 @@ impl Run for Rooms {
                 };
                 send_room(context, room, send)
             }
-            What::History { room, limit, since } => history(context, &room, limit, since.as_deref()),
+            What::History { room, limit, since } => {
+                history(context, &room, limit, since.as_deref())
+            }
             What::Members { room } => members(context, &room),
             What::Tail { room, lines, no_follow } => tail(context, &room, lines, !no_follow),
             What::Invite { room, alias } => invite(context, room, alias),
@@ -146,7 +149,7 @@ fn list(context: &mut Context, mine: bool) -> Result<(), Failure> {
     let mut rooms = context.broker.rooms(mailbox.as_ref());
     rooms.retain(|room| !mine || room.members.iter().any(|(member, ..)| member == alias));
     if context.common.json {
-        let rows: Vec<_> = rooms.iter().map(output::room_json).collect();
+        let rows: Vec<_> = rooms.iter().map(shape::room).collect();
         return output::say_json(&json!(rows));
     }
     if rooms.is_empty() {
@@ -214,7 +217,12 @@ fn room_sequence(message: &Message) -> Option<u64> {
 
 fn history_line(message: &Message, utc: bool) -> String {
     let time = clock::human(message.sent.sent_us, utc);
-    format!("[{}] <{}> {}\n", &time[..16.min(time.len())], message.sent.from, for_terminal(&message.sent.body))
+    format!(
+        "[{}] <{}> {}\n",
+        &time[..16.min(time.len())],
+        message.sent.from,
+        for_terminal(&message.sent.body)
+    )
 }
 
 fn create(
@@ -314,7 +322,9 @@ fn since_us(text: &str) -> Result<u64, Failure> {
         Some(ago) => Some(clock::now_us().saturating_sub(ago)),
         None => clock::parse(text),
     };
-    at.ok_or_else(|| output::usage(&format!("--since: '{text}' is no time; use 30m, 24h, 7d or RFC 3339")))
+    at.ok_or_else(|| {
+        output::usage(&format!("--since: '{text}' is no time; use 30m, 24h, 7d or RFC 3339"))
+    })
 }
 
 fn history(

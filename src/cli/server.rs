@@ -2,7 +2,6 @@
 
 use clap::Args;
 use clap_complete::Shell;
-use serde_json::json;
 
 use super::{Context, Run, output};
 use crate::failure::Failure;
@@ -29,7 +28,10 @@ impl Run for ServerInfo {
             return output::say_json(&info);
         }
         let features = info["features"].as_array().map_or(0, Vec::len);
-        output::say(&format!("name: c2c\nversion: {}\nfeatures: {features}\n", env!("CARGO_PKG_VERSION")))
+        output::say(&format!(
+            "name: c2c\nversion: {}\nfeatures: {features}\n",
+            env!("CARGO_PKG_VERSION")
+        ))
     }
 }
 
@@ -44,15 +46,4 @@ impl Run for Completion {
         clap_complete::generate(self.shell, &mut super::whole(), "c2c", &mut script);
         output::say(&String::from_utf8_lossy(&script))
     }
-}
-
-/// Facts for `server_info`.
-pub fn features() -> serde_json::Value {
-    json!([
-        "liveness", "pid_start_time", "registered_at", "sweep", "dead_letter",
-        "dead_letter_redelivery", "poll_inbox", "send_all", "list_alive_tristate", "rooms",
-        "startup_auto_register", "history_tool", "join_room_history_backfill", "my_rooms_tool",
-        "peek_inbox_tool", "room_invite", "room_visibility", "dnd", "deferrable", "event_log",
-        "claim_ack", "trace", "message_id_dedup"
-    ])
 }

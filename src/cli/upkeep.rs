@@ -16,6 +16,7 @@ use crate::envelope::for_terminal;
 use crate::failure::Failure;
 use crate::log::LogError;
 use crate::mirror;
+use crate::shape;
 
 #[derive(Args)]
 pub struct DeadLetter {
@@ -77,7 +78,7 @@ fn letters(context: &mut Context, only: Option<&str>, limit: usize) -> Result<()
                 "from_session_id": letter.mailbox,
                 "reason": letter.reason,
                 "message_id": message.sent.message_id,
-                "message": output::message_json(message, &letter.alias),
+                "message": shape::message(message, &letter.alias),
             })
         })
         .collect();
@@ -95,7 +96,8 @@ fn letters(context: &mut Context, only: Option<&str>, limit: usize) -> Result<()
         let text = |key: &str| for_terminal(row[key].as_str().unwrap_or(""));
         let message = &row["message"];
         let part = |key: &str| for_terminal(message[key].as_str().unwrap_or(""));
-        let head = format!("{}  {} -> {}", text("message_id"), part("from_alias"), part("to_alias"));
+        let head =
+            format!("{}  {} -> {}", text("message_id"), part("from_alias"), part("to_alias"));
         format!("{head}  {}\n  {}\n", text("reason"), part("content"))
     };
     output::say(&rows.iter().map(line).collect::<String>())
@@ -120,7 +122,9 @@ fn moved(context: &mut Context, command: &Command, what: &str) -> Result<(), Fai
     let reply = context.broker.execute(command, &context.actor)?.reply;
     let Reply::Moved { messages } = reply else { return Ok(()) };
     if context.common.json {
-        return output::say_json(&json!({ "ok": true, "count": messages.len(), "sequences": messages }));
+        return output::say_json(
+            &json!({ "ok": true, "count": messages.len(), "sequences": messages }),
+        );
     }
     output::say(&format!("{what} {} dead letters.\n", messages.len()))
 }
@@ -146,29 +150,14 @@ impl Run for Sweep {
             }
         };
         if context.common.json {
-            return output::say_json(&sweep_json(&plan));
+            return output::say_json(&shape::sweep(&plan));
         }
         let (rows, messages) = (plan.dropped.len(), plan.preserved);
         let would = if self.dry_run { "Would drop" } else { "Dropped" };
-        output::say(&format!("{would} {rows} registrations, {rows} inboxes, {messages} messages preserved.\n"))
+        output::say(&format!(
+            "{would} {rows} registrations, {rows} inboxes, {messages} messages preserved.\n"
+        ))
     }
-}
-
-/// A sweep as programs see it.
-pub fn sweep_json(plan: &SweepPlan) -> serde_json::Value {
-    let dropped = plan.dropped.iter();
-    let dropped: Vec<_> =
-        dropped.map(|(session_id, alias)| json!({ "session_id": session_id, "alias": alias })).collect();
-    let evicted = plan.evicted.iter();
-    let evicted: Vec<_> =
-        evicted.map(|(room_id, alias)| json!({ "room_id": room_id, "alias": alias })).collect();
-    let inboxes: Vec<_> = plan.dropped.iter().map(|(session_id, _)| session_id).collect();
-    json!({
-        "dropped_regs": dropped,
-        "deleted_inboxes": inboxes,
-        "preserved_messages": plan.preserved,
-        "evicted_room_members": evicted,
-    })
 }
 
 #[derive(Args)]
@@ -222,15 +211,28 @@ impl Run for Health {
         let mark = |good: bool| if good { "✓" } else { "✗" };
         let mut text = format!("✓ Broker root: {} ({})\n", root.path.display(), root.reason);
         let (all, alive, dead) = (health.sessions, health.alive, health.dead);
-        text.push_str(&format!("✓ Sessions: {all} ({alive} alive, {dead} dead, {} unknown)\n", health.unknown));
+        text.push_str(&format!(
+            "✓ Sessions: {all} ({alive} alive, {dead} dead, {} unknown)\n",
+            health.unknown
+        ));
         text.push_str(&format!("✓ Rooms: {}\n", health.rooms));
         let mib = health.log_bytes as f64 / (1024.0 * 1024.0);
         text.push_str(&format!("✓ Log: {} events, {mib:.1} MiB\n", health.head));
-        text.push_str(&format!("{} Dead letters: {}\n", mark(health.dead_letters == 0), health.dead_letters));
+        text.push_str(&format!(
+            "{} Dead letters: {}\n",
+            mark(health.dead_letters == 0),
+            health.dead_letters
+        ));
         let whole = health.damage.is_empty() && health.quarantine.is_empty();
-        text.push_str(&format!("{} Damage: {}\n", mark(whole), health.damage.len() + health.quarantine.len()));
+        text.push_str(&format!(
+            "{} Damage: {}\n",
+            mark(whole),
+            health.damage.len() + health.quarantine.len()
+        ));
         for name in &health.quarantine {
-            text.push_str(&format!("    {name}: see c2c-log verify, then c2c-log repair --accept\n"));
+            text.push_str(&format!(
+                "    {name}: see c2c-log verify, then c2c-log repair --accept\n"
+            ));
         }
         text.push_str(&format!("○ Outbox: {} waiting\n", health.outbox));
         text.push_str("○ Relay: not configured\n");
@@ -259,7 +261,7 @@ impl Run for Status {
                     json!({ "alias": peer.mailbox.alias, "unread": unread, "last_active_ts": active })
                 })
                 .collect();
-            let rooms: Vec<_> = rooms.iter().map(output::room_json).collect();
+            let rooms: Vec<_> = rooms.iter().map(shape::room).collect();
             let dead = peers.iter().filter(|peer| peer.liveness.as_option() == Some(false)).count();
             return output::say_json(&json!({
                 "alive_peers": rows,
@@ -272,7 +274,10 @@ impl Run for Status {
         for peer in &peers {
             let name = &peer.mailbox.alias;
             let word = output::liveness_word(peer.liveness);
-            text.push_str(&format!("  {name:20}  {word:5}  {} unread\n", unread(&peer.mailbox.name)));
+            text.push_str(&format!(
+                "  {name:20}  {word:5}  {} unread\n",
+                unread(&peer.mailbox.name)
+            ));
         }
         for room in &rooms {
             text.push_str(&format!("  #{} ({} members)\n", room.room.room_id, room.members.len()));
@@ -327,7 +332,10 @@ impl Run for Migrate {
             }));
         }
         let verb = if self.dry_run { "Would import at most" } else { "Imported" };
-        output::say(&format!("{verb} {new_sessions} sessions and {new_messages} messages from {}\n", from.display()))
+        output::say(&format!(
+            "{verb} {new_sessions} sessions and {new_messages} messages from {}\n",
+            from.display()
+        ))
     }
 }
 
@@ -386,13 +394,17 @@ impl Run for Install {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let InstallWhat::Itself { dest } = self.what;
         let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-        let home = home.ok_or_else(|| Refusal::new(Code::InvalidArgument, "HOME", "HOME is not set"))?;
+        let home =
+            home.ok_or_else(|| Refusal::new(Code::InvalidArgument, "HOME", "HOME is not set"))?;
         let base = |name: &str, default: &str| {
             let set = std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
             set.unwrap_or_else(|| home.join(default))
         };
         let bin = dest.unwrap_or_else(|| home.join(".local/bin"));
-        let private = [base("XDG_CONFIG_HOME", ".config").join("c2c"), base("XDG_DATA_HOME", ".local/share").join("c2c")];
+        let private = [
+            base("XDG_CONFIG_HOME", ".config").join("c2c"),
+            base("XDG_DATA_HOME", ".local/share").join("c2c"),
+        ];
         for dir in &private {
             at(dir, DirBuilder::new().recursive(true).mode(0o700).create(dir))?;
             at(dir, fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))?;
@@ -411,12 +423,17 @@ impl Run for Install {
         let on_path = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir == bin));
         if context.common.json {
-            return output::say_json(&json!({ "ok": true, "installed": installed, "on_path": on_path }));
+            return output::say_json(
+                &json!({ "ok": true, "installed": installed, "on_path": on_path }),
+            );
         }
         let mut text: String =
             installed.iter().map(|path| format!("installed {}\n", path.display())).collect();
         if !on_path {
-            text.push_str(&format!("add it to your PATH: export PATH=\"{}:$PATH\"\n", bin.display()));
+            text.push_str(&format!(
+                "add it to your PATH: export PATH=\"{}:$PATH\"\n",
+                bin.display()
+            ));
         }
         output::say(&text)
     }

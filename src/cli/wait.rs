@@ -11,6 +11,7 @@ use crate::broker::{Delivery, Wish};
 use crate::clock;
 use crate::envelope::for_terminal;
 use crate::failure::Failure;
+use crate::shape;
 use crate::state::State;
 use crate::store::Stored;
 
@@ -89,7 +90,10 @@ fn tell(context: &mut Context, told: &mut u64) -> Result<bool, Failure> {
             text.push_str(&format!("{row}\n"));
         } else {
             let place = message.room_id.as_ref().map_or_else(String::new, |r| format!(" in #{r}"));
-            text.push_str(&format!("new message from {}{place}: c2c poll-inbox\n", message.sent.from));
+            text.push_str(&format!(
+                "new message from {}{place}: c2c poll-inbox\n",
+                message.sent.from
+            ));
         }
     }
     if !new.is_empty() {
@@ -105,7 +109,7 @@ fn take(context: &mut Context) -> Result<bool, Failure> {
             .messages
             .iter()
             .map(|message| match json {
-                true => format!("{}\n", output::message_json(message, &delivery.alias)),
+                true => format!("{}\n", shape::message(message, &delivery.alias)),
                 false => output::message_line(message),
             })
             .collect();

@@ -21,7 +21,11 @@ pub(super) struct Wish<'a> {
     pub deferrable: bool,
 }
 
-pub(super) fn claim(state: &State, wish: &Wish<'_>, facts: &Facts<'_>) -> Result<Decision, Refusal> {
+pub(super) fn claim(
+    state: &State,
+    wish: &Wish<'_>,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
     let Some(mailbox) = own_mailbox(state, facts)? else {
         // Polling makes nobody: without a mailbox there is no mail, or the identity is not known.
         acting(state, None, facts)?;
@@ -32,11 +36,8 @@ pub(super) fn claim(state: &State, wish: &Wish<'_>, facts: &Facts<'_>) -> Result
     let mut events = Vec::new();
     if let Some(open) = &mailbox.claim {
         if claim_holds(open, facts.now_us, facts.liveness) {
-            let claimed = Claimed {
-                alias: mailbox.alias.clone(),
-                claimed: held(open),
-                ..Claimed::default()
-            };
+            let claimed =
+                Claimed { alias: mailbox.alias.clone(), claimed: held(open), ..Claimed::default() };
             return Ok(Decision { events, reply: Reply::Claimed(claimed), durable: false });
         }
         let reason = if open.until_us > 0 { "expired" } else { "process_dead" };
@@ -132,7 +133,11 @@ fn split(
                         range.count += 1;
                     }
                     None => {
-                        rooms.push(RoomRange { room_id: room_id.clone(), upto: *sequence, count: 1 });
+                        rooms.push(RoomRange {
+                            room_id: room_id.clone(),
+                            upto: *sequence,
+                            count: 1,
+                        });
                     }
                 }
             }
@@ -178,9 +183,8 @@ pub(super) fn give_back(
     reason: &str,
     facts: &Facts<'_>,
 ) -> Result<Decision, Refusal> {
-    let mailbox = own_mailbox(state, facts)?.filter(|mailbox| {
-        mailbox.claim.as_ref().is_some_and(|open| open.id == claim)
-    });
+    let mailbox = own_mailbox(state, facts)?
+        .filter(|mailbox| mailbox.claim.as_ref().is_some_and(|open| open.id == claim));
     let events = mailbox.map(|mailbox| give_back_event(claim, &mailbox.name, reason));
     Ok(Decision { events: events.into_iter().collect(), reply: Reply::Done, durable: false })
 }

@@ -83,12 +83,7 @@ fn state_has_not(state: &State, key: &str) -> bool {
     state.imported.get(format!("entry {key}")).is_none()
 }
 
-fn session(
-    state: &State,
-    row: &ForeignSession,
-    file: &str,
-    facts: &Facts<'_>,
-) -> Option<Payload> {
+fn session(state: &State, row: &ForeignSession, file: &str, facts: &Facts<'_>) -> Option<Payload> {
     if check_name(&row.session_id).is_err() || check_alias(&row.alias).is_err() {
         return None;
     }

@@ -17,8 +17,8 @@ use serde::Serialize;
 use crate::code::Code;
 use crate::state::{Mailbox, Session, State};
 
-pub use room::may_see;
 pub use import::{ForeignFile, ForeignMessage, ForeignSession};
+pub use room::may_see;
 pub use sweep::SweepPlan;
 
 /// Whether an agent is running, as far as is known.
@@ -304,9 +304,7 @@ pub fn claim_holds(
         Liveness::Alive => true,
         Liveness::Dead => false,
         // Another pid namespace, or no evidence: only time can tell.
-        Liveness::Unknown => {
-            claim.claimed_us + crate::limits::CLAIM_S * 1_000_000 > now_us
-        }
+        Liveness::Unknown => claim.claimed_us + crate::limits::CLAIM_S * 1_000_000 > now_us,
     }
 }
 

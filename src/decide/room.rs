@@ -66,12 +66,17 @@ fn check_visibility(visibility: &str) -> Result<(), Refusal> {
     Err(Refusal::new(Code::InvalidArgument, "visibility", message))
 }
 
-pub(super) fn create(state: &State, new: &NewRoom<'_>, facts: &Facts<'_>) -> Result<Decision, Refusal> {
+pub(super) fn create(
+    state: &State,
+    new: &NewRoom<'_>,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
     check_room_id(new.room_id)?;
     check_visibility(new.visibility)?;
     for alias in new.invite {
-        check_alias(alias)
-            .map_err(|e| Refusal::new(Code::InvalidAlias, "invite", format!("invite: alias {e}")))?;
+        check_alias(alias).map_err(|e| {
+            Refusal::new(Code::InvalidAlias, "invite", format!("invite: alias {e}"))
+        })?;
     }
     let acting = acting(state, None, facts)?;
     if state.rooms.get(fold(new.room_id)).is_some() {
@@ -85,12 +90,8 @@ pub(super) fn create(state: &State, new: &NewRoom<'_>, facts: &Facts<'_>) -> Res
         events.push(joined(new.room_id, &acting.mailbox));
         members.push(acting.alias.clone());
     }
-    let reply = RoomReply {
-        room_id: new.room_id.to_owned(),
-        alias: acting.alias,
-        already: false,
-        members,
-    };
+    let reply =
+        RoomReply { room_id: new.room_id.to_owned(), alias: acting.alias, already: false, members };
     Ok(Decision { events, reply: Reply::Room(reply), durable: true })
 }
 
@@ -121,7 +122,8 @@ pub(super) fn join(
     match &room {
         Some(room) if room.visibility == "invite_only" && !already => {
             if !invited(state, room, &acting.mailbox) {
-                let message = format!("room '{room_id}' is by invitation, '{}' has none", acting.alias);
+                let message =
+                    format!("room '{room_id}' is by invitation, '{}' has none", acting.alias);
                 return Err(Refusal::new(Code::NotInvited, "room_id", message)
                     .hint("ask a member for an invitation"));
             }
@@ -212,7 +214,10 @@ fn fan_out(
             continue;
         };
         if mailbox_liveness(state, &row, facts.liveness) == Liveness::Dead {
-            skipped.push(Skipped { alias: row.alias, reason: "not_alive: waits in the mailbox".into() });
+            skipped.push(Skipped {
+                alias: row.alias,
+                reason: "not_alive: waits in the mailbox".into(),
+            });
         } else {
             delivered_to.push(row.alias);
         }
@@ -266,11 +271,7 @@ fn invitation(room: &Room, acting: &Acting, mailbox: &str, facts: &Facts<'_>) ->
 }
 
 /// Only the creator may change or delete a room.
-fn owned_room(
-    state: &State,
-    room_id: &str,
-    facts: &Facts<'_>,
-) -> Result<(Room, Acting), Refusal> {
+fn owned_room(state: &State, room_id: &str, facts: &Facts<'_>) -> Result<(Room, Acting), Refusal> {
     let acting = acting(state, None, facts)?;
     let room = known_room(state, room_id, &acting)?;
     if fold(&room.created_by) != fold(&acting.alias) {

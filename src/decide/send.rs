@@ -18,7 +18,8 @@ pub(super) fn check_body(body: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::EmptyBody, "content", "the message has no text"));
     }
     if body.len() > BODY_BYTES_MAX {
-        let message = format!("the message has {} bytes, the limit is {BODY_BYTES_MAX}", body.len());
+        let message =
+            format!("the message has {} bytes, the limit is {BODY_BYTES_MAX}", body.len());
         return Err(Refusal::new(Code::BodyTooLarge, "content", message)
             .hint("send a file path or several messages"));
     }
@@ -41,9 +42,8 @@ pub(super) fn check(send: &Send) -> Result<(), Refusal> {
     check_tag(send.tag.as_deref())?;
     for (field, id) in [("message_id", &send.message_id), ("reply_to", &send.reply_to)] {
         if let Some(id) = id {
-            check_message_id(id).map_err(|e| {
-                Refusal::new(Code::InvalidMessageId, field, format!("{field} {e}"))
-            })?;
+            check_message_id(id)
+                .map_err(|e| Refusal::new(Code::InvalidMessageId, field, format!("{field} {e}")))?;
         }
     }
     Ok(())
@@ -68,7 +68,12 @@ pub(super) fn earlier<'f>(
 }
 
 /// The event of a message.
-pub(super) fn message(send: &Send, acting: &Acting, target: Target, facts: &Facts<'_>) -> MessageSent {
+pub(super) fn message(
+    send: &Send,
+    acting: &Acting,
+    target: Target,
+    facts: &Facts<'_>,
+) -> MessageSent {
     MessageSent {
         message_id: send.message_id.clone().unwrap_or_else(|| (facts.mint)()),
         from: acting.alias.clone(),
@@ -79,7 +84,9 @@ pub(super) fn message(send: &Send, acting: &Acting, target: Target, facts: &Fact
         target,
         tag: send.tag.clone(),
         reply_to: send.reply_to.clone(),
-        expires_us: send.ttl_s.map(|ttl| facts.now_us.saturating_add(ttl.saturating_mul(1_000_000))),
+        expires_us: send
+            .ttl_s
+            .map(|ttl| facts.now_us.saturating_add(ttl.saturating_mul(1_000_000))),
         deferrable: send.deferrable,
         source: None,
         origin: None,
@@ -129,11 +136,14 @@ fn recipient(
     facts: &Facts<'_>,
 ) -> Result<(Target, &'static str), Refusal> {
     if let Some((alias, host)) = to.split_once('@') {
-        let invalid = |e| Refusal::new(Code::InvalidAlias, "to_alias", format!("to_alias: alias {e}"));
+        let invalid =
+            |e| Refusal::new(Code::InvalidAlias, "to_alias", format!("to_alias: alias {e}"));
         check_name(alias).map_err(invalid)?;
         let host_ok = !host.is_empty()
             && host.len() <= 255
-            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'));
+            && host
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'));
         if !host_ok {
             let message = format!("'{}' is not a host", host.escape_default());
             return Err(Refusal::new(Code::InvalidAlias, "to_alias", message));
@@ -236,5 +246,9 @@ pub(super) fn send_all(
         sent_to.push(mailbox.alias);
         events.push(Payload::MessageSent(sent));
     }
-    Ok(Decision { events, reply: Reply::Broadcast { message_ids, sent_to, skipped }, durable: true })
+    Ok(Decision {
+        events,
+        reply: Reply::Broadcast { message_ids, sent_to, skipped },
+        durable: true,
+    })
 }

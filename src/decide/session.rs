@@ -29,16 +29,21 @@ pub(super) fn acting(
             && fold(from) != fold(&mailbox.alias)
         {
             let message = format!("this session is '{}', it cannot act as '{from}'", mailbox.alias);
-            return Err(Refusal::new(Code::Forbidden, "from_alias", message)
-                .hint("leave from_alias out"));
+            return Err(
+                Refusal::new(Code::Forbidden, "from_alias", message).hint("leave from_alias out")
+            );
         }
         return Ok(Acting { mailbox: mailbox.name, alias: mailbox.alias, events: Vec::new() });
     }
     let actor = facts.actor;
     let alias = from.or(actor.alias.as_deref()).or(actor.fallback_alias.as_deref());
     let Some(alias) = alias else {
-        return Err(Refusal::new(Code::NotRegistered, "session_id", "this session has no alias yet")
-            .hint("call register with an alias first"));
+        return Err(Refusal::new(
+            Code::NotRegistered,
+            "session_id",
+            "this session has no alias yet",
+        )
+        .hint("call register with an alias first"));
     };
     check_alias(alias)
         .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
@@ -144,9 +149,10 @@ pub(super) fn new_mailbox(state: &State, alias: &str) -> String {
 fn held_by_another(state: &State, alias: &str, facts: &Facts<'_>) -> bool {
     let holder = state.mailbox_of(alias).and_then(|mailbox| state.holder(&mailbox));
     holder.is_some_and(|session| {
-        let mine = session.process.as_ref().is_some_and(|process| {
-            facts.actor.process.as_ref() == Some(process)
-        });
+        let mine = session
+            .process
+            .as_ref()
+            .is_some_and(|process| facts.actor.process.as_ref() == Some(process));
         let same = facts.actor.session_id.as_ref() == Some(&session.session_id);
         !same && !mine && is_alive(&session, facts)
     })
@@ -238,7 +244,9 @@ pub(super) fn rename(state: &State, alias: &str, facts: &Facts<'_>) -> Result<De
     let holder = state.mailbox_of(alias).filter(|mailbox| mailbox.name != acting.mailbox);
     if holder.is_some() {
         let message = format!("alias '{alias}' belongs to another agent");
-        return Err(Refusal::new(Code::AliasConflict, "alias", message).hint("choose another alias"));
+        return Err(
+            Refusal::new(Code::AliasConflict, "alias", message).hint("choose another alias")
+        );
     }
     let mut events = acting.events;
     if acting.alias != alias {

@@ -53,7 +53,9 @@ impl Control {
         if file.metadata()?.len() < PAGE_BYTES {
             file.set_len(PAGE_BYTES)?;
         }
-        Ok(Self(Memory::Mapped(memmap2::MmapOptions::new().len(PAGE_BYTES as usize).map_raw(file)?)))
+        Ok(Self(Memory::Mapped(
+            memmap2::MmapOptions::new().len(PAGE_BYTES as usize).map_raw(file)?,
+        )))
     }
 
     /// A page in memory, for simulated disks.
@@ -87,7 +89,7 @@ impl Control {
                 *word = self.word(TAIL + offset).load(Ordering::Relaxed);
             }
             std::sync::atomic::fence(Ordering::Acquire);
-            if version % 2 == 0 && self.word(VERSION).load(Ordering::Relaxed) == version {
+            if version.is_multiple_of(2) && self.word(VERSION).load(Ordering::Relaxed) == version {
                 return decode(&words);
             }
             std::hint::spin_loop();

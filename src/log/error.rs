@@ -37,9 +37,9 @@ impl LogError {
     /// Wraps an I/O error, telling a full disk from all else.
     pub(crate) fn io(operation: &'static str, file: &str, cause: io::Error) -> Self {
         match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::Full { file: file.into() }
-            }
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::Full { file: file.into() },
             _ => Self::Io { operation, file: file.into(), cause },
         }
     }

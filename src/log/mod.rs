@@ -44,10 +44,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            segment_bytes: crate::limits::SEGMENT_BYTES,
-            lock_wait: crate::limits::LOCK_WAIT,
-        }
+        Self { segment_bytes: crate::limits::SEGMENT_BYTES, lock_wait: crate::limits::LOCK_WAIT }
     }
 }
 
@@ -64,11 +61,8 @@ pub struct Cursor {
 
 impl Cursor {
     /// Before the first event.
-    pub const START: Self = Self {
-        segment: 0,
-        place: Place { offset: 0, sequence: 1, previous_frame: 0 },
-        epoch: 0,
-    };
+    pub const START: Self =
+        Self { segment: 0, place: Place { offset: 0, sequence: 1, previous_frame: 0 }, epoch: 0 };
 
     /// The last sequence that was read.
     pub fn head(&self) -> Sequence {
@@ -147,7 +141,8 @@ impl Log {
         let mut total = 0;
         for base in self.bases()? {
             let file = self.segment(base)?.file;
-            total += file.len().map_err(|e| LogError::io("measure", &segment::file_name(base), e))?;
+            total +=
+                file.len().map_err(|e| LogError::io("measure", &segment::file_name(base), e))?;
         }
         Ok(total)
     }

@@ -37,7 +37,8 @@ impl Log {
         let epoch = self.control.as_ref().map_or(0, |control| control.epoch());
         if cursor.segment == 0 {
             let Some(base) = self.bases()?.first().copied() else { return Ok(()) };
-            *cursor = Cursor { segment: base, place: first_place(&self.segment(base)?.header), epoch };
+            *cursor =
+                Cursor { segment: base, place: first_place(&self.segment(base)?.header), epoch };
         }
         if cursor.epoch != epoch {
             return Err(LogError::Reload);

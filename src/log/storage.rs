@@ -35,6 +35,7 @@ pub trait Storage: Send + Sync {
 }
 
 /// One open file.
+#[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
 pub trait StorageFile: Send + Sync {
     /// Reads at an offset; fewer bytes than asked only at the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;

@@ -49,7 +49,8 @@ fn read_all(log: &mut Log) -> BTreeMap<Sequence, u64> {
     let mut cursor = Cursor::START;
     let mut last = 0;
     log.read(&mut cursor, &mut |frame| {
-        let events = c2c_log_format::event::events(frame.body, frame.header.sequence, frame.header.count);
+        let events =
+            c2c_log_format::event::events(frame.body, frame.header.sequence, frame.header.count);
         for event in events {
             let event = event.expect("a checked body decodes");
             assert!(event.head.sequence > last, "sequences only grow");
@@ -64,7 +65,11 @@ fn read_all(log: &mut Log) -> BTreeMap<Sequence, u64> {
     found
 }
 
-fn assert_kept(acknowledged: &BTreeMap<Sequence, u64>, found: &BTreeMap<Sequence, u64>, what: &str) {
+fn assert_kept(
+    acknowledged: &BTreeMap<Sequence, u64>,
+    found: &BTreeMap<Sequence, u64>,
+    what: &str,
+) {
     for (sequence, number) in acknowledged {
         assert_eq!(found.get(sequence), Some(number), "{what}: event {sequence} is lost");
     }

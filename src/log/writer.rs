@@ -23,11 +23,19 @@ pub struct Appended {
     pub last: Sequence,
 }
 
+/// The last frame of a segment, its checksum, and the digest of the segment with it.
+struct SealFrame {
+    bytes: Vec<u8>,
+    crc: u32,
+    digest: [u8; 32],
+}
+
 impl Log {
     /// Takes the writer lock and makes sure that the tail is known. Ends with [`Log::unlock`].
     pub fn lock(&mut self) -> Result<(), LogError> {
         let deadline = Instant::now() + self.options.lock_wait;
-        let mut guard = self.storage.try_lock("lock").map_err(|e| LogError::io("lock", "lock", e))?;
+        let mut guard =
+            self.storage.try_lock("lock").map_err(|e| LogError::io("lock", "lock", e))?;
         while guard.is_none() {
             if Instant::now() > deadline {
                 let waited_ms = self.options.lock_wait.as_millis() as u64;
@@ -67,7 +75,8 @@ impl Log {
         let mut step_us = 20;
         loop {
             std::thread::sleep(std::time::Duration::from_micros(step_us));
-            let guard = self.storage.try_lock("lock").map_err(|e| LogError::io("lock", "lock", e))?;
+            let guard =
+                self.storage.try_lock("lock").map_err(|e| LogError::io("lock", "lock", e))?;
             if guard.is_some() || Instant::now() > deadline {
                 return Ok(guard);
             }
@@ -117,7 +126,8 @@ impl Log {
         let segment = self.segment(tail.segment)?;
         let from = tail.place.offset as u64;
         let io = |e| LogError::io("read", &name, e);
-        let probe = read_range(&*segment.file, from, from + FRAME_HEADER_BYTES as u64).map_err(io)?;
+        let probe =
+            read_range(&*segment.file, from, from + FRAME_HEADER_BYTES as u64).map_err(io)?;
         if bytes::all_zero(&probe) {
             return Ok(());
         }
@@ -212,25 +222,25 @@ impl Log {
         // The next file first: on a full disk the old one must stay as it is, reserve and all.
         let prepared = self.prepare_file(needed)?;
         let name = file_name(tail.segment);
-        let (seal, digest) = self.seal_frame(&tail)?;
+        let seal = self.seal_frame(&tail)?;
         let segment = self.segment(tail.segment)?;
         let io = |operation| move |e| LogError::io(operation, "segment", e);
-        segment.file.write_at(tail.place.offset as u64, &seal.0).map_err(io("seal"))?;
+        segment.file.write_at(tail.place.offset as u64, &seal.bytes).map_err(io("seal"))?;
         if let Err(cause) = segment.file.sync() {
             self.page().set_poisoned(tail.segment);
             return Err(LogError::io("sync", &name, cause));
         }
         segment
             .file
-            .truncate((tail.place.offset + seal.0.len()) as u64)
+            .truncate((tail.place.offset + seal.bytes.len()) as u64)
             .map_err(io("truncate"))?;
         self.page().raise_durable(next - 1);
         let header = SegmentHeader {
             base: next,
             durable: next - 1,
             previous_base: tail.segment,
-            previous_digest: digest,
-            previous_frame: seal.1,
+            previous_digest: seal.digest,
+            previous_frame: seal.crc,
             reason: Reason::Rotation,
             ..self.fresh_header(segment.header.log_id)
         };
@@ -238,7 +248,7 @@ impl Log {
     }
 
     /// The seal of a segment, and the digest that covers the seal too.
-    fn seal_frame(&mut self, tail: &Tail) -> Result<((Vec<u8>, u32), [u8; 32]), LogError> {
+    fn seal_frame(&mut self, tail: &Tail) -> Result<SealFrame, LogError> {
         let header = self.segment(tail.segment)?.header;
         let (bytes, _) = self.segment_bytes(tail.segment)?;
         let mut digest = SegmentDigest::new(&bytes[..SEGMENT_HEADER_BYTES]);
@@ -252,7 +262,8 @@ impl Log {
             }
         }
         let next = tail.place.sequence;
-        let seal = Seal { frames, last: next - 1, from_us, to_us, digest: digest.finish() }.encode();
+        let seal =
+            Seal { frames, last: next - 1, from_us, to_us, digest: digest.finish() }.encode();
         let mut frame = Vec::new();
         let crc = NewFrame {
             sequence: next,
@@ -266,7 +277,7 @@ impl Log {
         }
         .encode(header.salt, &mut frame);
         digest.frame(&frame[..FRAME_HEADER_BYTES], &seal);
-        Ok(((frame, crc), digest.finish()))
+        Ok(SealFrame { bytes: frame, crc, digest: digest.finish() })
     }
 
     /// A header with everything that does not depend on what came before.
@@ -328,7 +339,9 @@ impl Log {
     /// Makes an empty file with as much space as the disk gives, down to what is needed now.
     fn prepare_file(&mut self, needed: u64) -> Result<Arc<dyn super::StorageFile>, LogError> {
         const NAME: &str = "next.tmp";
-        let at_least = SEGMENT_HEADER_BYTES as u64 + needed + 2 * RESERVE_BYTES.min(self.options.segment_bytes / 16);
+        let at_least = SEGMENT_HEADER_BYTES as u64
+            + needed
+            + 2 * RESERVE_BYTES.min(self.options.segment_bytes / 16);
         let io = |e| LogError::io("create", NAME, e);
         let _ = self.storage.remove(NAME);
         let file = self.storage.open(NAME, true).map_err(io)?;
@@ -361,7 +374,8 @@ impl Log {
         self.storage.rename("next.tmp", &name).map_err(io("rename"))?;
         self.storage.sync_dir().map_err(io("sync the directory of"))?;
         self.segments.insert(header.base, Segment { header, file });
-        let tail = Tail { boot_id: self.boot_id, segment: header.base, place: first_place(&header) };
+        let tail =
+            Tail { boot_id: self.boot_id, segment: header.base, place: first_place(&header) };
         self.page().set_tail(&tail);
         self.page().beat();
         Ok(())

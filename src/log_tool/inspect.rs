@@ -137,9 +137,9 @@ fn about(row: &Row, alias: &str) -> bool {
         return true;
     }
     let payload: serde_json::Value = serde_json::from_slice(&row.payload).unwrap_or_default();
-    ["from", "to", "alias", "old", "new"].iter().any(|key| {
-        payload[*key].as_str().is_some_and(|name| name.eq_ignore_ascii_case(alias))
-    })
+    ["from", "to", "alias", "old", "new"]
+        .iter()
+        .any(|key| payload[*key].as_str().is_some_and(|name| name.eq_ignore_ascii_case(alias)))
 }
 
 impl Inspect {
@@ -179,7 +179,8 @@ impl Inspect {
         show: &mut dyn FnMut(u64, String) -> Result<(), Trouble>,
     ) -> Ended {
         let mut written = Ok(());
-        let by_head = |head: &EventHead, time_us| head.sequence > after && wanted.by_head(head, time_us);
+        let by_head =
+            |head: &EventHead, time_us| head.sequence > after && wanted.by_head(head, time_us);
         let damages = log.rows(base, &by_head, &mut |row| {
             if written.is_ok() && wanted.by_payload(&row) {
                 written = show(row.head.sequence, self.render(&row));
@@ -190,7 +191,13 @@ impl Inspect {
             eprintln!("damage: segment {base} offset {}: {}", damage.offset, damage.error);
         }
         let corrupt = damages.iter().any(|damage| damage.followed);
-        Ok(if corrupt { CORRUPT } else if damages.is_empty() { CLEAN } else { TORN })
+        Ok(if corrupt {
+            CORRUPT
+        } else if damages.is_empty() {
+            CLEAN
+        } else {
+            TORN
+        })
     }
 
     fn render(&self, row: &Row) -> String {

@@ -88,9 +88,10 @@ fn as_text(state: &State) -> String {
     for (_, mailbox) in state.mailboxes.scan([]) {
         let session = mailbox.session.clone().unwrap_or_else(|| "(no session)".into());
         let pending = state.unread(&mailbox.name).len();
-        let claim = mailbox.claim.as_ref().map_or_else(String::new, |claim| {
-            format!(", claimed by {}", claim.surface)
-        });
+        let claim = mailbox
+            .claim
+            .as_ref()
+            .map_or_else(String::new, |claim| format!(", claimed by {}", claim.surface));
         text.push_str(&format!("  {:20} {session:20} {pending} pending{claim}\n", mailbox.alias));
     }
     for (_, room) in state.rooms.scan([]) {
@@ -123,10 +124,16 @@ impl Trace {
         let mut text = String::new();
         for trace in &traces {
             let Some(message) = &trace.message else { continue };
-            text.push_str(&format!("{} {} -> {}\n", self.message_id, message.sent.from, message.sent.to));
+            text.push_str(&format!(
+                "{} {} -> {}\n",
+                self.message_id, message.sent.from, message.sent.to
+            ));
             for hop in &trace.hops {
                 let time = clock::human(hop.time_us, self.utc);
-                text.push_str(&format!("  {:>8}  {time}  {}  {}\n", hop.sequence, hop.what, hop.who));
+                text.push_str(&format!(
+                    "  {:>8}  {time}  {}  {}\n",
+                    hop.sequence, hop.what, hop.who
+                ));
             }
         }
         if traces.is_empty() {

@@ -55,8 +55,7 @@ impl Counts {
             return Vec::new();
         };
         let width = ((last - first) / BUCKETS + 1).max(1);
-        let mut buckets: Vec<(u64, u64)> =
-            (0..BUCKETS).map(|at| (first + at * width, 0)).collect();
+        let mut buckets: Vec<(u64, u64)> = (0..BUCKETS).map(|at| (first + at * width, 0)).collect();
         for time in &self.times {
             let at = ((time - first) / width).min(BUCKETS - 1) as usize;
             buckets[at].1 += 1;

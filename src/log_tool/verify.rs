@@ -247,7 +247,7 @@ fn scan(base: Sequence, bytes: &[u8]) -> Found {
     found.last_frame = header.previous_frame;
     let mut digest = SegmentDigest::new(&bytes[..SEGMENT_HEADER_BYTES]);
     let mut scanner = read_segment(bytes, &header);
-    while let Some(piece) = scanner.next() {
+    for piece in scanner.by_ref() {
         match piece {
             Piece::Frame { offset, header, body } => {
                 let before = digest.clone();
@@ -256,7 +256,9 @@ fn scan(base: Sequence, bytes: &[u8]) -> Found {
                 if found.prefixes.len() > 64 {
                     found.prefixes.remove(0);
                 }
-                found.prefixes.push((header.sequence + Sequence::from(header.count), digest.finish()));
+                found
+                    .prefixes
+                    .push((header.sequence + Sequence::from(header.count), digest.finish()));
             }
             Piece::Damage(damage) => found.damages.push(damage),
         }
@@ -308,9 +310,8 @@ fn proven_durable(log: &LogFiles, found: &[Found]) -> Sequence {
     let named = headers.map(|header| header.durable).max().unwrap_or(0);
     let marks = found.iter().map(|segment| segment.durable).max().unwrap_or(0);
     let page = Directory::new(&log.directory).control(false).ok();
-    let page = page.filter(|page| {
-        page.tail().is_some_and(|tail| log.bases.last() == Some(&tail.segment))
-    });
+    let page =
+        page.filter(|page| page.tail().is_some_and(|tail| log.bases.last() == Some(&tail.segment)));
     named.max(marks).max(page.map_or(0, |page| page.durable()))
 }
 
@@ -452,9 +453,9 @@ fn check_checkpoints(log: &LogFiles, report: &mut Report) -> Result<(), Trouble>
 
 fn checkpoints(log: &LogFiles) -> Vec<CheckpointHeader> {
     let Ok(entries) = std::fs::read_dir(&log.directory) else { return Vec::new() };
-    let named = entries.flatten().filter(|entry| {
-        entry.file_name().to_string_lossy().starts_with("checkpoint-")
-    });
+    let named = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("checkpoint-"));
     let read = named.filter_map(|entry| std::fs::read(entry.path()).ok());
     let headers = read.filter_map(|bytes| CheckpointHeader::decode(&bytes).ok());
     headers.filter(|header| header.projection == PROJECTION).collect()

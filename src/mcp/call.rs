@@ -4,12 +4,12 @@ use rmcp::model::JsonObject;
 use serde_json::{Value, json};
 
 use crate::broker::{Broker, Message, Wish};
-use crate::cli::output;
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{Actor, Command, Refusal, Reply, Send};
 use crate::failure::Failure;
 use crate::limits::{POLL_BYTES, POLL_MESSAGES};
+use crate::shape;
 
 /// The arguments of a call. Missing, `null` and `""` are the same.
 pub struct Arguments(pub JsonObject);
@@ -140,7 +140,7 @@ pub fn call(
         "list_rooms" => rooms(broker, actor, false),
         "my_rooms" => rooms(broker, actor, true),
         "sweep" => match broker.execute(&Command::Sweep, actor)?.reply {
-            Reply::Swept(plan) => Ok(object(crate::cli::sweep_json(&plan))),
+            Reply::Swept(plan) => Ok(object(shape::sweep(&plan))),
             _ => Ok(object(json!({}))),
         },
         "dead_letter" => dead_letter(broker, actor, arguments),
@@ -198,7 +198,7 @@ fn list(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, 
     let peers = broker.peers().into_iter();
     let peers = peers.filter(|peer| peer.session.is_some());
     let peers = peers.filter(|peer| !alive_only || peer.liveness.as_option() == Some(true));
-    Ok(array("peers", peers.map(|peer| output::peer_json(&peer)).collect()))
+    Ok(array("peers", peers.map(|peer| shape::peer(&peer)).collect()))
 }
 
 fn send(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
@@ -215,7 +215,7 @@ fn send(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, 
     let reply = broker.execute(&Command::Send(send), actor)?.reply;
     let Reply::Sent(sent) = reply else { return Ok(object(json!({}))) };
     let broker_id = broker.log_id()?.to_owned();
-    Ok(object(output::sent_json(&sent, &broker_id)))
+    Ok(object(shape::sent(&sent, &broker_id)))
 }
 
 fn send_all(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
@@ -272,7 +272,7 @@ fn poll_inbox(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<An
 
 /// A message, or its head when the body is larger than the whole answer may be.
 fn row(message: &Message, to: &str, wish: &Wish) -> Value {
-    let mut row = output::message_json(message, to);
+    let mut row = shape::message(message, to);
     let body = &message.sent.body;
     if body.len() > wish.max_bytes {
         let mut end = wish.max_bytes;
@@ -302,7 +302,7 @@ fn history(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answe
     let limit = args.count("limit", 50)?;
     let Some(mailbox) = broker.own_mailbox(actor) else { return Ok(array("messages", Vec::new())) };
     let messages = broker.history(&mailbox, limit)?;
-    let rows = messages.iter().map(|message| output::message_json(message, &mailbox.alias));
+    let rows = messages.iter().map(|message| shape::message(message, &mailbox.alias));
     Ok(array("messages", rows.collect()))
 }
 
@@ -383,7 +383,9 @@ fn room_history(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<
     let rooms = broker.rooms(mailbox.as_ref());
     if !rooms.iter().any(|info| info.room.room_id.eq_ignore_ascii_case(&room_id)) {
         let message = format!("there is no room '{room_id}'");
-        return Err(Refusal::new(Code::UnknownRoom, "room_id", message).hint("see list_rooms").into());
+        return Err(Refusal::new(Code::UnknownRoom, "room_id", message)
+            .hint("see list_rooms")
+            .into());
     }
     let messages = broker.room_history(&room_id, limit, since_us)?;
     Ok(array("history", history_rows(&messages)))
@@ -395,7 +397,7 @@ fn rooms(broker: &mut Broker, actor: &Actor, mine: bool) -> Result<Answer, Failu
     let own = mailbox.as_ref().map_or("", |mailbox| mailbox.alias.as_str());
     let rooms = broker.rooms(mailbox.as_ref()).into_iter();
     let rooms = rooms.filter(|info| !mine || info.members.iter().any(|(alias, ..)| alias == own));
-    Ok(array("rooms", rooms.map(|info| output::room_json(&info)).collect()))
+    Ok(array("rooms", rooms.map(|info| shape::room(&info)).collect()))
 }
 
 fn dead_letter(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
@@ -417,7 +419,9 @@ fn dead_letter(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<A
 
 fn set_dnd(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
     let Some(on) = args.flag("on")? else {
-        return Err(Refusal::new(Code::InvalidArgument, "on", "missing required argument 'on'").into());
+        return Err(
+            Refusal::new(Code::InvalidArgument, "on", "missing required argument 'on'").into()
+        );
     };
     let until_us = args.number("until_epoch")?.map(|until| (until.max(0.0) * 1e6) as u64);
     broker.execute(&Command::Dnd { on, until_us }, actor)?;

@@ -16,8 +16,37 @@ pub fn server_info() -> Value {
         "name": "c2c",
         "version": env!("CARGO_PKG_VERSION"),
         "format_version": c2c_log_format::segment::VERSION_MAJOR,
-        "features": crate::cli::features(),
+        "features": features(),
     })
+}
+
+/// What clients may look for in `server_info`.
+fn features() -> Value {
+    json!([
+        "liveness",
+        "pid_start_time",
+        "registered_at",
+        "sweep",
+        "dead_letter",
+        "dead_letter_redelivery",
+        "poll_inbox",
+        "send_all",
+        "list_alive_tristate",
+        "rooms",
+        "startup_auto_register",
+        "history_tool",
+        "join_room_history_backfill",
+        "my_rooms_tool",
+        "peek_inbox_tool",
+        "room_invite",
+        "room_visibility",
+        "dnd",
+        "deferrable",
+        "event_log",
+        "claim_ack",
+        "trace",
+        "message_id_dedup"
+    ])
 }
 
 /// What every agent is told once.

@@ -1,6 +1,5 @@
 //! How does the server run?
 
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -263,11 +262,11 @@ impl ServerHandler for Server {
         Ok(ListToolsResult::with_all_items(tools::tool_list(self.all_tools)))
     }
 
-    fn call_tool(
+    async fn call_tool(
         &self,
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
-    ) -> impl Future<Output = Result<CallToolResponse, ErrorData>> + Send + '_ {
-        async move { self.answer(request, context).await.map(CallToolResponse::from) }
+    ) -> Result<CallToolResponse, ErrorData> {
+        self.answer(request, context).await.map(CallToolResponse::from)
     }
 }

@@ -75,24 +75,30 @@ const ROWS: &[Row] = &[
         effect: Effect::Writes,
         about: "Send a message to an alias, or to alias@host on another machine. It queues even \
                 if the recipient is away. message_id makes a retry safe.",
-        arguments: || json!({
-            "to_alias": text(), "content": text(), "from_alias": text(), "message_id": text(),
-            "reply_to": text(), "tag": { "type": "string", "enum": ["fail", "blocking", "urgent"] },
-            "ttl_s": number(), "deferrable": flag(), "required": ["to_alias", "content"],
-        }),
-        result: || json!({
-            "queued": flag(), "message_id": text(), "recipient_state": text(), "ts": text()
-        }),
+        arguments: || {
+            json!({
+                "to_alias": text(), "content": text(), "from_alias": text(), "message_id": text(),
+                "reply_to": text(), "tag": { "type": "string", "enum": ["fail", "blocking", "urgent"] },
+                "ttl_s": number(), "deferrable": flag(), "required": ["to_alias", "content"],
+            })
+        },
+        result: || {
+            json!({
+                "queued": flag(), "message_id": text(), "recipient_state": text(), "ts": text()
+            })
+        },
     },
     Row {
         name: "send_all",
         core: true,
         effect: Effect::Writes,
         about: "Send a message to everybody who may be running.",
-        arguments: || json!({
-            "content": text(), "exclude_aliases": strings(), "from_alias": text(), "tag": text(),
-            "required": ["content"],
-        }),
+        arguments: || {
+            json!({
+                "content": text(), "exclude_aliases": strings(), "from_alias": text(), "tag": text(),
+                "required": ["content"],
+            })
+        },
         result: || json!({ "sent_to": strings(), "skipped": rows() }),
     },
     Row {
@@ -101,13 +107,17 @@ const ROWS: &[Row] = &[
         effect: Effect::Writes,
         about: "Take your unread messages, oldest first. wait_s waits that long for one. With \
                 ack=manual they come back unless you call ack with the claim.",
-        arguments: || json!({
-            "wait_s": number(), "limit": number(), "max_bytes": number(),
-            "ack": { "type": "string", "enum": ["auto", "manual"] },
-        }),
-        result: || json!({
-            "messages": rows(), "remaining": number(), "claimed": number(), "claim": text()
-        }),
+        arguments: || {
+            json!({
+                "wait_s": number(), "limit": number(), "max_bytes": number(),
+                "ack": { "type": "string", "enum": ["auto", "manual"] },
+            })
+        },
+        result: || {
+            json!({
+                "messages": rows(), "remaining": number(), "claimed": number(), "claim": text()
+            })
+        },
     },
     Row {
         name: "peek_inbox",
@@ -130,9 +140,11 @@ const ROWS: &[Row] = &[
         core: true,
         effect: Effect::Writes,
         about: "Join a room, making it if needed. Answers with members and the last messages.",
-        arguments: || json!({
-            "room_id": text(), "history_limit": number(), "alias": text(), "required": ["room_id"],
-        }),
+        arguments: || {
+            json!({
+                "room_id": text(), "history_limit": number(), "alias": text(), "required": ["room_id"],
+            })
+        },
         result: || json!({ "room_id": text(), "members": rows(), "history": rows() }),
     },
     Row {
@@ -148,10 +160,12 @@ const ROWS: &[Row] = &[
         core: true,
         effect: Effect::Writes,
         about: "Say something to all members of a room that you are in.",
-        arguments: || json!({
-            "room_id": text(), "content": text(), "from_alias": text(), "alias": text(),
-            "tag": text(), "message_id": text(), "required": ["room_id", "content"],
-        }),
+        arguments: || {
+            json!({
+                "room_id": text(), "content": text(), "from_alias": text(), "alias": text(),
+                "tag": text(), "message_id": text(), "required": ["room_id", "content"],
+            })
+        },
         result: || json!({ "delivered_to": strings(), "skipped": rows(), "ts": text() }),
     },
     Row {
@@ -159,10 +173,12 @@ const ROWS: &[Row] = &[
         core: true,
         effect: Effect::Reads,
         about: "What was said in a room, oldest first.",
-        arguments: || json!({
-            "room_id": text(), "limit": number(), "since": { "type": "number" },
-            "required": ["room_id"],
-        }),
+        arguments: || {
+            json!({
+                "room_id": text(), "limit": number(), "since": { "type": "number" },
+                "required": ["room_id"],
+            })
+        },
         result: || json!({ "history": rows() }),
     },
     Row {

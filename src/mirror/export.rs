@@ -36,8 +36,12 @@ pub fn write_views(target: &Path, state: &State, views: &Views) -> io::Result<us
     write(target, "registry.json", &pretty(&registry(state, &views.log_id)))?;
     for (_, session) in state.sessions.scan([]) {
         let of = |message: &&LegacyMessage| message.mailbox == session.mailbox;
-        let rows: Vec<Value> =
-            views.inbox.iter().filter(of).map(|message| mark(&message.row, &views.log_id)).collect();
+        let rows: Vec<Value> = views
+            .inbox
+            .iter()
+            .filter(of)
+            .map(|message| mark(&message.row, &views.log_id))
+            .collect();
         write(target, &format!("{}.inbox.json", session.session_id), &pretty(&json!(rows)))?;
         written += 1;
     }

@@ -32,7 +32,8 @@ const INBOX_SUFFIX: &str = ".inbox.json";
 /// Makes the root if it is missing, and refuses one that belongs to somebody else.
 pub fn check_root(root: &Path) -> Result<(), Failure> {
     let shown = root.display();
-    let failed = |cause: io::Error| Failure::Store(LogError::io("create", &shown.to_string(), cause));
+    let failed =
+        |cause: io::Error| Failure::Store(LogError::io("create", &shown.to_string(), cause));
     let found = match fs::metadata(root) {
         Ok(found) => found,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

@@ -2,13 +2,14 @@
 
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    ClaimAcked, ClaimReturned, InboxClaimed, MessageSent, MessagesDeadLettered, Payload, RoomJoined, RoomRange,
-    RoomLeft, SessionRegistered, Target,
+    ClaimAcked, ClaimReturned, InboxClaimed, MessageSent, MessagesDeadLettered, Payload,
+    RoomJoined, RoomLeft, RoomRange, SessionRegistered, Target,
 };
 use c2c_log_format::{Event, Sequence};
 
 use super::{
-    Claim, DeadLetter, Mailbox, Member, Pending, Queued, Room, RoomMessage, Session, State, pair, sequence_of,
+    Claim, DeadLetter, Mailbox, Member, Pending, Queued, Room, RoomMessage, Session, State, pair,
+    sequence_of,
 };
 use crate::limits::ROOM_HISTORY;
 
@@ -90,7 +91,8 @@ impl State {
                 }
             }),
             Payload::RoomVisibilityChanged(fact) => {
-                self.rooms.update(fold(&fact.room_id), |row| row.visibility = fact.visibility.clone());
+                self.rooms
+                    .update(fold(&fact.room_id), |row| row.visibility = fact.visibility.clone());
             }
             Payload::RoomDeleted(fact) => self.room_deleted(&fold(&fact.room_id)),
             Payload::LegacyImported(fact) => {
@@ -198,7 +200,7 @@ impl State {
     fn trim_room(&mut self, room: &str) {
         let label = self.rooms.get(room).map_or(0, |row| row.next_label);
         // Looking costs a scan, so it is done now and then.
-        if label % ROOM_HISTORY as u64 != 0 {
+        if !label.is_multiple_of(ROOM_HISTORY as u64) {
             return;
         }
         let members = self.members_of(room);

@@ -207,7 +207,9 @@ impl State {
         let mut room = Vec::new();
         for (key, ()) in self.memberships.scan(pair(mailbox, &[])) {
             let room_id = second_of(&key);
-            let Some(member) = self.members.get(pair(&room_id, mailbox.as_bytes())) else { continue };
+            let Some(member) = self.members.get(pair(&room_id, mailbox.as_bytes())) else {
+                continue;
+            };
             for (sequence, message) in self.room_messages_after(&room_id, member.cursor) {
                 if message.from_mailbox != mailbox {
                     room.push((sequence, room_id.clone(), sequence <= member.redelivered_to));

@@ -100,7 +100,9 @@ fn events_are_found_by_sequence_and_by_hash() {
         let wanted = name_hash("b");
         let mut found = Vec::new();
         let by_id = |head: &c2c_log_format::EventHead| head.message == wanted;
-        store.search(&by_id, &mut |s| found.push(s.event.head.sequence), &|| false).expect("search");
+        store
+            .search(&by_id, &mut |s| found.push(s.event.head.sequence), &|| false)
+            .expect("search");
         assert_eq!(found, [2], "{name}");
     });
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use c2c_log_format::scan::Place;
 use c2c_log_format::{Event, EventHead, Payload, Sequence};
 
 use super::{EventStore, StoreError, Stored};
 use crate::log::{Appended, Checkpoint, Damaged};
-use crate::state::State;
 
 struct Kept {
     head: EventHead,
@@ -106,7 +106,11 @@ impl EventStore for MemoryStore {
 
     fn resume(&mut self, _checkpoint: &Checkpoint) {}
 
-    fn keep_checkpoint(&mut self, _state: &State, _time_us: u64) -> Result<(), StoreError> {
+    fn keep_checkpoint(
+        &mut self,
+        _head: Sequence,
+        _encode: &dyn Fn([u8; 16], Sequence, Place) -> Vec<u8>,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod segmented;
 
 use std::time::Duration;
 
+use c2c_log_format::scan::Place;
 use c2c_log_format::{Event, Payload, Sequence};
 
 pub use memory::MemoryStore;
@@ -83,11 +84,12 @@ pub trait EventStore: Send {
     /// Goes on reading after a checkpoint.
     fn resume(&mut self, checkpoint: &Checkpoint);
 
-    /// Keeps a checkpoint of `state`, which stands at this store's last read.
+    /// Keeps a checkpoint of a state that stands at this store's last read; `encode` writes it
+    /// for a log id, a segment and the place there to go on from.
     fn keep_checkpoint(
         &mut self,
-        state: &crate::state::State,
-        time_us: u64,
+        head: Sequence,
+        encode: &dyn Fn([u8; 16], Sequence, Place) -> Vec<u8>,
     ) -> Result<(), StoreError>;
 
     /// Events and bytes read since the checkpoint.

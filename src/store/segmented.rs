@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use c2c_log_format::event::events;
+use c2c_log_format::scan::Place;
 use c2c_log_format::{EventHead, Payload, Sequence};
 
 use super::{EventStore, StoreError, Stored};
 use crate::log::{
     Appended, Checkpoint, Cursor, Damaged, Directory, FrameRef, Log, LogError, Options, Storage,
 };
-use crate::state::State;
 
 /// Where a frame lies.
 #[derive(Clone, Copy)]
@@ -189,13 +189,17 @@ impl EventStore for SegmentedStore {
         self.tail_bytes = 0;
     }
 
-    fn keep_checkpoint(&mut self, state: &State, time_us: u64) -> Result<(), StoreError> {
-        if state.head != self.cursor.head() || self.log.durable() < state.head {
+    fn keep_checkpoint(
+        &mut self,
+        head: Sequence,
+        encode: &dyn Fn([u8; 16], Sequence, Place) -> Vec<u8>,
+    ) -> Result<(), StoreError> {
+        if head != self.cursor.head() || self.log.durable() < head {
             return Ok(());
         }
         let Some(log_id) = self.log.log_id()? else { return Ok(()) };
-        let bytes = state.checkpoint(log_id, self.cursor.segment, self.cursor.place, time_us);
-        self.log.write_checkpoint(&bytes, state.head)?;
+        let bytes = encode(log_id, self.cursor.segment, self.cursor.place);
+        self.log.write_checkpoint(&bytes, head)?;
         self.tail_events = 0;
         self.tail_bytes = 0;
         Ok(())

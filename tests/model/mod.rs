@@ -22,11 +22,21 @@ const ROOMS: [&str; 2] = ["red", "blue"];
 #[derive(Debug, Clone)]
 enum Op {
     Register(usize),
-    Send { from: usize, to: usize, id: u8 },
-    SendRoom { from: usize, room: usize },
+    Send {
+        from: usize,
+        to: usize,
+        id: u8,
+    },
+    SendRoom {
+        from: usize,
+        room: usize,
+    },
     Join(usize, usize),
     Leave(usize, usize),
-    Claim { who: usize, limit: usize },
+    Claim {
+        who: usize,
+        limit: usize,
+    },
     Ack(usize),
     Return(usize),
     /// The process that holds the open claim dies.
@@ -324,10 +334,11 @@ impl World {
     fn check(&self) {
         assert_eq!(self.state.encode().2, self.reader.encode().2, "two readers, one state");
         for (who, naive) in self.naive.iter().enumerate() {
-            let Some(mailbox) = self.state.mailbox_of_session(&format!("s-{who}")) else { continue };
+            let Some(mailbox) = self.state.mailbox_of_session(&format!("s-{who}")) else {
+                continue;
+            };
             let unread = self.state.unread(&mailbox.name).in_order();
-            let unread: Vec<String> =
-                unread.iter().map(|(at, ..)| self.message_id(*at)).collect();
+            let unread: Vec<String> = unread.iter().map(|(at, ..)| self.message_id(*at)).collect();
             let expected: Vec<String> = naive.pending.iter().map(|(id, _)| id.clone()).collect();
             assert_eq!(unread, expected, "mailbox of {}", naive.name);
         }
@@ -366,8 +377,5 @@ fn random_histories_agree_with_a_naive_broker() {
         play(&ops);
         true
     }
-    QuickCheck::new()
-        .tests(CASES)
-        .rng(Gen::new(60))
-        .quickcheck(property as fn(Vec<Op>) -> bool);
+    QuickCheck::new().tests(CASES).rng(Gen::new(60)).quickcheck(property as fn(Vec<Op>) -> bool);
 }

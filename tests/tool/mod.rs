@@ -200,7 +200,8 @@ fn inspect_filters_and_hides_bodies_and_escapes() {
     let one = run(world.log_tool(&["inspect", "--message-id", "id-1", "--bodies"])).ok();
     assert!(one.out.contains("secret") && !one.out.contains('\u{1b}'), "{:?}", one.out);
     let kinds = run(world.log_tool(&["inspect", "--kind", "session", "-r"])).ok();
-    let sequences: Vec<&str> = kinds.out.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    let sequences: Vec<&str> =
+        kinds.out.lines().filter_map(|l| l.split_whitespace().next()).collect();
     assert_eq!(sequences, ["2", "1"]);
     let alias = run(world.log_tool(&["inspect", "--alias", "bob", "-n", "1", "-o", "json"])).ok();
     assert_eq!(alias.json()["sequence"], 3);
