@@ -1,7 +1,6 @@
 //! Do the programs keep their promises? The only integration-test binary.
 
 mod cli;
-mod crash;
 mod mcp;
 mod model;
 mod support;

@@ -48,8 +48,14 @@ impl Broker {
                 Err(Failure::Store(StoreError::Conflict { .. })) => {}
                 Err(failure) => return Err(failure),
                 Ok((executed, wait_for)) => {
-                    self.store.wait_durable(wait_for)?;
-                    return Ok(executed);
+                    return match self.store.wait_durable(wait_for) {
+                        Ok(()) => Ok(executed),
+                        Err(StoreError::Reload) => {
+                            let file = String::from("the log");
+                            Err(StoreError::Unknown { file, sequence: executed.last }.into())
+                        }
+                        Err(other) => Err(other.into()),
+                    };
                 }
             }
         }

@@ -77,7 +77,13 @@ impl Broker {
     pub fn look(&mut self, actor: &Actor) -> Result<(), Failure> {
         self.catch_up()?;
         // What is not on disk yet might still vanish: nobody is told of it before.
-        self.store.wait_durable(self.relied_on)?;
+        match self.store.wait_durable(self.relied_on) {
+            Err(StoreError::Reload) => {
+                self.loaded = false;
+                self.catch_up()?;
+            }
+            other => other?,
+        }
         self.merge_foreign(actor)
     }
 

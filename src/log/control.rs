@@ -44,8 +44,11 @@ enum Memory {
     Heap(Arc<[AtomicU64; 32]>),
 }
 
-/// The shared page.
-pub struct Control(Memory);
+/// The shared page, and what tells its file from a copy of it: the inode.
+pub struct Control {
+    memory: Memory,
+    identity: u64,
+}
 
 impl Control {
     /// Maps the file, giving it its size first if it is new.
@@ -53,19 +56,19 @@ impl Control {
         if file.metadata()?.len() < PAGE_BYTES {
             file.set_len(PAGE_BYTES)?;
         }
-        Ok(Self(Memory::Mapped(
-            memmap2::MmapOptions::new().len(PAGE_BYTES as usize).map_raw(file)?,
-        )))
+        let map = memmap2::MmapOptions::new().len(PAGE_BYTES as usize).map_raw(file)?;
+        let identity = std::os::unix::fs::MetadataExt::ino(&file.metadata()?);
+        Ok(Self { memory: Memory::Mapped(map), identity })
     }
 
     /// A page in memory, for simulated disks.
     #[cfg(test)]
     pub fn heap(words: &Arc<[AtomicU64; 32]>) -> Self {
-        Self(Memory::Heap(Arc::clone(words)))
+        Self { memory: Memory::Heap(Arc::clone(words)), identity: 0 }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
-        match &self.0 {
+        match &self.memory {
             // SAFETY: the mapping is one page, aligned to a page, lives as long as `self`, and all
             // access to it, here and in other processes, is by atomics. The index is a constant
             // below 32. The file is never made shorter.
@@ -90,7 +93,7 @@ impl Control {
             }
             std::sync::atomic::fence(Ordering::Acquire);
             if version.is_multiple_of(2) && self.word(VERSION).load(Ordering::Relaxed) == version {
-                return decode(&words);
+                return decode(&words, self.identity);
             }
             std::hint::spin_loop();
         }
@@ -102,7 +105,7 @@ impl Control {
         let version = self.word(VERSION).load(Ordering::Relaxed) & !1;
         self.word(VERSION).store(version + 1, Ordering::Relaxed);
         std::sync::atomic::fence(Ordering::Release);
-        for (offset, word) in encode(tail).iter().enumerate() {
+        for (offset, word) in encode(tail, self.identity).iter().enumerate() {
             self.word(TAIL + offset).store(*word, Ordering::Relaxed);
         }
         self.word(VERSION).store(version + 2, Ordering::Release);
@@ -166,7 +169,7 @@ impl Control {
     }
 }
 
-fn encode(tail: &Tail) -> [u64; TAIL_WORDS] {
+fn encode(tail: &Tail, identity: u64) -> [u64; TAIL_WORDS] {
     let boot = u128::from_le_bytes(tail.boot_id);
     let mut words = [
         boot as u64,
@@ -177,12 +180,12 @@ fn encode(tail: &Tail) -> [u64; TAIL_WORDS] {
         u64::from(tail.place.previous_frame),
         0,
     ];
-    words[6] = checksum(&words);
+    words[6] = checksum(&words, identity);
     words
 }
 
-fn decode(words: &[u64; TAIL_WORDS]) -> Option<Tail> {
-    if words[6] != checksum(words) {
+fn decode(words: &[u64; TAIL_WORDS], identity: u64) -> Option<Tail> {
+    if words[6] != checksum(words, identity) {
         return None;
     }
     let boot = u128::from(words[0]) | u128::from(words[1]) << 64;
@@ -197,10 +200,12 @@ fn decode(words: &[u64; TAIL_WORDS]) -> Option<Tail> {
     })
 }
 
-/// Not zero, so that an empty page is not a whole one.
-fn checksum(words: &[u64; TAIL_WORDS]) -> u64 {
-    let mut bytes = [0; (TAIL_WORDS - 1) * 8];
-    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+/// Not zero, so that an empty page is not a whole one; bound to the file, so that the page of a
+/// copied directory is not believed.
+fn checksum(words: &[u64; TAIL_WORDS], identity: u64) -> u64 {
+    let mut bytes = [0; TAIL_WORDS * 8];
+    let covered = words[..TAIL_WORDS - 1].iter().chain([&identity]);
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(covered) {
         chunk.copy_from_slice(&word.to_le_bytes());
     }
     u64::from(crc32(&bytes)) | 1 << 32

@@ -93,6 +93,8 @@ pub struct Log {
     boot_id: [u8; 16],
     segments: HashMap<Sequence, Segment>,
     guard: Option<Box<dyn Any + Send>>,
+    /// Epoch of what was last read or appended: what was waited for in another one is void.
+    epoch_seen: u64,
     damage: Vec<Damaged>,
 }
 
@@ -108,7 +110,16 @@ impl Log {
         let boot_id = storage.boot_id();
         let control = storage.control(false).ok();
         let segments = HashMap::new();
-        Self { storage, options, control, boot_id, segments, guard: None, damage: Vec::new() }
+        Self {
+            storage,
+            options,
+            control,
+            boot_id,
+            segments,
+            guard: None,
+            epoch_seen: 0,
+            damage: Vec::new(),
+        }
     }
 
     /// What could not be read so far by this handle.

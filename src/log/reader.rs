@@ -43,6 +43,7 @@ impl Log {
         if cursor.epoch != epoch {
             return Err(LogError::Reload);
         }
+        self.epoch_seen = epoch;
         loop {
             let tail = self.tail();
             let active = tail.filter(|tail| tail.segment == cursor.segment);

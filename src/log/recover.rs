@@ -40,6 +40,7 @@ impl Log {
             }
         }
         segment.file.sync().map_err(io("sync"))?;
+        self.note_loss(last, place.offset, place.sequence)?;
         let seal = scanner.seal();
         let page = self.page();
         page.set_poisoned(0);
@@ -75,6 +76,26 @@ impl Log {
             }
         }
         Ok(None)
+    }
+
+    /// The page may remember that more was on disk than is there now: that is loss, and is kept
+    /// for `health` as a range set aside.
+    fn note_loss(
+        &mut self,
+        segment: Sequence,
+        offset: usize,
+        next: Sequence,
+    ) -> Result<(), LogError> {
+        let page = self.page();
+        let same = page.tail().is_some_and(|tail| tail.segment == segment);
+        let durable = page.durable();
+        if !same || durable < next {
+            return Ok(());
+        }
+        let name = format!("quarantine-{segment:020}-{offset:012}-lost-{next}-{durable}");
+        let io = |e| LogError::io("write", &name, e);
+        self.storage.open(&name, true).map_err(io)?.sync().map_err(io)?;
+        self.storage.sync_dir().map_err(io)
     }
 
     /// Copies a damaged range to a file of its own, never overwriting one.

@@ -17,13 +17,18 @@ const FOLLOWER_NAP: Duration = Duration::from_millis(20);
 const SYNC_WAIT: Duration = Duration::from_secs(30);
 
 impl Log {
-    /// Returns when everything up to `sequence` is on disk. Takes no writer lock.
+    /// Returns when everything up to `sequence` is on disk. Takes no writer lock. `Reload` says that
+    /// the sequence was given up after a failed sync.
     pub fn wait_durable(&mut self, sequence: Sequence) -> Result<(), LogError> {
         let deadline = Instant::now() + SYNC_WAIT;
         loop {
             let Some(control) = &self.control else { return Ok(()) };
             let pulse = control.pulse();
-            if control.durable() >= sequence {
+            // A mark of a later epoch says nothing about an event of an earlier one.
+            if control.epoch() != self.epoch_seen {
+                return Err(LogError::Reload);
+            }
+            if control.durable() >= sequence && control.epoch() == self.epoch_seen {
                 return Ok(());
             }
             let Some(tail) = self.tail() else { return Err(LogError::Reload) };
@@ -46,7 +51,8 @@ impl Log {
     fn lead(&mut self) -> Result<(), LogError> {
         let Some(tail) = self.tail() else { return Err(LogError::Reload) };
         let head = tail.place.sequence - 1;
-        if self.durable() >= head {
+        // The leader before may have failed: its segment must not be synced again.
+        if self.durable() >= head || self.page().poisoned() == tail.segment {
             return Ok(());
         }
         let file = self.segment(tail.segment)?.file;
@@ -64,6 +70,9 @@ impl Log {
 
     /// Opens a segment after one whose sync failed; what was not durable there is void.
     pub(super) fn leave_poisoned(&mut self, tail: &Tail) -> Result<(), LogError> {
+        // No leader may raise the mark while it is set back.
+        let lock = |e| LogError::io("lock", "sync.lock", e);
+        let _no_leader = self.storage.lock("sync.lock").map_err(lock)?;
         let durable = self.durable();
         let mut end = super::first_place(&self.segment(tail.segment)?.header);
         self.scan_segment(tail.segment, &mut |frame| {
@@ -72,11 +81,12 @@ impl Log {
                 end.previous_frame = frame.header.crc;
             }
         })?;
+        // ORDER: the epoch first, so that nobody takes a mark of the new segment for one of the old.
+        self.page().next_epoch();
         self.open_next(tail.segment, end, tail.place.sequence, Reason::FailedSync)?;
         let page = self.page();
         page.set_durable(end.sequence - 1);
         page.set_poisoned(0);
-        page.next_epoch();
         page.beat();
         Ok(())
     }

@@ -153,3 +153,22 @@ fn a_second_handle_sees_appends_at_once_and_continues_them() {
     assert_eq!(read_all(&mut first).len(), 50);
     assert_eq!(read_all(&mut second).len(), 50);
 }
+
+#[test]
+fn an_event_of_a_poisoned_segment_is_never_acknowledged_by_a_later_sync() {
+    // The first sync makes the segment, the second is the first event's, the third one fails.
+    let disk = SimDisk::new(Plan { fail_sync: Some(3), ..Plan::default() });
+    let mut first = Log::open(Arc::new(disk.clone()), options());
+    assert_eq!(step(&mut first, 1).expect("append"), 1);
+    // Appended, and not yet waited for.
+    first.lock().expect("lock");
+    let waiting = first.append(&[event("2")], 1, true).expect("append").last;
+    first.unlock();
+    let mut second = Log::open(Arc::new(disk.clone()), options());
+    assert!(step(&mut second, 3).is_err(), "the sync fails");
+    let later = step(&mut second, 4).expect("a new segment");
+    assert!(later > waiting, "sequences are not reused");
+    assert!(matches!(first.wait_durable(waiting), Err(LogError::Reload)));
+    let found = read_all(&mut Log::open(Arc::new(disk), options()));
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, later]);
+}

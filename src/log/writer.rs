@@ -186,6 +186,7 @@ impl Log {
             sequence: first + batch.len() as Sequence,
             previous_frame: crc,
         };
+        self.epoch_seen = self.page().epoch();
         self.page().set_tail(&Tail { place, ..tail });
         self.page().beat();
         Ok(Appended { first, last: place.sequence - 1 })
