@@ -132,8 +132,11 @@ fn sample(sealed: bool) -> Sample {
 
 /// What a scan found; reads every event of every frame on the way.
 fn scan(bytes: &[u8], header: &SegmentHeader) -> (Vec<Original>, Vec<Damage>) {
-    let place =
-        Place { offset: SEGMENT_HEADER_BYTES, sequence: header.base, previous_frame: header.previous_frame };
+    let place = Place {
+        offset: SEGMENT_HEADER_BYTES,
+        sequence: header.base,
+        previous_frame: header.previous_frame,
+    };
     let rest = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or(&[]);
     let (mut frames, mut damages) = (Vec::new(), Vec::new());
     for (pieces, piece) in Scanner::new(rest, header.salt, place).enumerate() {
@@ -184,7 +187,10 @@ fn a_cut_costs_only_what_lay_behind_it() {
             // A torn tail: nothing follows it, nothing proves it.
             for damage in &damages {
                 assert_eq!(judge(facts(damage)), Verdict::Torn, "cut at {cut}: {damage:?}");
-                assert_eq!(Some(damage.first), found.last().map_or(Some(1), |last| Some(last.last + 1)));
+                assert_eq!(
+                    Some(damage.first),
+                    found.last().map_or(Some(1), |last| Some(last.last + 1))
+                );
             }
         }
     }
@@ -198,7 +204,9 @@ fn a_cut_filled_with_zeros_costs_only_what_lay_behind_it() {
         torn[cut..].fill(0);
         let (found, damages) = scan(&torn, &header);
         // The bytes after the cut may have been zero before: then nothing was lost.
-        let kept = |frame: &&Original| torn[frame.offset..][..frame.len] == bytes[frame.offset..][..frame.len];
+        let kept = |frame: &&Original| {
+            torn[frame.offset..][..frame.len] == bytes[frame.offset..][..frame.len]
+        };
         assert_eq!(found, frames.iter().filter(kept).cloned().collect::<Vec<_>>(), "cut at {cut}");
         assert!(damages.len() <= 1, "cut at {cut}: {damages:?}");
     }

@@ -3,7 +3,9 @@
 use c2c_log_format::checkpoint::CheckpointHeader;
 use c2c_log_format::event::{EventHead, events};
 use c2c_log_format::frame::{self, FrameHeader, NewFrame, Seal};
-use c2c_log_format::id::{NameError, RESERVED_ALIASES, check_alias, check_message_id, check_name, fold};
+use c2c_log_format::id::{
+    NameError, RESERVED_ALIASES, check_alias, check_message_id, check_name, fold,
+};
 use c2c_log_format::limits::{MESSAGE_ID_BYTES_MAX, NAME_CHARS_MAX};
 use c2c_log_format::payload::{
     InboxClaimed, LegacyImported, MessageSent, Origin, Payload, Process, RoomCreated, RoomRange,
@@ -40,8 +42,13 @@ fn maybe<T>(g: &mut Gen, make: impl Fn(&mut Gen) -> T) -> Option<T> {
 
 impl Arbitrary for Any<SegmentHeader> {
     fn arbitrary(g: &mut Gen) -> Self {
-        let reasons =
-            [Reason::First, Reason::Rotation, Reason::Recovery, Reason::FailedSync, Reason::Restored];
+        let reasons = [
+            Reason::First,
+            Reason::Rotation,
+            Reason::Recovery,
+            Reason::FailedSync,
+            Reason::Restored,
+        ];
         Self(SegmentHeader {
             log_id: array(g),
             base: any(g),
@@ -141,11 +148,7 @@ impl Arbitrary for Any<CheckpointHeader> {
             log_id: array(g),
             sequence,
             segment: any(g),
-            place: Place {
-                offset: any(g),
-                sequence: sequence + 1,
-                previous_frame: any(g),
-            },
+            place: Place { offset: any(g), sequence: sequence + 1, previous_frame: any(g) },
             rows_len: u64::from(any::<u8>(g)),
             index_len: u64::from(any::<u8>(g)),
             index_crc: any(g),
