@@ -1,8 +1,8 @@
 //! When has the client really got an answer?
 //!
 //! A tool handler only claims. Here, where bytes leave, the claim ends: acked once the answer was
-//! written and the client either wrote again or emptied the pipe; given back when the write failed
-//! or the client went away with the answer unread.
+//! written and the client has emptied the pipe or socket; given back when the write failed, or when
+//! the client cancelled the request or went away with the answer unread.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,8 +11,11 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use rmcp::RoleServer;
-use rmcp::model::{JsonRpcMessage, RequestId};
+use rmcp::model::{
+    ClientNotification, ClientRequest, GetMeta, JsonRpcMessage, ProtocolVersion, RequestId,
+};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 
@@ -24,7 +27,9 @@ pub struct Outstanding {
     /// Not yet written: by request.
     waiting: HashMap<RequestId, String>,
     /// Written, perhaps not yet read.
-    written: Vec<String>,
+    written: Vec<(RequestId, String)>,
+    /// The client closed its socket with something unread in it.
+    reset: bool,
 }
 
 /// What the handlers and the transport share.
@@ -39,13 +44,20 @@ fn lock(claims: &Claims) -> std::sync::MutexGuard<'_, Outstanding> {
     claims.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes in the pipe to the client that it has not read; `None` if that cannot be known.
-fn unread_bytes() -> Option<usize> {
+/// Whether the client has read all that was written; `None` if that cannot be known.
+fn all_read(claims: &Claims) -> Option<bool> {
+    let stdout = std::io::stdout();
+    let is_socket = getsockopt(&stdout, sockopt::SockType).is_ok();
+    // A pipe counts what is in it, a socket what it has sent and nobody has taken.
+    let request = if is_socket { nix::libc::TIOCOUTQ } else { nix::libc::FIONREAD };
     let mut unread: nix::libc::c_int = 0;
-    let stdout = std::io::stdout().as_raw_fd();
-    // SAFETY: FIONREAD writes one int through the pointer, which outlives the call.
-    let done = unsafe { nix::libc::ioctl(stdout, nix::libc::FIONREAD, &mut unread) };
-    (done == 0).then_some(unread.max(0) as usize)
+    // SAFETY: both requests write one int through the pointer, which outlives the call.
+    let done = unsafe { nix::libc::ioctl(stdout.as_raw_fd(), request, &mut unread) };
+    // A socket that is closed with something unread is emptied, too, but says so first, and once.
+    if is_socket && getsockopt(&stdout, sockopt::SocketError) != Ok(0) {
+        lock(claims).reset = true;
+    }
+    (done == 0).then(|| unread == 0 && !lock(claims).reset)
 }
 
 /// A transport that ends claims.
@@ -53,19 +65,21 @@ pub struct Acking<T> {
     inner: T,
     claims: Claims,
     shared: Shared,
+    /// The client has begun a session; before that, only requests are for the service.
+    begun: bool,
 }
 
 impl<T> Acking<T> {
     /// Wraps the transport that carries the bytes.
     pub fn new(inner: T, claims: Claims, shared: Shared) -> Self {
-        Self { inner, claims, shared }
+        Self { inner, claims, shared, begun: false }
     }
 }
 
 /// Ends every claim whose answer was written.
 fn end_written(claims: &Claims, shared: &Shared, read: bool) {
     let written = std::mem::take(&mut lock(claims).written);
-    for claim in written {
+    for (_, claim) in written {
         if read {
             shared.ack(&claim, "read by client");
         } else {
@@ -74,11 +88,36 @@ fn end_written(claims: &Claims, shared: &Shared, read: bool) {
     }
 }
 
+/// Gives back what a request has claimed: the client will drop its answer.
+fn cancel(claims: &Claims, shared: &Shared, request: &RequestId) {
+    let claim = {
+        let mut outstanding = lock(claims);
+        let written = outstanding.written.iter().position(|(id, _)| id == request);
+        match written {
+            Some(index) => Some(outstanding.written.swap_remove(index).1),
+            None => outstanding.waiting.remove(request),
+        }
+    };
+    if let Some(claim) = claim {
+        shared.give_back(&claim, "cancelled");
+    }
+}
+
+/// Whether the service leaves its bootstrap with this request: an `initialize`, or a call that
+/// carries all that `initialize` would have said.
+fn begins(request: &ClientRequest) -> bool {
+    match request {
+        ClientRequest::InitializeRequest(_) => true,
+        ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => false,
+        other => other.get_meta().missing_required_keys(&ProtocolVersion::V_2026_07_28).is_empty(),
+    }
+}
+
 /// Watches the pipe until the client has emptied it.
 async fn until_read(claims: Claims, shared: Shared) {
     let mut nap_ms = 1;
     while !lock(&claims).written.is_empty() {
-        if unread_bytes() == Some(0) {
+        if all_read(&claims) == Some(true) {
             end_written(&claims, &shared, true);
             return;
         }
@@ -106,11 +145,11 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Acking<T> {
         let (claims, shared) = (Arc::clone(&self.claims), self.shared.clone());
         async move {
             let sent = sending.await;
-            let claim = id.and_then(|id| lock(&claims).waiting.remove(&id));
-            if let Some(claim) = claim {
+            let claim = id.and_then(|id| lock(&claims).waiting.remove_entry(&id));
+            if let Some((id, claim)) = claim {
                 match &sent {
                     Ok(()) => {
-                        lock(&claims).written.push(claim);
+                        lock(&claims).written.push((id, claim));
                         tokio::spawn(until_read(claims, shared));
                     }
                     Err(_) => shared.give_back(&claim, "output_failed"),
@@ -121,22 +160,46 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Acking<T> {
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
-        let received = self.inner.receive().await;
-        match &received {
-            // A client that writes again has read what came before.
-            Some(_) => end_written(&self.claims, &self.shared, true),
-            None => {
-                end_written(&self.claims, &self.shared, unread_bytes() == Some(0));
-                let waiting = std::mem::take(&mut lock(&self.claims).waiting);
-                for claim in waiting.into_values() {
-                    self.shared.give_back(&claim, "disconnected");
+        loop {
+            let received = self.inner.receive().await;
+            match &received {
+                Some(message) => {
+                    if let JsonRpcMessage::Notification(notification) = message
+                        && let ClientNotification::CancelledNotification(cancelled) =
+                            &notification.notification
+                        && let Some(request) = &cancelled.params.request_id
+                    {
+                        cancel(&self.claims, &self.shared, request);
+                    }
+                    // A client that writes again has read what came before, unless the pipe knows
+                    // better: requests may come several at a time.
+                    if all_read(&self.claims) != Some(false) {
+                        end_written(&self.claims, &self.shared, true);
+                    }
+                    match message {
+                        JsonRpcMessage::Request(request) => self.begun |= begins(&request.request),
+                        // The service would end on it.
+                        _ if !self.begun => continue,
+                        _ => {}
+                    }
+                }
+                None => {
+                    let read = all_read(&self.claims) == Some(true);
+                    end_written(&self.claims, &self.shared, read);
                 }
             }
+            return received;
         }
-        received
     }
 
-    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
-        self.inner.close()
+    /// Comes after the last answer, which may be written when the input has ended already.
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        let read = all_read(&self.claims) == Some(true);
+        end_written(&self.claims, &self.shared, read);
+        let waiting = std::mem::take(&mut lock(&self.claims).waiting);
+        for claim in waiting.into_values() {
+            self.shared.give_back(&claim, "disconnected");
+        }
+        self.inner.close().await
     }
 }

@@ -1,1 +1,117 @@
-//! (being written)
+//! Does a real MCP client get on with `c2c mcp`, and does no way of ending it lose mail?
+//!
+//! The scenarios are in `session.py`: some use the Python SDK, the rest talk plain JSON lines.
+
+use std::process::Command;
+
+use crate::support::{World, run};
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/session.py");
+
+/// The interpreter and the place of its packages, as the caller's own HOME has them.
+struct Python {
+    program: String,
+    user_base: String,
+    has_mcp: bool,
+}
+
+fn python() -> Option<Python> {
+    let probe = "import sys, site, importlib.util\n\
+                 has_mcp = importlib.util.find_spec('mcp') is not None\n\
+                 print(sys.executable, site.getuserbase(), has_mcp, sep='\\n')";
+    let output = Command::new("python3").args(["-c", probe]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let mut lines = text.lines().map(str::to_owned);
+    let (program, user_base) = (lines.next()?, lines.next()?);
+    Some(Python { program, user_base, has_mcp: lines.next()? == "True" })
+}
+
+/// Says why a scenario is left out, or panics where leaving out is not allowed.
+fn skip(scenario: &str, missing: &str) {
+    let required = std::env::var_os("C2C_TEST_REQUIRE_MCP").is_some_and(|value| value == "1");
+    assert!(!required, "{scenario}: {missing} is missing, and C2C_TEST_REQUIRE_MCP=1");
+    eprintln!("skipped {scenario}: {missing} is missing");
+}
+
+fn play(scenario: &str, needs_mcp: bool) {
+    let Some(python) = python() else { return skip(scenario, "python3") };
+    if needs_mcp && !python.has_mcp {
+        return skip(scenario, "the Python package mcp");
+    }
+    let world = World::new();
+    let mut command =
+        world.program(&python.program, &["-B", SCRIPT, scenario, env!("CARGO_BIN_EXE_c2c")]);
+    command.env("PYTHONUSERBASE", &python.user_base);
+    for name in ["PYTHONPATH", "VIRTUAL_ENV"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    let done = run(command);
+    assert_eq!(done.status, 0, "{scenario}\n{}\n{}", done.out, done.err);
+}
+
+#[test]
+fn two_agents_have_a_whole_session() {
+    play("session", true);
+}
+
+#[test]
+fn a_cancelled_wait_takes_nothing() {
+    play("cancelled", true);
+}
+
+#[test]
+fn a_poll_cancelled_while_it_is_answered_takes_nothing() {
+    play("cancel_race", false);
+}
+
+#[test]
+fn a_poll_cancelled_after_it_is_answered_takes_nothing() {
+    play("cancel_crossing", false);
+}
+
+#[test]
+fn a_live_alias_is_not_shared() {
+    play("same_alias", true);
+}
+
+#[test]
+fn an_unread_answer_comes_back() {
+    play("unread_pipe", false);
+}
+
+#[test]
+fn an_unread_answer_on_a_socket_comes_back() {
+    play("unread_socket", false);
+}
+
+#[test]
+fn an_unread_answer_before_another_request_comes_back() {
+    play("unread_pipelined", false);
+}
+
+#[test]
+fn an_unread_answer_of_a_killed_server_comes_back() {
+    play("unread_killed", false);
+}
+
+#[test]
+fn a_read_answer_stays_away() {
+    play("read_pipe", false);
+}
+
+#[test]
+fn a_read_answer_on_a_socket_stays_away() {
+    play("read_socket", false);
+}
+
+#[test]
+fn bad_input_is_survived_before_initialize() {
+    play("bad_before", false);
+}
+
+#[test]
+fn bad_input_is_survived_after_initialize() {
+    play("bad_after", false);
+}

@@ -1,0 +1,474 @@
+"""What does one MCP client see of `c2c mcp`? Usage: session.py SCENARIO C2C."""
+
+import asyncio
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+PATIENCE_S = 90
+C2C = sys.argv[2]
+
+
+def identity(name, **more):
+    """The environment of an agent with a session of its own."""
+    return {"C2C_MCP_AUTO_REGISTER_ALIAS": name, "C2C_MCP_SESSION_ID": f"s-{name}", **more}
+
+
+def cli(name, *args):
+    """Runs c2c as that agent's session; its standard output."""
+    env = {**os.environ, "C2C_MCP_SESSION_ID": f"s-{name}"}
+    done = subprocess.run([C2C, *args], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (args, done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+def polled(name):
+    return json.loads(cli(name, "poll-inbox", "--json"))
+
+
+def contents(rows):
+    return [row["content"] for row in rows]
+
+
+def until(what, condition):
+    """Waits for a condition."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        time.sleep(0.002)
+
+
+# A client made of bytes.
+
+
+class Raw:
+    """A server and both ends of what it is spoken to through."""
+
+    def __init__(self, env, sockets=False):
+        env = {**os.environ, **env}
+        if sockets:
+            self.to, stdin = socket.socketpair()
+            self.back, stdout = socket.socketpair()
+        else:
+            (stdin, to), (back, stdout) = os.pipe(), os.pipe()
+            self.to, self.back = os.fdopen(to, "wb", 0), os.fdopen(back, "rb", 0)
+        self.server = subprocess.Popen([C2C, "mcp"], stdin=stdin, stdout=stdout, env=env)
+        for end in (stdin, stdout):
+            end.close() if sockets else os.close(end)
+        self.pending = b""
+        self.next_id = 0
+
+    def send_bytes(self, data):
+        while data:
+            _, ready, _ = select.select([], [self.to], [], PATIENCE_S)
+            assert ready, "the server reads no more"
+            data = data[os.write(self.to.fileno(), data[:4096]):]
+
+    def send(self, *messages):
+        """Sends messages in one write."""
+        lines = [json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages]
+        self.send_bytes("".join(lines).encode())
+
+    def call(self, method, **params):
+        """A request, to be sent."""
+        self.next_id += 1
+        return {"id": self.next_id, "method": method, "params": params}
+
+    def tool(self, name, **arguments):
+        return self.call("tools/call", name=name, arguments=arguments)
+
+    def read(self):
+        """The next line from the server."""
+        while b"\n" not in self.pending:
+            ready, _, _ = select.select([self.back], [], [], PATIENCE_S)
+            assert ready, "the server does not answer"
+            data = os.read(self.back.fileno(), 65536)
+            assert data, "the server closed its output"
+            self.pending += data
+        line, self.pending = self.pending.split(b"\n", 1)
+        return json.loads(line)
+
+    def answer(self, message_id):
+        """The answer to one request; others are dropped."""
+        while True:
+            answer = self.read()
+            if answer.get("id") == message_id:
+                return answer
+
+    def ask(self, message):
+        self.send(message)
+        return self.answer(message["id"])
+
+    def initialize(self):
+        info = {"name": "test", "version": "0"}
+        answer = self.ask(self.call(
+            "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=info))
+        self.send({"method": "notifications/initialized"})
+        return answer["result"]
+
+    def unread(self):
+        """Bytes that wait for us."""
+        return struct.unpack("i", fcntl.ioctl(self.back, termios.FIONREAD, b"\0" * 4))[0]
+
+    def close(self):
+        """Goes away, and waits until the server has noticed."""
+        self.to.close()
+        self.back.close()
+        self.server.wait(PATIENCE_S)
+
+
+def structured(answer):
+    result = answer["result"]
+    assert not result.get("isError"), result
+    return result["structuredContent"]
+
+
+def waiting_mail(text="hello"):
+    """bob has mail from alice."""
+    cli("alice", "register", "--alias", "alice")
+    cli("bob", "register", "--alias", "bob")
+    cli("alice", "send", "bob", text)
+
+
+def comes_back():
+    rows = polled("bob")
+    assert contents(rows) == ["hello"], rows
+    assert rows[0].get("redelivered") is True, rows
+    assert polled("bob") == []
+
+
+def unread(sockets):
+    waiting_mail()
+    raw = Raw(identity("bob"), sockets)
+    raw.initialize()
+    raw.send(raw.tool("poll_inbox"))
+    until("an answer to leave unread", lambda: raw.unread() > 100)
+    raw.close()
+    comes_back()
+
+
+def unread_pipe():
+    unread(sockets=False)
+
+
+def unread_socket():
+    unread(sockets=True)
+
+
+def unread_pipelined():
+    """A client that asks twice before it reads has read nothing yet."""
+    waiting_mail()
+    raw = Raw(identity("bob"))
+    raw.initialize()
+    raw.send(raw.tool("poll_inbox"))
+    until("the first answer", lambda: raw.unread() > 100)
+    first = raw.unread()
+    raw.send(raw.call("ping"))
+    until("the second answer", lambda: raw.unread() > first)
+    raw.close()
+    comes_back()
+
+
+def unread_killed():
+    """The server dies with the answer unread, then the client does."""
+    waiting_mail()
+    raw = Raw(identity("bob"))
+    raw.initialize()
+    raw.send(raw.tool("poll_inbox"))
+    until("an answer to leave unread", lambda: raw.unread() > 100)
+    raw.server.send_signal(signal.SIGKILL)
+    raw.close()
+    comes_back()
+
+
+def read(sockets):
+    waiting_mail()
+    raw = Raw(identity("bob"), sockets)
+    raw.initialize()
+    rows = structured(raw.ask(raw.tool("poll_inbox")))["messages"]
+    assert contents(rows) == ["hello"] and "redelivered" not in rows[0], rows
+    raw.close()
+    assert polled("bob") == []
+
+
+def read_pipe():
+    read(sockets=False)
+
+
+def read_socket():
+    read(sockets=True)
+
+
+def cancel_race():
+    """A client drops the answer to what it cancelled: the mail must be there for the next poll."""
+    cli("alice", "register", "--alias", "alice")
+    raw = Raw(identity("bob"))
+    raw.initialize()
+    for n in range(30):
+        cli("alice", "send", "bob", f"m{n}")
+        poll, again = raw.tool("poll_inbox"), raw.call("ping")
+        cancel = {"method": "notifications/cancelled", "params": {"requestId": poll["id"]}}
+        raw.send(poll, cancel, again)
+        raw.answer(again["id"])
+        rows = structured(raw.ask(raw.tool("poll_inbox")))["messages"]
+        assert contents(rows) == [f"m{n}"], (n, rows)
+    raw.close()
+    assert polled("bob") == []
+
+
+def cancel_crossing():
+    """A client cancels while the answer is on its way, and drops it when it comes."""
+    waiting_mail()
+    raw = Raw(identity("bob"))
+    raw.initialize()
+    poll, again = raw.tool("poll_inbox"), raw.tool("poll_inbox")
+    raw.send(poll)
+    until("an answer to drop", lambda: raw.unread() > 100)
+    raw.send({"method": "notifications/cancelled", "params": {"requestId": poll["id"]}})
+    rows = structured(raw.ask(again))["messages"]
+    assert contents(rows) == ["hello"] and rows[0].get("redelivered") is True, rows
+    raw.close()
+    assert polled("bob") == []
+
+
+BAD_LINES = [b"{not json\n", b"\n", b"\xff\xfe{}\n", b"[]\n", b"42\n", b'{"jsonrpc":"2.0"}\n']
+
+
+def bad_before():
+    raw = Raw(identity("bob"))
+    for line in BAD_LINES:
+        raw.send_bytes(line)
+    early = raw.ask(raw.tool("whoami"))
+    assert "error" in early, early
+    unknown = raw.ask(raw.call("no/such/method"))
+    assert "error" in unknown, unknown
+    # Some clients give up a slow first request, and say so, before they initialize.
+    raw.send({"method": "notifications/cancelled", "params": {"requestId": early["id"]}})
+    raw.send({"method": "notifications/initialized"})
+    assert raw.ask(raw.call("ping"))["result"] == {}
+    assert raw.initialize()["serverInfo"]["name"] == "c2c"
+    assert structured(raw.ask(raw.tool("whoami")))["alias"] == "bob"
+    raw.close()
+    assert raw.server.returncode == 0, raw.server.returncode
+
+
+def bad_after():
+    cli("alice", "register", "--alias", "alice")
+    raw = Raw(identity("bob"))
+    raw.initialize()
+
+    def lives():
+        assert structured(raw.ask(raw.tool("whoami")))["alias"] == "bob"
+
+    for line in BAD_LINES:
+        raw.send_bytes(line)
+        lives()
+    unknown = raw.ask(raw.call("no/such/method"))
+    assert unknown["error"]["code"] == -32601, unknown
+    tool = raw.ask(raw.tool("no_such_tool"))
+    assert tool["error"]["code"] == -32602, tool
+    nameless = raw.ask(raw.call("tools/call"))
+    assert "error" in nameless, nameless
+    raw.send({"method": "notifications/no_such_thing"})
+    raw.send({"id": 987654, "result": {"not": "asked for"}})
+    lives()
+    # Larger than a body may be: an answer that says so.
+    large = raw.ask(raw.tool("send", to_alias="alice", content="x" * (5 << 20)))["result"]
+    assert large["isError"] and large["structuredContent"]["error_code"] == "body_too_large", large
+    # Larger than a line may be: dropped, and the next line is a line again.
+    raw.send_bytes(b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * (17 << 20) + b'"}\n')
+    lives()
+    assert structured(raw.ask(raw.tool("send", to_alias="alice", content="y")))["queued"]
+    raw.close()
+    assert raw.server.returncode == 0, raw.server.returncode
+
+
+# A client made of the SDK.
+
+
+def connect(env, command=None, mode="auto"):
+    from mcp import Client, StdioServerParameters
+
+    command = [*(command or []), C2C, "mcp"]
+    server = StdioServerParameters(
+        command=command[0], args=command[1:], env={**os.environ, **env})
+    return Client(server, mode=mode, read_timeout_seconds=PATIENCE_S)
+
+
+async def result_of(client, tool, arguments):
+    """The result of a call; what is for people must say the same as what is for programs."""
+    result = await client.call_tool(tool, arguments)
+    [block] = result.content
+    text, whole = json.loads(block.text), result.structured_content
+    if isinstance(text, list):
+        assert [rows for rows in whole.values() if isinstance(rows, list)] == [text], (text, whole)
+    else:
+        assert text == whole, (text, whole)
+    return result
+
+
+async def call(client, tool, **arguments):
+    result = await result_of(client, tool, arguments)
+    assert not result.is_error, (tool, arguments, result.structured_content)
+    return result.structured_content
+
+
+async def refused(client, tool, code, **arguments):
+    result = await result_of(client, tool, arguments)
+    assert result.is_error, (tool, arguments, result.structured_content)
+    assert result.structured_content["error_code"] == code, result.structured_content
+    return result.structured_content
+
+
+async def tools_of(client, count):
+    """The listed tools. Listing first also makes the client check results against schemas."""
+    tools = (await client.list_tools()).tools
+    for tool in tools:
+        assert tool.description and tool.annotations is not None, tool
+        assert tool.annotations.read_only_hint is not None, tool
+        assert tool.input_schema["type"] == tool.output_schema["type"] == "object", tool
+    names = [tool.name for tool in tools]
+    assert len(set(names)) == len(names) == count, names
+    return set(names)
+
+
+async def rooms_of(alice, bob):
+    joined = await call(alice, "join_room", room_id="den")
+    assert [row["alias"] for row in joined["members"]] == ["alice"], joined
+    joined = await call(bob, "join_room", room_id="den")
+    assert sorted(row["alias"] for row in joined["members"]) == ["alice", "bob"], joined
+    said = await call(alice, "send_room", room_id="den", content="to all")
+    assert said["delivered_to"] == ["bob"], said
+    [row] = [row for row in (await call(bob, "poll_inbox"))["messages"] if "room_id" in row
+             and row["content"] == "to all"]
+    assert row["room_id"] == "den" and row["from_alias"] == "alice", row
+    assert row["event"] == "room_message" and row["to_alias"] == "bob#den", row
+    history = (await call(bob, "room_history", room_id="den"))["history"]
+    assert "to all" in contents(history), history
+    [room] = (await call(bob, "list_rooms"))["rooms"]
+    assert room["room_id"] == "den" and sorted(room["members"]) == ["alice", "bob"], room
+    left = await call(bob, "leave_room", room_id="den")
+    assert left == {"room_id": "den", "members": ["alice"]}, left
+    error = await refused(bob, "send_room", "not_a_member", room_id="den", content="still here?")
+    assert error["retryable"] is False, error
+    await refused(bob, "room_history", "unknown_room", room_id="nowhere")
+
+
+async def errors_of(alice):
+    error = await refused(alice, "send", "unknown_alias", to_alias="bobb", content="x")
+    assert error["suggested_alias"] == "bob" and error["ok"] is False, error
+    error = await refused(alice, "send", "invalid_argument", to_alias="bob")
+    assert error["field"] == "content" and "content" in error["error"], error
+    error = await refused(alice, "send", "invalid_argument", to_alias="bob", content=[1])
+    assert error["field"] == "content" and "string" in error["error"], error
+    error = await refused(alice, "poll_inbox", "invalid_argument", limit="many")
+    assert error["field"] == "limit" and "number" in error["error"], error
+
+
+async def session():
+    raw = Raw(identity("carol"))
+    raw.initialize()
+    listed = raw.ask(raw.call("tools/list"))["result"]
+    size = len(json.dumps(listed, separators=(",", ":"), ensure_ascii=False).encode())
+    assert size <= 8192, size
+    raw.close()
+
+    modern, legacy = connect(identity("alice")), connect(identity("bob"), mode="legacy")
+    async with modern as alice, legacy as bob:
+        core = await tools_of(alice, len(listed["tools"]))
+        await tools_of(bob, len(core))
+        assert "registered as 'alice'" in alice.instructions, alice.instructions
+        me = await call(alice, "whoami")
+        assert me["alias"] == "alice" and me["session_id"] == "s-alice", me
+        assert me["registered"] is True and me["canonical_alias"].startswith("alice@"), me
+        peers = {row["alias"]: row["alive"] for row in (await call(alice, "list"))["peers"]}
+        assert peers["alice"] is True and peers["bob"] is True, peers
+
+        sent = await call(alice, "send", to_alias="bob", content="one")
+        assert sent["queued"] is True and sent["from_alias"] == "alice", sent
+        assert contents((await call(bob, "peek_inbox"))["messages"]) == ["one"]
+        [row] = (await call(bob, "poll_inbox"))["messages"]
+        assert row["content"] == "one" and row["message_id"] == sent["message_id"], row
+        assert row["from_alias"] == "alice" and row["to_alias"] == "bob", row
+        empty = await call(bob, "poll_inbox")
+        assert empty == {"messages": [], "remaining": 0, "claimed": 0}, empty
+
+        started = time.monotonic()
+        waiting = asyncio.create_task(call(bob, "poll_inbox", wait_s=20))
+        # An answer to what was asked later says that the wait was begun.
+        await call(bob, "whoami")
+        assert not waiting.done()
+        await call(alice, "send", to_alias="bob", content="two", reply_to=sent["message_id"])
+        [row] = (await waiting)["messages"]
+        assert row["content"] == "two" and row["reply_to"] == sent["message_id"], row
+        assert time.monotonic() - started < 15
+
+        await call(alice, "send", to_alias="bob", content="three")
+        manual = await call(bob, "poll_inbox", ack="manual")
+        assert contents(manual["messages"]) == ["three"] and manual["claim"], manual
+        assert (await call(bob, "ack", claim=manual["claim"])) == {"ok": True}
+        await refused(bob, "ack", "claim_not_open", claim=manual["claim"])
+
+        await rooms_of(alice, bob)
+        await errors_of(alice)
+    async with connect(identity("alice", C2C_MCP_TOOLS="all")) as alice:
+        assert core < await tools_of(alice, 20)
+        assert (await call(alice, "server_info"))["name"] == "c2c"
+    assert polled("bob") == []
+
+
+async def cancelled():
+    for mode in ("legacy", "auto"):
+        async with connect(identity("alice")) as alice, connect(identity("bob"), mode=mode) as bob:
+            waiting = asyncio.create_task(call(bob, "poll_inbox", wait_s=20))
+            await call(bob, "whoami")
+            assert not waiting.done()
+            waiting.cancel()
+            try:
+                await waiting
+                raise AssertionError("the cancelled call was answered")
+            except asyncio.CancelledError:
+                pass
+            # Answered after the cancellation was read, so the message comes later than it.
+            await call(bob, "whoami")
+            await call(alice, "send", to_alias="bob", content=mode)
+            assert contents((await call(bob, "peek_inbox"))["messages"]) == [mode]
+            [row] = (await call(bob, "poll_inbox"))["messages"]
+            assert row["content"] == mode and "redelivered" not in row, row
+            assert (await call(bob, "poll_inbox", wait_s=0.5))["messages"] == []
+
+
+async def same_alias():
+    wanted = {"C2C_MCP_AUTO_REGISTER_ALIAS": "worker"}
+    # The second server has another parent: a process that stays as long as the server does.
+    between = [sys.executable, "-B", "-c",
+               "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"]
+    async with connect(wanted) as first, connect(wanted, between) as second:
+        assert (await call(first, "whoami"))["alias"] == "worker"
+        me = await call(second, "whoami")
+        assert me["alias"] == "worker-2", me
+        assert "'worker-2'" in second.instructions, second.instructions
+        assert "'worker' is held by a live session" in second.instructions, second.instructions
+        await call(first, "send", to_alias="worker-2", content="to the second")
+        await call(second, "send", to_alias="worker", content="to the first")
+        assert contents((await call(first, "poll_inbox"))["messages"]) == ["to the first"]
+        assert contents((await call(second, "poll_inbox"))["messages"]) == ["to the second"]
+
+
+def main():
+    scenario = globals()[sys.argv[1]]
+    outcome = scenario()
+    if outcome is not None:
+        asyncio.run(asyncio.wait_for(outcome, 5 * PATIENCE_S))
+
+
+if __name__ == "__main__":
+    main()
