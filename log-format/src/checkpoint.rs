@@ -97,6 +97,9 @@ impl CheckpointHeader {
             return Err(FormatError::at(8, Problem::FutureVersion { major }));
         }
         let sequence = u64_at(header, 32)?;
+        let Some(next) = sequence.checked_add(1) else {
+            return Err(FormatError::at(32, Problem::Implausible));
+        };
         let decoded = Self {
             projection: u16_at(header, 10)?,
             log_id: array(header, 16)?,
@@ -104,7 +107,7 @@ impl CheckpointHeader {
             segment: u64_at(header, 40)?,
             place: Place {
                 offset: u64_at(header, 48)? as usize,
-                sequence: sequence + 1,
+                sequence: next,
                 previous_frame: u32_at(header, 56)?,
             },
             rows_len: u64_at(header, 64)?,
@@ -113,8 +116,8 @@ impl CheckpointHeader {
             digest: array(header, 80)?,
             time_us: u64_at(header, 112)?,
         };
-        let expected = CHECKPOINT_HEADER_BYTES as u64 + decoded.rows_len + decoded.index_len;
-        if expected != bytes.len() as u64 {
+        let contents = decoded.rows_len.checked_add(decoded.index_len);
+        if contents != Some((bytes.len() - CHECKPOINT_HEADER_BYTES) as u64) {
             return Err(FormatError::at(64, Problem::Implausible));
         }
         Ok(decoded)

@@ -332,6 +332,29 @@ fn reserved_aliases_are_refused_in_any_case() {
 }
 
 #[test]
+fn numbers_at_the_edge_are_refused_or_read_without_overflow() {
+    let header = CheckpointHeader {
+        projection: 1,
+        log_id: [0; 16],
+        sequence: u64::MAX - 1,
+        segment: 1,
+        place: Place { offset: 0, sequence: u64::MAX, previous_frame: 0 },
+        rows_len: u64::MAX,
+        index_len: 1,
+        index_crc: 0,
+        digest: [0; 32],
+        time_us: 0,
+    };
+    assert!(CheckpointHeader::decode(&header.encode()).is_err());
+    let last = CheckpointHeader { sequence: u64::MAX, rows_len: 0, index_len: 0, ..header };
+    assert!(CheckpointHeader::decode(&last.encode()).is_err());
+    let mut body = Vec::new();
+    let head = Any::<EventHead>::arbitrary(&mut Gen::new(1)).0;
+    EventHead { sequence: u64::MAX, ..head }.encode(b"{}", &mut body);
+    assert_eq!(events(&body, u64::MAX, 1).filter(Result::is_ok).count(), 1);
+}
+
+#[test]
 fn unknown_fields_are_passed_over() {
     let json = br#"{"mailbox":"bob","on":true,"colour":"green"}"#;
     let decoded = Payload::decode(104, json).expect("a known kind").expect("readable");
