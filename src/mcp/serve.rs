@@ -1,5 +1,6 @@
 //! How does the server run?
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,15 +10,18 @@ use std::time::{Duration, Instant};
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
-    Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+    Implementation, JsonObject, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
+    ServerConfig, SubscribeRequestParams, UnsubscribeRequestParams,
 };
-use rmcp::service::{RequestContext, RoleServer, ServiceExt};
+use rmcp::service::{NotificationContext, RequestContext, RoleServer, ServiceExt};
 use rmcp::transport::async_rw::AsyncRwTransport;
 use serde_json::Value;
+use tokio::task::AbortHandle;
 
 use super::call::{Answer, Arguments, call};
 use super::transport::{Acking, Claims, expect};
-use super::{INSTRUCTIONS, tools};
+use super::{INSTRUCTIONS, push, tools};
 use crate::broker::Broker;
 use crate::decide::{Actor, Command, Reply};
 use crate::failure::Failure;
@@ -38,6 +42,17 @@ pub struct Shared(Arc<Mutex<Inside>>);
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who the client is now.
+    pub fn actor(&self) -> Actor {
+        self.lock().actor.clone()
+    }
+
+    /// Does something with the broker as the client.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Broker, &Actor) -> T) -> T {
+        let inside = &mut *self.lock();
+        work(&mut inside.broker, &inside.actor)
     }
 
     /// Ends a claim as shown. A failure leaves it to be repeated with its mark, never lost.
@@ -63,6 +78,7 @@ struct Server {
     root: PathBuf,
     all_tools: bool,
     greeting: String,
+    subscriptions: Mutex<HashMap<String, AbortHandle>>,
 }
 
 /// Serves until the client closes the pipe.
@@ -76,6 +92,7 @@ pub fn serve(root: &Path, actor: Actor) -> io::Result<()> {
         root: root.to_owned(),
         all_tools: std::env::var("C2C_MCP_TOOLS").is_ok_and(|profile| profile == "all"),
         greeting,
+        subscriptions: Mutex::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served: io::Result<()> = runtime.block_on(async move {
@@ -148,6 +165,10 @@ fn wait_for_mail(root: &Path, actor: &Actor, wait: Duration, cancelled: &AtomicB
 }
 
 impl Server {
+    fn subscriptions(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The caller, as this request names it: some clients tell their session only here.
     fn caller(&self, context: &RequestContext<RoleServer>) -> Option<String> {
         let meta = &context.meta.0.0;
@@ -239,6 +260,14 @@ impl Server {
     }
 }
 
+fn internal(failure: &Failure) -> ErrorData {
+    ErrorData::internal_error(failure.message(), Some(failure.to_json()))
+}
+
+fn no_resource(uri: &str) -> ErrorData {
+    ErrorData::resource_not_found(format!("there is no resource {uri}"), None)
+}
+
 fn failed(failure: &Failure) -> CallToolResult {
     let value: Value = failure.to_json();
     let mut result = CallToolResult::error(vec![ContentBlock::text(value.to_string())]);
@@ -248,10 +277,83 @@ fn failed(failure: &Failure) -> CallToolResult {
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        let mut capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .build();
+        if push::channel_wanted() {
+            let named = [(push::channel_name(), JsonObject::new())];
+            capabilities.experimental = Some(named.into_iter().collect());
+        }
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("c2c", env!("CARGO_PKG_VERSION")))
             .with_instructions(format!("{INSTRUCTIONS}{}", self.greeting))
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        let declared = context
+            .peer
+            .peer_info()
+            .is_some_and(|client| push::channel_declared(&client.capabilities));
+        if declared && push::channel_wanted() {
+            let (root, shared) = (self.root.clone(), self.shared.clone());
+            tokio::spawn(push::drain_to_channel(root, shared, context.peer));
+        }
+    }
+
+    async fn list_resources(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let resources = self.shared.with(|broker, actor| push::resources(broker, actor));
+        resources.map(ListResourcesResult::with_all_items).map_err(|failure| internal(&failure))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let read = self.shared.with(|broker, actor| push::read(broker, actor, &request.uri));
+        match read.map_err(|failure| internal(&failure))? {
+            Some(contents) => Ok(ReadResourceResult::new(contents).into()),
+            None => Err(no_resource(&request.uri)),
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let read = self.shared.with(|broker, actor| push::read(broker, actor, &request.uri));
+        if read.map_err(|failure| internal(&failure))?.is_none() {
+            return Err(no_resource(&request.uri));
+        }
+        let announcing = push::announce(
+            self.root.clone(),
+            self.shared.clone(),
+            request.uri.clone(),
+            context.peer,
+        );
+        let task = tokio::spawn(announcing).abort_handle();
+        if let Some(before) = self.subscriptions().insert(request.uri, task) {
+            before.abort();
+        }
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        if let Some(task) = self.subscriptions().remove(&request.uri) {
+            task.abort();
+        }
+        Ok(())
     }
 
     async fn list_tools(

@@ -1,0 +1,187 @@
+//! How does a client learn of mail without asking?
+//!
+//! By resources that it subscribed to, which announce and take nothing; and by the channel
+//! notification, which hands mail over: only to a client that declared the capability itself, and
+//! only with `C2C_MCP_AUTO_DRAIN_CHANNEL=1`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rmcp::model::{
+    ClientCapabilities, CustomNotification, Resource, ResourceContents,
+    ResourceUpdatedNotificationParam, ServerNotification,
+};
+use rmcp::service::{Peer, RoleServer};
+use serde_json::{Value, json};
+
+use super::serve::Shared;
+use crate::broker::{Broker, Wish};
+use crate::decide::Actor;
+use crate::failure::Failure;
+use crate::limits::{POLL_BYTES, POLL_MESSAGES};
+use crate::{clock, shape};
+
+/// Unread mail of the caller.
+pub const INBOX: &str = "c2c://inbox";
+const ROOM: &str = "c2c://room/";
+const CHANNEL: &str = "claude/channel";
+/// A waiting thread looks again after this long even if no wake-up came.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
+
+/// The resources of a caller: its inbox, and each room that it is in.
+pub fn resources(broker: &mut Broker, actor: &Actor) -> Result<Vec<Resource>, Failure> {
+    broker.look(actor)?;
+    let mailbox = broker.own_mailbox(actor);
+    let own = mailbox.as_ref().map_or("", |mailbox| mailbox.alias.as_str());
+    let rooms = broker.rooms(mailbox.as_ref()).into_iter();
+    let mine = rooms.filter(|info| info.members.iter().any(|(alias, ..)| alias == own));
+    let rooms = mine.map(|info| {
+        let room_id = info.room.room_id;
+        Resource::new(format!("{ROOM}{room_id}"), format!("room {room_id}"))
+    });
+    Ok(std::iter::once(Resource::new(INBOX, "inbox")).chain(rooms).collect())
+}
+
+/// The content of a resource; `None` if there is no such one. Takes nothing.
+pub fn read(
+    broker: &mut Broker,
+    actor: &Actor,
+    uri: &str,
+) -> Result<Option<Vec<ResourceContents>>, Failure> {
+    broker.look(actor)?;
+    let mailbox = broker.own_mailbox(actor);
+    let rows: Vec<Value> = if uri == INBOX {
+        let Some(mailbox) = mailbox else { return Ok(Some(contents(uri, &[]))) };
+        let (messages, _) = broker.peek(&mailbox)?;
+        messages.iter().map(|message| shape::message(message, &mailbox.alias)).collect()
+    } else {
+        let Some(room_id) = uri.strip_prefix(ROOM) else { return Ok(None) };
+        let rooms = broker.rooms(mailbox.as_ref());
+        if !rooms.iter().any(|info| info.room.room_id.eq_ignore_ascii_case(room_id)) {
+            return Ok(None);
+        }
+        let history = broker.room_history(room_id, POLL_MESSAGES, 0)?;
+        history.iter().map(|message| shape::message(message, room_id)).collect()
+    };
+    Ok(Some(contents(uri, &rows)))
+}
+
+fn contents(uri: &str, rows: &[Value]) -> Vec<ResourceContents> {
+    vec![ResourceContents::text(json!(rows).to_string(), uri)]
+}
+
+/// A number that changes when a resource does.
+fn mark(broker: &mut Broker, actor: &Actor, uri: &str) -> u64 {
+    if broker.look(actor).is_err() {
+        return 0;
+    }
+    let state = broker.state();
+    match uri.strip_prefix(ROOM) {
+        Some(room_id) => state.rooms.get(room_id.to_ascii_lowercase()).map_or(0, |room| room.head),
+        None => broker.own_mailbox(actor).map_or(0, |mailbox| {
+            let unread = state.unread(&mailbox.name).in_order();
+            unread.last().map_or(0, |(sequence, ..)| *sequence)
+        }),
+    }
+}
+
+/// Sleeps on a thread of its own until a resource grows past `seen`.
+async fn changed(root: &Path, actor: &Actor, uri: &str, seen: u64) -> u64 {
+    let (root, actor, uri) = (root.to_owned(), actor.clone(), uri.to_owned());
+    let waiting = tokio::task::spawn_blocking(move || {
+        let mut broker = Broker::open(&root);
+        loop {
+            let pulse = broker.pulse();
+            let now = mark(&mut broker, &actor, &uri);
+            if now != seen {
+                return now;
+            }
+            broker.wait(pulse, LOOK_AGAIN);
+        }
+    });
+    waiting.await.unwrap_or(seen)
+}
+
+/// Announces changes of one resource for as long as the client is there.
+pub async fn announce(root: PathBuf, shared: Shared, uri: String, peer: Peer<RoleServer>) {
+    let actor = shared.actor();
+    let mut seen = shared.with(|broker, _| mark(broker, &actor, &uri));
+    loop {
+        let now = changed(&root, &shared.actor(), &uri, seen).await;
+        // A resource that became less was read, which is no news.
+        if now > seen
+            && peer
+                .notify_resource_updated(ResourceUpdatedNotificationParam::new(uri.clone()))
+                .await
+                .is_err()
+        {
+            return;
+        }
+        seen = now;
+    }
+}
+
+/// Whether mail may be pushed through the channel, as the environment says.
+pub fn channel_wanted() -> bool {
+    std::env::var("C2C_MCP_AUTO_DRAIN_CHANNEL").is_ok_and(|wanted| wanted == "1")
+}
+
+/// Whether the client itself declared the channel.
+pub fn channel_declared(capabilities: &ClientCapabilities) -> bool {
+    capabilities.experimental.as_ref().is_some_and(|named| named.contains_key(CHANNEL))
+}
+
+/// The name under which the channel is declared.
+pub fn channel_name() -> String {
+    CHANNEL.to_owned()
+}
+
+/// Hands mail over as channel notifications. A message counts as shown once it was written to a
+/// client that declared the channel.
+pub async fn drain_to_channel(root: PathBuf, shared: Shared, peer: Peer<RoleServer>) {
+    let mut seen = 0;
+    loop {
+        let wish = Wish {
+            limit: POLL_MESSAGES,
+            max_bytes: POLL_BYTES,
+            surface: "mcp_channel",
+            manual: false,
+            deferrable: false,
+        };
+        let delivery = shared.with(|broker, actor| {
+            let dnd = broker.own_mailbox(actor).is_some_and(|mailbox| mailbox.dnd);
+            if dnd { Ok(Default::default()) } else { broker.claim(actor, &wish) }
+        });
+        let Ok(delivery) = delivery else { return };
+        let mut written = true;
+        for message in &delivery.messages {
+            let sent = &message.sent;
+            let params = json!({
+                "content": sent.body,
+                "meta": {
+                    "from": sent.from,
+                    "to": delivery.alias,
+                    "ts": clock::rfc3339(sent.sent_us),
+                    "message_id": sent.message_id,
+                },
+            });
+            let method = format!("notifications/{CHANNEL}");
+            let notification = ServerNotification::CustomNotification(CustomNotification::new(
+                method,
+                Some(params),
+            ));
+            written = written && peer.send_notification(notification).await.is_ok();
+        }
+        if let Some(claim) = &delivery.claim {
+            if !written {
+                shared.give_back(claim, "output_failed");
+                return;
+            }
+            shared.ack(claim, "written");
+        }
+        if delivery.remaining == 0 || delivery.messages.is_empty() {
+            let actor = shared.actor();
+            seen = changed(&root, &actor, INBOX, seen).await;
+        }
+    }
+}
