@@ -1,1 +1,91 @@
-//! (being written)
+//! Does the command line keep its promises? Through the real binary only.
+
+mod identity;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Done, World, run};
+
+/// A shell that registered an alias and lives on: the process behind that session.
+pub struct Owner(Child);
+
+impl Owner {
+    /// Registers `alias` for `session` from a shell of its own, which then waits.
+    pub fn of(world: &World, session: &str, alias: &str) -> Self {
+        let mut command = world.program("sh", &[]);
+        command
+            .args(["-c", "\"$0\" register --alias \"$1\"; read x"])
+            .args([env!("CARGO_BIN_EXE_c2c"), alias])
+            .env("C2C_MCP_SESSION_ID", session)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().expect("sh starts");
+        let mut line = String::new();
+        let out = child.stdout.as_mut().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        assert!(line.starts_with("registered "), "{line:?}");
+        Self(child)
+    }
+
+    /// Ends the shell and waits until it is gone.
+    pub fn end(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("sh ends");
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// `c2c` as the session with exactly this id.
+pub fn as_session(world: &World, session: &str, args: &[&str]) -> Done {
+    let mut command = world.c2c(args);
+    command.env("C2C_MCP_SESSION_ID", session);
+    run(command)
+}
+
+/// Runs with these bytes on standard input.
+pub fn feed(mut command: Command, input: &[u8]) -> Done {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("program starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    // A program that refuses early does not read to the end.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().expect("program ends");
+    writer.join().expect("writer ends");
+    Done {
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        status: output.status.code().unwrap_or(-1),
+    }
+}
+
+/// Every file below a directory, with its bytes.
+pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let Ok(entries) = std::fs::read_dir(root) else { return files };
+    for entry in entries {
+        let path = entry.expect("entry").path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            files.insert(name, Vec::new());
+            files.extend(tree(&path));
+        } else {
+            files.insert(name, std::fs::read(&path).expect("readable"));
+        }
+    }
+    files
+}
+
+/// The keys of a JSON object, in order.
+pub fn keys(row: &serde_json::Value) -> Vec<&str> {
+    row.as_object().expect("an object").keys().map(String::as_str).collect()
+}
