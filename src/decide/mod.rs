@@ -15,9 +15,10 @@ use c2c_log_format::{Payload, Sequence};
 use serde::Serialize;
 
 use crate::code::Code;
-use crate::state::{Mailbox, Session, State};
+use crate::state::{Mailbox, State};
 
 pub use room::may_see;
+pub use session::mailbox_of_actor;
 pub use import::{ForeignFile, ForeignMessage, ForeignSession};
 pub use sweep::SweepPlan;
 
@@ -308,9 +309,4 @@ pub fn claim_holds(
             claim.claimed_us + crate::limits::CLAIM_S * 1_000_000 > now_us
         }
     }
-}
-
-/// A session as others see it.
-pub(crate) fn is_alive(session: &Session, facts: &Facts<'_>) -> bool {
-    (facts.liveness)(session.process.as_ref()) == Liveness::Alive
 }
