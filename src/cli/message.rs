@@ -47,9 +47,16 @@ pub fn body(words: &[String]) -> Result<String, Failure> {
         return Ok(words.join(" "));
     }
     let mut bytes = Vec::new();
-    let limit = BODY_BYTES_MAX as u64 + 1;
+    // One byte for the line end, one to see that there is more.
+    let limit = BODY_BYTES_MAX as u64 + 2;
     let read = std::io::stdin().lock().take(limit).read_to_end(&mut bytes);
     read.map_err(|e| Refusal::new(Code::InvalidArgument, "content", format!("cannot read standard input: {e}")))?;
+    if bytes.len() as u64 == limit {
+        let message = format!("the message has more than {BODY_BYTES_MAX} bytes");
+        return Err(Refusal::new(Code::BodyTooLarge, "content", message)
+            .hint("send a file path or several messages")
+            .into());
+    }
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let message = format!("standard input is not UTF-8 (byte {at})");
