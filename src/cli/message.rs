@@ -396,7 +396,9 @@ impl Run for Trace {
                     "who": hop.who,
                 }));
             }
-            let shown = trace.hops.iter().any(|hop| hop.what.starts_with("written"));
+            let levels = ["written", "read by client", "acked by agent"];
+            let is_shown = |what: &str| levels.iter().any(|level| what.starts_with(level));
+            let shown = trace.hops.iter().any(|hop| is_shown(&hop.what));
             if !shown {
                 text.push_str("            no evidence that it was shown\n");
             }
