@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, Run, output};
 use crate::broker::{Delivery, Wish};
@@ -124,20 +124,23 @@ impl Run for Send {
             }
             None => true,
         };
+        let late = (!acked).then(|| {
+            let message = format!("not acked within {} s; the message stays queued", self.timeout);
+            let hint = format!("c2c trace {}", sent.message_id);
+            Failure::Told(Refusal::new(Code::Timeout, "timeout", message).hint(hint))
+        });
         if context.common.json {
+            let failure = late.as_ref().map(Failure::to_json);
+            if let (Some(Value::Object(failure)), Some(row)) = (failure, row.as_object_mut()) {
+                row.extend(failure);
+            }
             output::say_json(&row)?;
         } else {
             let duplicate = if sent.duplicate { " (accepted before)" } else { "" };
             let waits = if sent.outbox { " [in the outbox]" } else { "" };
             output::say(&format!("ok -> {} (from {}){duplicate}{waits}\n", sent.to, sent.from))?;
         }
-        if !acked {
-            let message = format!("not acked within {} s; the message stays queued", self.timeout);
-            return Err(Refusal::new(Code::Timeout, "timeout", message)
-                .hint(format!("c2c trace {}", sent.message_id))
-                .into());
-        }
-        Ok(())
+        late.map_or(Ok(()), Err)
     }
 }
 
