@@ -193,6 +193,12 @@ pub(super) fn register(
 ) -> Result<Decision, Refusal> {
     let actor = facts.actor;
     let alias = alias.filter(|alias| !alias.is_empty());
+    let checked = |alias: &str| {
+        check_alias(alias)
+            .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))
+    };
+    // Before the session id, which may be made from it.
+    alias.map_or(Ok(()), checked)?;
     let current = match &actor.session_id {
         Some(session_id) => {
             check_name(session_id).map_err(|e| {
@@ -209,8 +215,7 @@ pub(super) fn register(
         return Err(Refusal::new(Code::InvalidAlias, "alias", "an alias is needed")
             .hint("pass an alias, or set C2C_MCP_AUTO_REGISTER_ALIAS"));
     };
-    check_alias(&wanted)
-        .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
+    checked(&wanted)?;
     if let Some(current) = &current
         && fold(&current.alias) != fold(&wanted)
         && state.mailbox_of(&wanted).is_none()
