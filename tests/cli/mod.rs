@@ -1,6 +1,8 @@
 //! Does the command line keep its promises? Through the real binary only.
 
+mod claims;
 mod identity;
+mod messages;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
