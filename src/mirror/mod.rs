@@ -80,8 +80,14 @@ pub fn foreign_files(root: &Path, state: &State) -> Result<Vec<ForeignFile>, Fai
         if state.imported.get(format!("file {name}")).as_deref() == Some(&stamp) {
             continue;
         }
-        let text = fs::read_to_string(&path)
-            .map_err(|e| LogError::io("read", &path.display().to_string(), e))?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            // Somebody took it away just now, or it is no text: nothing that could be imported.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                continue;
+            }
+            Err(e) => return Err(LogError::io("read", &path.display().to_string(), e).into()),
+        };
         if let Some(file) = parse(&name, stamp, &text) {
             files.push(file);
         }
