@@ -2,7 +2,9 @@
 
 mod claims;
 mod identity;
+mod legacy;
 mod messages;
+mod rooms;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,0 +1,205 @@
+//! Do files that scripts or the older program wrote come in once, and go out as they were?
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::{as_session, tree};
+use crate::support::{World, contents, run};
+
+/// A root with files of the older program.
+fn older(files: &[(&str, &str)]) -> World {
+    let world = World::new();
+    fs::create_dir(world.root()).unwrap();
+    for (name, text) in files {
+        fs::write(world.root().join(name), text).unwrap();
+    }
+    world
+}
+
+const REGISTRY: &str =
+    r#"[{"session_id":"ses-b","alias":"relay-peer-b","pid":1,"pid_start_time":1}]"#;
+
+fn row(text: &str) -> Value {
+    json!({ "from_alias": "old-friend", "to_alias": "relay-peer-b", "content": text, "ts": 1e9 })
+}
+
+fn peek(world: &World) -> Vec<String> {
+    let args = ["peek-inbox", "--session-id", "ses-b", "--json"];
+    contents(&as_session(world, "x", &args).ok().json())
+}
+
+fn poll(world: &World) -> Vec<String> {
+    let args = ["poll-inbox", "--session-id", "ses-b", "--json"];
+    contents(&as_session(world, "x", &args).ok().json())
+}
+
+#[test]
+fn a_registry_written_by_hand_works_as_in_the_examples() {
+    let world = older(&[("registry.json", REGISTRY)]);
+    let listed = run(world.c2c(&["list", "--json"])).ok().json();
+    assert_eq!(listed[0]["alias"], "relay-peer-b");
+    assert_eq!(listed[0]["session_id"], "ses-b");
+    assert_eq!(listed[0]["alive"], false);
+    let sent = run(world.c2c(&["send", "relay-peer-b", "hello", "--json"])).ok().json();
+    assert_eq!((&sent["queued"], &sent["recipient_state"]), (&json!(true), &json!("dead")));
+    let seen = run(world.c2c(&["peek-inbox", "--session-id", "ses-b"])).ok().out;
+    assert_eq!(seen, "[cli-tester] hello\n");
+    assert_eq!(poll(&world), ["hello"]);
+    assert_eq!(fs::read_to_string(world.root().join("registry.json")).unwrap(), REGISTRY);
+}
+
+#[test]
+fn an_older_inbox_is_merged_when_read_and_imported_once() {
+    let inbox = json!([row("one"), row("two"), row("two")]).to_string();
+    let world = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", &inbox)]);
+    let before = tree(&world.root());
+    assert_eq!(peek(&world), ["one", "two", "two"]);
+    run(world.c2c(&["list"])).ok();
+    run(world.c2c(&["health"])).ok();
+    assert!(tree(&world.root()) == before, "reading wrote");
+    assert_eq!(poll(&world), ["one", "two", "two"]);
+    assert_eq!(poll(&world), [""; 0]);
+    // The older program writes on: what is new comes in, what was there does not again.
+    let path = world.root().join("ses-b.inbox.json");
+    fs::write(&path, json!([row("one"), row("two"), row("two"), row("three")]).to_string()).unwrap();
+    assert_eq!(peek(&world), ["three"]);
+    run(world.c2c(&["send", "relay-peer-b", "four"])).ok();
+    fs::write(&path, json!([row("three")]).to_string()).unwrap();
+    assert_eq!(poll(&world), ["three", "four"]);
+    assert_eq!(poll(&world), [""; 0]);
+}
+
+#[test]
+fn a_message_id_keeps_a_row_from_coming_in_twice() {
+    let world = older(&[("registry.json", REGISTRY)]);
+    let path = world.root().join("ses-b.inbox.json");
+    let with_id = |text: &str, ts: f64| {
+        let mut row = row(text);
+        row["message_id"] = json!("old-1");
+        row["ts"] = json!(ts);
+        json!([row]).to_string()
+    };
+    fs::write(&path, with_id("hi", 1.0)).unwrap();
+    assert_eq!(poll(&world), ["hi"]);
+    fs::write(&path, with_id("hi", 2.5)).unwrap();
+    assert_eq!(poll(&world), [""; 0]);
+    let trace = run(world.c2c(&["trace", "old-1", "--json"])).ok().json();
+    assert_eq!(trace.as_array().unwrap().len(), 1);
+    assert_eq!(trace[0]["from_alias"], "old-friend");
+}
+
+#[test]
+fn an_older_outbox_waits_in_ours() {
+    let line = r#"{"from_alias":"relay-peer-b","to_alias":"dave@far","content":"x","message_id":"o"}"#;
+    let world =
+        older(&[("registry.json", REGISTRY), ("remote-outbox.jsonl", &format!("{line}\n{{half"))]);
+    for _ in 0..2 {
+        run(world.c2c(&["send", "relay-peer-b", "import now"])).ok();
+        let health = run(world.c2c(&["health", "--json"])).ok().json();
+        assert_eq!(health["outbox_depth"], 1);
+    }
+}
+
+#[test]
+fn what_is_no_json_yet_or_no_text_at_all_stops_nothing() {
+    let world = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", "[{\"from_al")]);
+    fs::write(world.root().join("noise.inbox.json"), b"\xff\xfe\x00").unwrap();
+    fs::create_dir(world.root().join("folder.inbox.json")).unwrap();
+    fs::write(world.root().join("odd.inbox.json"), "[1, null, {}, {\"content\": 7}]").unwrap();
+    let listed = run(world.c2c(&["list", "--json"])).ok().json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    run(world.c2c(&["send", "relay-peer-b", "new"])).ok();
+    fs::write(world.root().join("ses-b.inbox.json"), json!([row("whole now")]).to_string()).unwrap();
+    assert_eq!(poll(&world), ["new", "whole now"]);
+}
+
+fn assert_private(path: &Path) {
+    let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(mode, wanted, "{}", path.display());
+}
+
+#[test]
+fn a_mirror_shows_the_log_in_private_files() {
+    let world = World::new();
+    world.register(&["alice", "bob"]);
+    world.run("alice", &["send", "bob", "unread"]).ok();
+    world.run("alice", &["send", "dave@far", "outside"]).ok();
+    world.run("alice", &["rooms", "create", "team"]).ok();
+    world.run("alice", &["rooms", "send", "team", "said"]).ok();
+    let mut command = world.program("sh", &["-c", "umask 000; exec \"$0\" mirror views"]);
+    run({
+        command.arg(env!("CARGO_BIN_EXE_c2c"));
+        command
+    })
+    .ok();
+    let views = world.path().join("views");
+    assert_private(&views);
+    tree(&views).keys().for_each(|name| assert_private(Path::new(name)));
+    let read = |name: &str| fs::read_to_string(views.join(name)).unwrap();
+    let value = |name: &str| serde_json::from_str::<Value>(&read(name)).unwrap();
+    let registry = value("registry.json");
+    assert_eq!((&registry[0]["alias"], &registry[1]["session_id"]), (&json!("alice"), &json!("s-bob")));
+    assert_eq!(contents(&value("s-bob.inbox.json")), ["unread"]);
+    assert_eq!(value("s-alice.inbox.json"), json!([]));
+    assert_eq!(value("remote-outbox.jsonl")["to_alias"], "dave@far");
+    assert_eq!(value("rooms/team/history.jsonl")["content"], "said");
+    assert_eq!(value("rooms/team/members.json")[0]["alias"], "alice");
+    assert_eq!(world.poll("bob"), ["unread"]);
+}
+
+#[test]
+fn a_mirror_in_place_is_not_imported_back() {
+    let world = World::new();
+    world.register(&["alice", "bob"]);
+    world.run("alice", &["send", "bob", "once"]).ok();
+    world.run("alice", &["send", "dave@far", "outside"]).ok();
+    world.run("alice", &["mirror", "--in-place"]).ok();
+    assert!(world.root().join("s-bob.inbox.json").exists());
+    assert_eq!(world.poll("bob"), ["once"]);
+    world.run("alice", &["send", "bob", "again"]).ok();
+    assert_eq!(world.poll("bob"), ["again"]);
+    let health = world.run("alice", &["health", "--json"]).ok().json();
+    assert_eq!((&health["outbox_depth"], &health["registrations"]), (&json!(1), &json!(2)));
+    // A row that somebody else adds to a mirrored file is foreign all the same.
+    let path = world.root().join("s-bob.inbox.json");
+    let mut rows: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    rows.as_array_mut().unwrap().push(row("added"));
+    fs::write(&path, rows.to_string()).unwrap();
+    assert_eq!(world.poll("bob"), ["added"]);
+}
+
+#[test]
+fn a_mirror_in_place_loses_no_row_that_was_not_imported_yet() {
+    for in_place in [true, false] {
+        let inbox = json!([row("only in the file")]).to_string();
+        let world = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", &inbox)]);
+        let root = world.root().display().to_string();
+        let target = if in_place { "--in-place" } else { &root };
+        run(world.c2c(&["mirror", target])).ok();
+        assert_eq!(poll(&world), ["only in the file"], "mirror {target}");
+    }
+}
+
+#[test]
+fn a_whole_older_root_is_migrated_once_and_left_alone() {
+    let inbox = json!([row("one"), row("two")]).to_string();
+    let from = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", &inbox)]);
+    let before = tree(&from.root());
+    let world = World::new();
+    let path = from.root().display().to_string();
+    let dry = run(world.c2c(&["migrate", "--from", &path, "--dry-run", "--json"])).ok().json();
+    assert_eq!(dry["found"], json!({ "sessions": 1, "messages": 2 }));
+    assert!(!world.root().exists());
+    let migrate = || run(world.c2c(&["migrate-broker", "--from", &path, "--json"])).ok().json();
+    assert_eq!(migrate()["imported"], json!({ "sessions": 1, "messages": 2 }));
+    assert_eq!(migrate()["imported"], json!({ "sessions": 0, "messages": 0 }));
+    assert_eq!(poll(&world), ["one", "two"]);
+    assert_eq!(migrate()["imported"], json!({ "sessions": 0, "messages": 0 }));
+    assert_eq!(poll(&world), [""; 0]);
+    assert!(tree(&from.root()) == before, "the older root was changed");
+    run(world.c2c(&["migrate", "--from", "/no/such/root"])).refused("bad_root");
+}
