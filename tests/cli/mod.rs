@@ -3,6 +3,7 @@
 mod claims;
 mod identity;
 mod legacy;
+mod limits;
 mod messages;
 mod rooms;
 
