@@ -157,8 +157,21 @@ fn an_alias_outside_the_grammar_is_refused_and_creates_nothing() {
     let world = World::new();
     let long = "a".repeat(65);
     let bad = [
-        "../x", "a/b", ".x", "..", &long, "a\u{1}b", "a\nb", "a b", "é", "\u{202e}a", "c2c", "C2C",
-        "admin", "system", "",
+        "../x",
+        "a/b",
+        ".x",
+        "..",
+        &long,
+        "a\u{1}b",
+        "a\nb",
+        "a b",
+        "é",
+        "\u{202e}a",
+        "c2c",
+        "C2C",
+        "admin",
+        "system",
+        "",
     ];
     for alias in bad {
         let alias = format!("--alias={alias}");

@@ -64,7 +64,8 @@ fn an_older_inbox_is_merged_when_read_and_imported_once() {
     assert_eq!(poll(&world), [""; 0]);
     // The older program writes on: what is new comes in, what was there does not again.
     let path = world.root().join("ses-b.inbox.json");
-    fs::write(&path, json!([row("one"), row("two"), row("two"), row("three")]).to_string()).unwrap();
+    fs::write(&path, json!([row("one"), row("two"), row("two"), row("three")]).to_string())
+        .unwrap();
     assert_eq!(peek(&world), ["three"]);
     run(world.c2c(&["send", "relay-peer-b", "four"])).ok();
     fs::write(&path, json!([row("three")]).to_string()).unwrap();
@@ -93,7 +94,8 @@ fn a_message_id_keeps_a_row_from_coming_in_twice() {
 
 #[test]
 fn an_older_outbox_waits_in_ours() {
-    let line = r#"{"from_alias":"relay-peer-b","to_alias":"dave@far","content":"x","message_id":"o"}"#;
+    let line =
+        r#"{"from_alias":"relay-peer-b","to_alias":"dave@far","content":"x","message_id":"o"}"#;
     let world =
         older(&[("registry.json", REGISTRY), ("remote-outbox.jsonl", &format!("{line}\n{{half"))]);
     for _ in 0..2 {
@@ -112,7 +114,8 @@ fn what_is_no_json_yet_or_no_text_at_all_stops_nothing() {
     let listed = run(world.c2c(&["list", "--json"])).ok().json();
     assert_eq!(listed.as_array().unwrap().len(), 1);
     run(world.c2c(&["send", "relay-peer-b", "new"])).ok();
-    fs::write(world.root().join("ses-b.inbox.json"), json!([row("whole now")]).to_string()).unwrap();
+    fs::write(world.root().join("ses-b.inbox.json"), json!([row("whole now")]).to_string())
+        .unwrap();
     assert_eq!(poll(&world), ["new", "whole now"]);
 }
 
@@ -142,7 +145,10 @@ fn a_mirror_shows_the_log_in_private_files() {
     let read = |name: &str| fs::read_to_string(views.join(name)).unwrap();
     let value = |name: &str| serde_json::from_str::<Value>(&read(name)).unwrap();
     let registry = value("registry.json");
-    assert_eq!((&registry[0]["alias"], &registry[1]["session_id"]), (&json!("alice"), &json!("s-bob")));
+    assert_eq!(
+        (&registry[0]["alias"], &registry[1]["session_id"]),
+        (&json!("alice"), &json!("s-bob"))
+    );
     assert_eq!(contents(&value("s-bob.inbox.json")), ["unread"]);
     assert_eq!(value("s-alice.inbox.json"), json!([]));
     assert_eq!(value("remote-outbox.jsonl")["to_alias"], "dave@far");

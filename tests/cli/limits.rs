@@ -13,7 +13,8 @@ use super::{feed, tree};
 use crate::support::{Done, World, contents, run};
 
 const SENDERS: usize = 16;
-const SENDS: usize = 25;
+const SENDS: usize = 250;
+const SENDS_WITH_KILLS: usize = 100;
 const DRAINERS: usize = 4;
 
 fn started(world: &World, who: &str, args: &[&str]) -> Child {
@@ -126,7 +127,7 @@ fn run_or_kill(mut child: Child, spins: u64) -> Option<Vec<u8>> {
 #[test]
 fn what_was_reported_as_sent_survives_killed_senders_and_drainers() {
     let world = crowd();
-    let random = Random(AtomicU64::new(20_240_611));
+    let random = Random(AtomicU64::new(1));
     let sending = AtomicBool::new(true);
     let killed = AtomicU64::new(0);
     let (reported, drained): (Vec<Vec<String>>, Vec<Shown>) = thread::scope(|scope| {
@@ -144,13 +145,18 @@ fn what_was_reported_as_sent_survives_killed_senders_and_drainers() {
         let drainers: Vec<_> = (0..DRAINERS).map(|_| scope.spawn(drain)).collect();
         let send = |sender: usize| {
             let (who, mut sent) = (format!("a{sender}"), Vec::new());
-            for n in 0..SENDS {
+            for n in 0..SENDS_WITH_KILLS {
                 let text = format!("{sender} {n}");
-                let child = started(&world, &who, &["send", "inbox", &text]);
-                match run_or_kill(child, random.below(20_000)) {
-                    Some(_) => sent.push(text),
-                    None => drop(killed.fetch_add(1, Ordering::Relaxed)),
+                let args = ["send", "inbox", &text, "--message-id", &format!("m-{sender}-{n}")];
+                if run_or_kill(started(&world, &who, &args), random.below(20_000)).is_none() {
+                    killed.fetch_add(1, Ordering::Relaxed);
+                    // Whether it was accepted is not known: some try again with the same id.
+                    if n % 2 == 0 {
+                        continue;
+                    }
+                    world.run(&who, &args).ok();
                 }
+                sent.push(text);
             }
             sent
         };
@@ -176,7 +182,9 @@ fn what_was_reported_as_sent_survives_killed_senders_and_drainers() {
     for (text, again) in &all {
         assert!(*again || fresh.insert(text), "{text} came twice without its mark");
     }
+    let repeated = all.iter().filter(|(_, again)| *again).count();
     let killed = killed.into_inner();
+    println!("{killed} killed, {} reported as sent, {repeated} shown again", reported.len());
     assert!(killed > 20 && reported.len() > 20, "{killed} killed, {} sent", reported.len());
 }
 

@@ -28,19 +28,19 @@ fn send(world: &World, args: &[&str]) -> Value {
 fn programs_read_the_promised_keys() {
     let world = pair();
     let sent = send(&world, &["hello", "there", "--tag", "urgent", "--reply-to", "m-0"]);
-    let promised = [
-        "queued",
-        "ts",
-        "from_alias",
-        "to_alias",
-        "message_id",
-        "recipient_state",
-        "broker_id",
-    ];
+    let promised =
+        ["queued", "ts", "from_alias", "to_alias", "message_id", "recipient_state", "broker_id"];
     assert_eq!(keys(&sent), promised);
     assert_eq!((&sent["queued"], &sent["from_alias"]), (&json!(true), &json!("alice")));
     let row_keys = [
-        "from_alias", "to_alias", "content", "ts", "message_id", "event", "sequence", "tag",
+        "from_alias",
+        "to_alias",
+        "content",
+        "ts",
+        "message_id",
+        "event",
+        "sequence",
+        "tag",
         "reply_to",
     ];
     let peeked = world.run("bob", &["peek-inbox", "--json"]).ok().json();
@@ -129,9 +129,8 @@ fn the_same_message_id_is_accepted_once() {
     assert_eq!(first.get("duplicate"), None);
     assert_eq!(second["duplicate"], true);
     assert_eq!((&second["message_id"], &second["ts"]), (&json!("key-1"), &first["ts"]));
-    let reused = |args: &[&str]| {
-        world.run("alice", &[&["send", "--message-id", "key-1"], args].concat())
-    };
+    let reused =
+        |args: &[&str]| world.run("alice", &[&["send", "--message-id", "key-1"], args].concat());
     world.register(&["carol"]);
     reused(&["bob", "pay twice"]).refused("message_id_reused");
     reused(&["carol", "pay"]).refused("message_id_reused");
@@ -157,7 +156,10 @@ fn an_unknown_alias_is_an_error_with_a_suggestion_and_no_phantom_inbox() {
     assert_eq!((&row["ok"], &row["error_code"]), (&json!(false), &json!("unknown_alias")));
     let far = world.run("alice", &["send", "zzzzzzzz", "x", "--json"]).refused("unknown_alias");
     assert_eq!(far.json().get("suggested_alias"), None);
-    assert_eq!(world.run("alice", &["list", "--all", "--json"]).json().as_array().unwrap().len(), 2);
+    assert_eq!(
+        world.run("alice", &["list", "--all", "--json"]).json().as_array().unwrap().len(),
+        2
+    );
     world.register(&["zzzzzzzz"]);
     assert_eq!(world.poll("zzzzzzzz"), [""; 0]);
     world.run("alice", &["send", "../x", "x"]).refused("invalid_alias");

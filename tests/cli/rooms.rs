@@ -27,7 +27,10 @@ fn programs_read_the_promised_keys() {
     let expected =
         ["room_id", "created_by", "visibility", "invited_members", "members", "auto_joined"];
     assert_eq!(keys(&created), expected);
-    assert_eq!((&created["members"], &created["visibility"]), (&json!(["alice"]), &json!("public")));
+    assert_eq!(
+        (&created["members"], &created["visibility"]),
+        (&json!(["alice"]), &json!("public"))
+    );
     let joined = rooms(&world, "bob", &["join", "lounge"]);
     assert_eq!(keys(&joined), ["room_id", "members", "history"]);
     let row = &joined["members"][0];
@@ -39,13 +42,17 @@ fn programs_read_the_promised_keys() {
     assert_eq!(keys(&history[0]), ["ts", "from_alias", "content", "message_id", "room_sequence"]);
     assert_eq!(history[0]["content"], "hello all");
     let listed = rooms(&world, "carol", &["list"]);
-    for key in ["room_id", "member_count", "alive_count", "members", "alive_members", "visibility"] {
+    for key in ["room_id", "member_count", "alive_count", "members", "alive_members", "visibility"]
+    {
         assert!(listed[0].get(key).is_some(), "{key} in {listed}");
     }
     assert_eq!(listed[0]["member_count"], 2);
     let polled = world.run("bob", &["poll-inbox", "--json"]).ok().json();
     assert_eq!(polled[0]["to_alias"], "bob#lounge");
-    assert_eq!((&polled[0]["event"], &polled[0]["room_id"]), (&json!("room_message"), &json!("lounge")));
+    assert_eq!(
+        (&polled[0]["event"], &polled[0]["room_id"]),
+        (&json!("room_message"), &json!("lounge"))
+    );
     let left = rooms(&world, "bob", &["leave", "lounge"]);
     assert_eq!(left, json!({ "room_id": "lounge", "members": ["alice"] }));
     let deleted = rooms(&world, "alice", &["delete", "lounge"]);
@@ -73,7 +80,10 @@ fn each_other_member_gets_a_room_message_once() {
     }
     let history = rooms(&world, "carol", &["history", "team"]);
     assert_eq!(contents(&history), ["one", "two"]);
-    assert_eq!((&history[0]["room_sequence"], &history[1]["room_sequence"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&history[0]["room_sequence"], &history[1]["room_sequence"]),
+        (&json!(1), &json!(2))
+    );
     let refused = world.run("alice", &["rooms", "send", "team", "other", "--message-id", "m-1"]);
     refused.refused("message_id_reused");
 }
