@@ -11,6 +11,7 @@ use crate::broker::{Delivery, Wish};
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{self, Command, Refusal, Reply};
+use crate::envelope::for_terminal;
 use crate::failure::Failure;
 use crate::limits::BODY_BYTES_MAX;
 use crate::state::pair;
@@ -357,9 +358,10 @@ impl Run for History {
         for message in &messages {
             if !self.no_headers {
                 let time = clock::human(message.sent.sent_us, context.common.utc);
-                text.push_str(&format!("[{time}] {} -> {alias}\n", message.sent.from));
+                let from = for_terminal(&message.sent.from);
+                text.push_str(&format!("[{time}] {from} -> {alias}\n"));
             }
-            text.push_str(&crate::envelope::for_terminal(&message.sent.body));
+            text.push_str(&for_terminal(&message.sent.body));
             text.push_str("\n\n");
         }
         output::say(&text)
@@ -387,11 +389,13 @@ impl Run for Trace {
         for trace in &traces {
             let Some(message) = &trace.message else { continue };
             let sent = &message.sent;
-            text.push_str(&format!("{} {} -> {}\n", sent.message_id, sent.from, sent.to));
+            let head = format!("{} {} -> {}", sent.message_id, sent.from, sent.to);
+            text.push_str(&format!("{}\n", for_terminal(&head)));
             let mut hops = Vec::new();
             for hop in &trace.hops {
                 let time = clock::human(hop.time_us, context.common.utc);
-                text.push_str(&format!("  {:>8}  {time}  {}  {}\n", hop.sequence, hop.what, hop.who));
+                let line = format!("  {:>8}  {time}  {}  {}", hop.sequence, hop.what, hop.who);
+                text.push_str(&format!("{}\n", for_terminal(&line)));
                 hops.push(json!({
                     "sequence": hop.sequence,
                     "ts": clock::rfc3339(hop.time_us),
