@@ -170,3 +170,19 @@ fn a_sender_can_wait_until_the_message_was_taken() {
     let receipt: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&receipt["acked"], receipt.get("error_code")), (&json!(true), None));
 }
+
+#[test]
+fn a_wrong_command_line_takes_nothing() {
+    let world = with_mail(&["one"]);
+    let wrong: [&[&str]; 4] = [
+        &["poll-inbox", "--no-such-flag"],
+        &["poll-inbox", "--limit", "many"],
+        &["poll-inbox", "extra"],
+        &["listen", "--take", "--once", "--no-such-flag"],
+    ];
+    for args in wrong {
+        let done = world.run("bob", args);
+        assert_eq!((done.status, done.out.as_str()), (2, ""), "{args:?}");
+    }
+    assert_eq!(world.poll("bob"), ["one"]);
+}

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Owner, as_session, tree};
+use super::{Owner, as_session, assert_private, tree};
 use crate::support::{World, contents, run};
 
 #[test]
@@ -248,4 +248,41 @@ fn reading_appends_nothing() {
     }
     assert!(tree(&world.root()) == before, "reading changed the root");
     assert_eq!(world.poll("alice"), ["waiting"]);
+}
+
+#[test]
+fn a_session_is_alive_only_on_evidence() {
+    let world = World::new();
+    let mut owner = Owner::of(&world, "s1", "alice");
+    let alive = || {
+        let rows = world.run("x", &["list", "--json"]).ok().json();
+        rows.as_array().unwrap().iter().map(|row| row["alive"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(alive(), [json!(true)]);
+    owner.kill();
+    // Its exit status may still be unread; the process runs no more.
+    assert_eq!(alive(), [json!(false)]);
+    assert_eq!(world.run("x", &["list", "--alive", "--json"]).ok().json(), json!([]));
+    world.run("bob", &["register", "--alias", "alice"]).ok();
+    // A pid from the environment is a hint, good only for an ancestor.
+    for pid in ["424242424", "1", "0", "-1", "x"] {
+        let mut command = world.c2c(&["register", "--alias", "carol"]);
+        command.env("C2C_MCP_SESSION_ID", "s-carol").env("C2C_MCP_CLIENT_PID", pid);
+        run(command).ok();
+        let rows = world.run("x", &["list", "--json"]).ok().json();
+        let carol = rows.as_array().unwrap().iter().find(|row| row["alias"] == "carol").unwrap();
+        assert!(carol["pid"] != 424_242_424_u64 && carol["pid"] != 0, "{pid}: {carol}");
+    }
+}
+
+#[test]
+fn all_files_are_private_whatever_the_umask() {
+    let world = World::new();
+    let mut command = world.program("sh", &["-c", "umask 000; exec \"$0\" register --alias a"]);
+    command.arg(env!("CARGO_BIN_EXE_c2c"));
+    run(command).ok();
+    assert_private(&world.root());
+    let files = tree(&world.root());
+    assert!(files.len() > 2);
+    files.keys().for_each(|name| assert_private(name.as_ref()));
 }

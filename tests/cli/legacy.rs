@@ -1,12 +1,11 @@
 //! Do files that scripts or the older program wrote come in once, and go out as they were?
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{as_session, tree};
+use super::{as_session, assert_private, tree};
 use crate::support::{World, contents, run};
 
 /// A root with files of the older program.
@@ -119,12 +118,6 @@ fn what_is_no_json_yet_or_no_text_at_all_stops_nothing() {
     assert_eq!(poll(&world), ["new", "whole now"]);
 }
 
-fn assert_private(path: &Path) {
-    let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let wanted = if path.is_dir() { 0o700 } else { 0o600 };
-    assert_eq!(mode, wanted, "{}", path.display());
-}
-
 #[test]
 fn a_mirror_shows_the_log_in_private_files() {
     let world = World::new();
@@ -208,4 +201,27 @@ fn a_whole_older_root_is_migrated_once_and_left_alone() {
     assert_eq!(poll(&world), [""; 0]);
     assert!(tree(&from.root()) == before, "the older root was changed");
     run(world.c2c(&["migrate", "--from", "/no/such/root"])).refused("bad_root");
+}
+
+#[test]
+fn nothing_in_an_older_file_controls_a_terminal() {
+    let nasty = "x\u{1b}]0;owned\u{7}";
+    let row = json!({
+        "from_alias": format!("eve@{nasty}"),
+        "to_alias": nasty,
+        "content": nasty,
+        "message_id": format!("id-{nasty}"),
+    });
+    let inbox = json!([row]).to_string();
+    let world = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", &inbox)]);
+    let by = |args: &[&str]| as_session(&world, "x", &[args, &["-s", "ses-b"]].concat()).ok();
+    let mut shown = by(&["listen", "--once"]).out + &by(&["peek-inbox"]).out;
+    let peeked = by(&["peek-inbox", "--json"]).json();
+    let id = peeked[0]["message_id"].as_str().unwrap().to_owned();
+    shown += &by(&["poll-inbox", "--envelope", "--manual"]).out;
+    shown += &by(&["history"]).out;
+    shown += &by(&["trace", &id]).out;
+    assert!(shown.contains("owned"), "{shown:?}");
+    let lines = shown.lines().filter(|line| !line.starts_with("<c2c"));
+    assert!(lines.flat_map(str::chars).all(|c| !c.is_control()), "{shown:?}");
 }

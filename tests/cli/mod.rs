@@ -8,7 +8,9 @@ mod messages;
 mod rooms;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -33,6 +35,14 @@ impl Owner {
         BufReader::new(out).read_line(&mut line).expect("a line");
         assert!(line.starts_with("registered "), "{line:?}");
         Self(child)
+    }
+
+    /// Kills the shell and leaves it a zombie: gone, but not yet reaped by us.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("sh is ours");
+        let mut end = Vec::new();
+        let out = self.0.stdout.as_mut().expect("piped");
+        out.read_to_end(&mut end).expect("its output ends with it");
     }
 
     /// Ends the shell and waits until it is gone.
@@ -76,7 +86,7 @@ pub fn feed(mut command: Command, input: &[u8]) -> Done {
 /// Every file below a directory, with its bytes.
 pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    let Ok(entries) = std::fs::read_dir(root) else { return files };
+    let Ok(entries) = fs::read_dir(root) else { return files };
     for entry in entries {
         let path = entry.expect("entry").path();
         let name = path.display().to_string();
@@ -84,10 +94,17 @@ pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
             files.insert(name, Vec::new());
             files.extend(tree(&path));
         } else {
-            files.insert(name, std::fs::read(&path).expect("readable"));
+            files.insert(name, fs::read(&path).expect("readable"));
         }
     }
     files
+}
+
+/// Panics unless only its owner can use a file or directory.
+pub fn assert_private(path: &Path) {
+    let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(mode, wanted, "{}", path.display());
 }
 
 /// The keys of a JSON object, in order.
