@@ -92,6 +92,28 @@ fn a_message_id_keeps_a_row_from_coming_in_twice() {
 }
 
 #[test]
+fn one_message_to_several_comes_in_for_each_of_them() {
+    let registry = r#"[{"session_id":"s1","alias":"a1"},{"session_id":"s2","alias":"a2"}]"#;
+    let world = older(&[("registry.json", registry)]);
+    for n in [1, 2] {
+        let row = json!({
+            "from_alias": "x",
+            "to_alias": format!("a{n}#room"),
+            "content": "for all",
+            "message_id": "one-id",
+        });
+        let path = world.root().join(format!("s{n}.inbox.json"));
+        fs::write(path, json!([row]).to_string()).unwrap();
+    }
+    for session in ["s1", "s2"] {
+        let args = ["poll-inbox", "--session-id", session, "--json"];
+        let poll = || contents(&as_session(&world, "x", &args).ok().json());
+        assert_eq!(poll(), ["for all"], "{session}");
+        assert_eq!(poll(), [""; 0], "{session}");
+    }
+}
+
+#[test]
 fn an_older_outbox_waits_in_ours() {
     let line =
         r#"{"from_alias":"relay-peer-b","to_alias":"dave@far","content":"x","message_id":"o"}"#;
