@@ -11,6 +11,8 @@ use crate::log::LogError;
 pub enum Failure {
     /// A rule said no.
     Refused(Refusal),
+    /// The same, where the one JSON value of this command already says so.
+    Told(Refusal),
     /// The log could not be read or written.
     Store(LogError),
     /// What was to be shown could not be written out.
@@ -33,7 +35,7 @@ impl Failure {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Refused(refusal) => refusal.code,
+            Self::Refused(refusal) | Self::Told(refusal) => refusal.code,
             Self::Output(_) => Code::OutputFailed,
             Self::Store(error) => match error {
                 LogError::Full { .. } => Code::DiskFull,
@@ -49,7 +51,7 @@ impl Failure {
     /// One sentence about what happened.
     pub fn message(&self) -> String {
         match self {
-            Self::Refused(refusal) => refusal.message.clone(),
+            Self::Refused(refusal) | Self::Told(refusal) => refusal.message.clone(),
             Self::Output(cause) => format!("cannot write the output: {cause}"),
             Self::Store(error) => error.to_string(),
         }
@@ -58,7 +60,7 @@ impl Failure {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused(refusal) => refusal.hint.clone(),
+            Self::Refused(refusal) | Self::Told(refusal) => refusal.hint.clone(),
             Self::Output(_) => Some("nothing is lost: what was not shown is pending again".into()),
             Self::Store(error) => {
                 let hint = match error {
@@ -92,7 +94,7 @@ impl Failure {
             "error": self.message(),
             "retryable": code.retryable(),
         });
-        if let Self::Refused(refusal) = self {
+        if let Self::Refused(refusal) | Self::Told(refusal) = self {
             if !refusal.field.is_empty() {
                 out["field"] = json!(refusal.field);
             }

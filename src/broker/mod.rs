@@ -145,6 +145,12 @@ impl Broker {
         })
     }
 
+    /// Older files under the root that the log does not know in their present form.
+    pub fn foreign_files(&mut self) -> Result<Vec<crate::decide::ForeignFile>, Failure> {
+        self.catch_up()?;
+        mirror::foreign_files(&self.root, &self.state)
+    }
+
     /// Rows of older files that the log does not know yet become visible, in memory only.
     fn merge_foreign(&mut self, actor: &Actor) -> Result<(), Failure> {
         let files = mirror::foreign_files(&self.root, &self.state)?;

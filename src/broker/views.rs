@@ -80,10 +80,7 @@ impl Broker {
     /// The mailbox of the caller, if it has one.
     pub fn own_mailbox(&self, actor: &Actor) -> Option<Mailbox> {
         let actor = liveness::adopt(&self.state, actor);
-        match &actor.session_id {
-            Some(session_id) => self.state.mailbox_of_session(session_id),
-            None => self.state.mailbox_of(actor.fallback_alias.as_deref()?),
-        }
+        decide::mailbox_of_actor(&self.state, &actor, &liveness::of, &liveness::is_ancestor)
     }
 
     /// Messages of the log by sequence, with their text. Unread ones carry their redelivery mark.

@@ -24,7 +24,7 @@ impl Run for Register {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         context.actor.role = self.role;
         if context.actor.session_id.is_none() {
-            context.actor.session_id = self.alias.clone();
+            context.actor.session_id = self.alias.clone().filter(|alias| !alias.is_empty());
         }
         let command = Command::Register { alias: self.alias };
         registered(context, &command)

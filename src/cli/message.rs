@@ -4,13 +4,14 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, Run, output};
 use crate::broker::{Delivery, Wish};
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{self, Command, Refusal, Reply};
+use crate::envelope::for_terminal;
 use crate::failure::Failure;
 use crate::limits::BODY_BYTES_MAX;
 use crate::shape;
@@ -48,11 +49,18 @@ pub fn body(words: &[String]) -> Result<String, Failure> {
         return Ok(words.join(" "));
     }
     let mut bytes = Vec::new();
-    let limit = BODY_BYTES_MAX as u64 + 1;
+    // One byte for the line end, one to see that there is more.
+    let limit = BODY_BYTES_MAX as u64 + 2;
     let read = std::io::stdin().lock().take(limit).read_to_end(&mut bytes);
     read.map_err(|e| {
         Refusal::new(Code::InvalidArgument, "content", format!("cannot read standard input: {e}"))
     })?;
+    if bytes.len() as u64 == limit {
+        let message = format!("the message has more than {BODY_BYTES_MAX} bytes");
+        return Err(Refusal::new(Code::BodyTooLarge, "content", message)
+            .hint("send a file path or several messages")
+            .into());
+    }
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let message = format!("standard input is not UTF-8 (byte {at})");
@@ -120,20 +128,23 @@ impl Run for Send {
             }
             None => true,
         };
+        let late = (!acked).then(|| {
+            let message = format!("not acked within {} s; the message stays queued", self.timeout);
+            let hint = format!("c2c trace {}", sent.message_id);
+            Failure::Told(Refusal::new(Code::Timeout, "timeout", message).hint(hint))
+        });
         if context.common.json {
+            let failure = late.as_ref().map(Failure::to_json);
+            if let (Some(Value::Object(failure)), Some(row)) = (failure, row.as_object_mut()) {
+                row.extend(failure);
+            }
             output::say_json(&row)?;
         } else {
             let duplicate = if sent.duplicate { " (accepted before)" } else { "" };
             let waits = if sent.outbox { " [in the outbox]" } else { "" };
             output::say(&format!("ok -> {} (from {}){duplicate}{waits}\n", sent.to, sent.from))?;
         }
-        if !acked {
-            let message = format!("not acked within {} s; the message stays queued", self.timeout);
-            return Err(Refusal::new(Code::Timeout, "timeout", message)
-                .hint(format!("c2c trace {}", sent.message_id))
-                .into());
-        }
-        Ok(())
+        late.map_or(Ok(()), Err)
     }
 }
 
@@ -349,9 +360,10 @@ impl Run for History {
         for message in &messages {
             if !self.no_headers {
                 let time = clock::human(message.sent.sent_us, context.common.utc);
-                text.push_str(&format!("[{time}] {} -> {alias}\n", message.sent.from));
+                let from = for_terminal(&message.sent.from);
+                text.push_str(&format!("[{time}] {from} -> {alias}\n"));
             }
-            text.push_str(&crate::envelope::for_terminal(&message.sent.body));
+            text.push_str(&for_terminal(&message.sent.body));
             text.push_str("\n\n");
         }
         output::say(&text)
@@ -379,14 +391,13 @@ impl Run for Trace {
         for trace in &traces {
             let Some(message) = &trace.message else { continue };
             let sent = &message.sent;
-            text.push_str(&format!("{} {} -> {}\n", sent.message_id, sent.from, sent.to));
+            let head = format!("{} {} -> {}", sent.message_id, sent.from, sent.to);
+            text.push_str(&format!("{}\n", for_terminal(&head)));
             let mut hops = Vec::new();
             for hop in &trace.hops {
                 let time = clock::human(hop.time_us, context.common.utc);
-                text.push_str(&format!(
-                    "  {:>8}  {time}  {}  {}\n",
-                    hop.sequence, hop.what, hop.who
-                ));
+                let line = format!("  {:>8}  {time}  {}  {}", hop.sequence, hop.what, hop.who);
+                text.push_str(&format!("{}\n", for_terminal(&line)));
                 hops.push(json!({
                     "sequence": hop.sequence,
                     "ts": clock::rfc3339(hop.time_us),
@@ -394,7 +405,9 @@ impl Run for Trace {
                     "who": hop.who,
                 }));
             }
-            let shown = trace.hops.iter().any(|hop| hop.what.starts_with("written"));
+            let levels = ["written", "read by client", "acked by agent"];
+            let is_shown = |what: &str| levels.iter().any(|level| what.starts_with(level));
+            let shown = trace.hops.iter().any(|hop| is_shown(&hop.what));
             if !shown {
                 text.push_str("            no evidence that it was shown\n");
             }

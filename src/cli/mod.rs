@@ -128,7 +128,15 @@ fn table() -> Vec<Entry> {
 
 fn build(entry: &Entry) -> Command {
     let command = Command::new(entry.name).about(entry.about).visible_aliases(entry.aliases);
-    (entry.augment)(Common::augment_args(command))
+    let command = (entry.augment)(Common::augment_args(command));
+    if !command.has_subcommands() {
+        return command;
+    }
+    // The options of every command may stand behind the inner one, too. There `-s` is taken.
+    let options = ["broker_root", "json", "session_id", "utc"];
+    let command =
+        options.iter().fold(command, |command, id| command.mut_arg(id, |a| a.global(true)));
+    command.mut_arg("session_id", |arg| arg.short(None))
 }
 
 /// The whole command line, for help and completions.

@@ -46,11 +46,11 @@ pub fn strong(text: &str) -> String {
 /// Ends a command that failed.
 pub fn failed(failure: &Failure, as_json: bool) -> ExitCode {
     let code = failure.code();
-    if as_json {
+    if as_json && !matches!(failure, Failure::Told(_)) {
         let _ = print(&format!("{:#}\n", failure.to_json()));
     }
     let mut text = format!("error: {} [{}]", for_terminal(&failure.message()), code.name());
-    if let Failure::Refused(Refusal { field, .. }) = failure
+    if let Failure::Refused(Refusal { field, .. }) | Failure::Told(Refusal { field, .. }) = failure
         && !field.is_empty()
     {
         text.push_str(&format!("\n  field: {field}"));

@@ -217,12 +217,8 @@ fn room_sequence(message: &Message) -> Option<u64> {
 
 fn history_line(message: &Message, utc: bool) -> String {
     let time = clock::human(message.sent.sent_us, utc);
-    format!(
-        "[{}] <{}> {}\n",
-        &time[..16.min(time.len())],
-        message.sent.from,
-        for_terminal(&message.sent.body)
-    )
+    let (from, body) = (for_terminal(&message.sent.from), for_terminal(&message.sent.body));
+    format!("[{}] <{from}> {body}\n", &time[..16.min(time.len())])
 }
 
 fn create(

@@ -355,8 +355,12 @@ pub struct Mirror {
 impl Run for Mirror {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let target = self.target.unwrap_or_else(|| context.root.path.clone());
+        let in_place = fs::canonicalize(&target).ok() == fs::canonicalize(&context.root.path).ok();
         loop {
             let pulse = context.broker.pulse();
+            if in_place && target.exists() {
+                import(context)?;
+            }
             context.broker.look(&context.actor)?;
             let views = context.broker.legacy_views()?;
             let written = mirror::write_views(&target, context.broker.state(), &views)
@@ -371,6 +375,16 @@ impl Run for Mirror {
             }
         }
     }
+}
+
+/// Brings in what is about to be overwritten.
+fn import(context: &mut Context) -> Result<(), Failure> {
+    let mut files = context.broker.foreign_files()?;
+    files.retain(|file| !file.sessions.is_empty() || !file.messages.is_empty());
+    if !files.is_empty() {
+        context.broker.execute(&Command::Import { files }, &context.actor)?;
+    }
+    Ok(())
 }
 
 #[derive(Args)]

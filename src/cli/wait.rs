@@ -90,10 +90,8 @@ fn tell(context: &mut Context, told: &mut u64) -> Result<bool, Failure> {
             text.push_str(&format!("{row}\n"));
         } else {
             let place = message.room_id.as_ref().map_or_else(String::new, |r| format!(" in #{r}"));
-            text.push_str(&format!(
-                "new message from {}{place}: c2c poll-inbox\n",
-                message.sent.from
-            ));
+            let from = for_terminal(&message.sent.from);
+            text.push_str(&format!("new message from {from}{place}: c2c poll-inbox\n"));
         }
     }
     if !new.is_empty() {

@@ -15,10 +15,11 @@ use c2c_log_format::{Payload, Sequence};
 use serde::Serialize;
 
 use crate::code::Code;
-use crate::state::{Mailbox, Session, State};
+use crate::state::{Mailbox, State};
 
 pub use import::{ForeignFile, ForeignMessage, ForeignSession};
 pub use room::may_see;
+pub use session::mailbox_of_actor;
 pub use sweep::SweepPlan;
 
 /// Whether an agent is running, as far as is known.
@@ -306,9 +307,4 @@ pub fn claim_holds(
         // Another pid namespace, or no evidence: only time can tell.
         Liveness::Unknown => claim.claimed_us + crate::limits::CLAIM_S * 1_000_000 > now_us,
     }
-}
-
-/// A session as others see it.
-pub(crate) fn is_alive(session: &Session, facts: &Facts<'_>) -> bool {
-    (facts.liveness)(session.process.as_ref()) == Liveness::Alive
 }

@@ -3,12 +3,15 @@
 use c2c_log_format::Payload;
 use c2c_log_format::id::{check_alias, check_name, fold};
 use c2c_log_format::payload::{
-    AliasRenamed, DndChanged, SessionEnded, SessionHeartbeat, SessionRegistered,
+    AliasRenamed, DndChanged, Process, SessionEnded, SessionHeartbeat, SessionRegistered,
 };
 
-use super::{Decision, Facts, Refusal, Registered, Reply, is_alive};
+use super::{Actor, Decision, Facts, Liveness, Refusal, Registered, Reply};
 use crate::code::Code;
 use crate::state::{Mailbox, State};
+
+/// Numbers behind a taken alias are tried up to here.
+const NUMBERS_END: u32 = 1000;
 
 /// The mailbox that acts, and the events that make it so if it is new.
 pub(super) struct Acting {
@@ -24,7 +27,8 @@ pub(super) fn acting(
     facts: &Facts<'_>,
 ) -> Result<Acting, Refusal> {
     let from = from.filter(|alias| !alias.is_empty());
-    if let Some(mailbox) = own_mailbox(state, facts)? {
+    if let Some(mailbox) = own_mailbox(state, facts)?.filter(|mailbox| keeps(state, mailbox, facts))
+    {
         if let Some(from) = from
             && fold(from) != fold(&mailbox.alias)
         {
@@ -55,21 +59,48 @@ pub(super) fn acting(
     })
 }
 
+/// Whether the caller acts for a mailbox without registering again. A name that only the
+/// environment gave is registered anew once the process that held it is gone.
+fn keeps(state: &State, mailbox: &Mailbox, facts: &Facts<'_>) -> bool {
+    let holder = || state.holder(mailbox).and_then(|session| session.process);
+    facts.actor.session_id.is_some()
+        || facts.actor.alias.is_none()
+        || holder().is_some_and(|process| (facts.is_mine)(&process))
+}
+
 /// The mailbox that the caller's session already has.
 pub(super) fn own_mailbox(state: &State, facts: &Facts<'_>) -> Result<Option<Mailbox>, Refusal> {
-    let Some(session_id) = &facts.actor.session_id else {
-        // No session, but an alias from the environment: its holder may be this very agent.
-        let alias = facts.actor.alias.as_deref().or(facts.actor.fallback_alias.as_deref());
-        let mailbox = alias.and_then(|alias| state.mailbox_of(alias));
-        return Ok(mailbox.filter(|mailbox| {
-            let holder = state.holder(mailbox).and_then(|session| session.process);
-            facts.actor.alias.is_none() || holder.is_some_and(|process| (facts.is_mine)(&process))
-        }));
+    if let Some(session_id) = &facts.actor.session_id {
+        check_name(session_id).map_err(|e| {
+            Refusal::new(Code::InvalidSessionId, "session_id", format!("session id {e}"))
+        })?;
+    }
+    Ok(mailbox_of_actor(state, facts.actor, facts.liveness, facts.is_mine))
+}
+
+/// The same without a word about what is wrong with a session id. A caller without a session, but
+/// with an alias from the environment, is whoever it would become by registering that alias.
+pub fn mailbox_of_actor(
+    state: &State,
+    actor: &Actor,
+    liveness: &dyn Fn(Option<&Process>) -> Liveness,
+    is_mine: &dyn Fn(&Process) -> bool,
+) -> Option<Mailbox> {
+    if let Some(session_id) = &actor.session_id {
+        return state.mailbox_of_session(session_id);
+    }
+    let Some(wanted) = &actor.alias else {
+        return state.mailbox_of(actor.fallback_alias.as_deref()?);
     };
-    check_name(session_id).map_err(|e| {
-        Refusal::new(Code::InvalidSessionId, "session_id", format!("session id {e}"))
-    })?;
-    Ok(state.mailbox_of_session(session_id))
+    let mine = |alias: &str| {
+        let holder = state.mailbox_of(alias).and_then(|mailbox| state.holder(&mailbox));
+        holder.and_then(|session| session.process).is_some_and(|process| is_mine(&process))
+    };
+    let numbers = (2..NUMBERS_END).map(|n| numbered(wanted, n));
+    let alias = std::iter::once(wanted.clone())
+        .chain(numbers)
+        .find(|alias| mine(alias) || !held_by_another(state, alias, actor, liveness))?;
+    state.mailbox_of(&alias)
 }
 
 struct Taken {
@@ -88,11 +119,11 @@ fn take(
     facts: &Facts<'_>,
 ) -> Result<(Taken, Vec<Payload>), Refusal> {
     let actor = facts.actor;
-    let free = |alias: &str| !held_by_another(state, alias, facts);
+    let free = |alias: &str| !held_by_another(state, alias, actor, facts.liveness);
     let alias = if free(wanted) {
         wanted.to_owned()
     } else {
-        let suggestion = (2..1000).map(|n| numbered(wanted, n)).find(|alias| free(alias));
+        let suggestion = (2..NUMBERS_END).map(|n| numbered(wanted, n)).find(|alias| free(alias));
         match suggestion {
             Some(alias) if from_environment => alias,
             suggestion => {
@@ -146,15 +177,18 @@ pub(super) fn new_mailbox(state: &State, alias: &str) -> String {
     format!("{name}~{}", state.head + 1)
 }
 
-fn held_by_another(state: &State, alias: &str, facts: &Facts<'_>) -> bool {
+fn held_by_another(
+    state: &State,
+    alias: &str,
+    actor: &Actor,
+    liveness: &dyn Fn(Option<&Process>) -> Liveness,
+) -> bool {
     let holder = state.mailbox_of(alias).and_then(|mailbox| state.holder(&mailbox));
     holder.is_some_and(|session| {
-        let mine = session
-            .process
-            .as_ref()
-            .is_some_and(|process| facts.actor.process.as_ref() == Some(process));
-        let same = facts.actor.session_id.as_ref() == Some(&session.session_id);
-        !same && !mine && is_alive(&session, facts)
+        let process = session.process.as_ref();
+        let mine = process.is_some() && actor.process.as_ref() == process;
+        let same = actor.session_id.as_ref() == Some(&session.session_id);
+        !same && !mine && liveness(process) == Liveness::Alive
     })
 }
 
@@ -165,6 +199,12 @@ pub(super) fn register(
 ) -> Result<Decision, Refusal> {
     let actor = facts.actor;
     let alias = alias.filter(|alias| !alias.is_empty());
+    let checked = |alias: &str| {
+        check_alias(alias)
+            .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))
+    };
+    // Before the session id, which may be made from it.
+    alias.map_or(Ok(()), checked)?;
     let current = match &actor.session_id {
         Some(session_id) => {
             check_name(session_id).map_err(|e| {
@@ -181,8 +221,7 @@ pub(super) fn register(
         return Err(Refusal::new(Code::InvalidAlias, "alias", "an alias is needed")
             .hint("pass an alias, or set C2C_MCP_AUTO_REGISTER_ALIAS"));
     };
-    check_alias(&wanted)
-        .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
+    checked(&wanted)?;
     if let Some(current) = &current
         && fold(&current.alias) != fold(&wanted)
         && state.mailbox_of(&wanted).is_none()

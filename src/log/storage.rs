@@ -172,7 +172,9 @@ impl StorageFile for fs::File {
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
-        fs2::FileExt::allocate(self, len)
+        // Not the one of fs2, which reports an unrelated error instead of a full disk.
+        let len = nix::libc::off_t::try_from(len).map_err(io::Error::other)?;
+        Ok(nix::fcntl::posix_fallocate(self, 0, len)?)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

@@ -307,7 +307,7 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let resources = self.shared.with(|broker, actor| push::resources(broker, actor));
+        let resources = self.shared.with(push::resources);
         resources.map(ListResourcesResult::with_all_items).map_err(|failure| internal(&failure))
     }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use c2c_log_format::checksum::name_hash;
+use c2c_log_format::id::fold;
 use c2c_log_format::payload::Process;
 use serde_json::Value;
 
@@ -81,8 +82,14 @@ pub fn foreign_files(root: &Path, state: &State) -> Result<Vec<ForeignFile>, Fai
         if state.imported.get(format!("file {name}")).as_deref() == Some(&stamp) {
             continue;
         }
-        let text = fs::read_to_string(&path)
-            .map_err(|e| LogError::io("read", &path.display().to_string(), e))?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            // Somebody took it away just now, or it is no text: nothing that could be imported.
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                continue;
+            }
+            Err(e) => return Err(LogError::io("read", &path.display().to_string(), e).into()),
+        };
         if let Some(file) = parse(&name, stamp, &text) {
             files.push(file);
         }
@@ -150,9 +157,11 @@ fn message(row: &Value, key: String, session_id: Option<String>) -> Option<Forei
         _ => None,
     };
     let message_id = text(row, "message_id");
+    let to = text(row, "to_alias").or_else(|| session_id.clone())?;
     Some(ForeignMessage {
-        key: message_id.as_ref().map_or(key, |id| format!("id {id}")),
-        to: text(row, "to_alias").or_else(|| session_id.clone())?,
+        // What went to several has one id: it is one message for each of them.
+        key: message_id.as_ref().map_or(key, |id| format!("id {id} {}", fold(&to))),
+        to,
         session_id,
         message_id,
         from: text(row, "from_alias").unwrap_or_else(|| String::from("unknown")),

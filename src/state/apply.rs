@@ -159,6 +159,17 @@ impl State {
             row.former.push(old.to_owned());
             row.alias = new.to_owned();
         });
+        // Rooms name whom they belong to and who is invited by alias: that goes with the agent,
+        // and whoever takes the old name gets none of it.
+        let is_old = |alias: &str| fold(alias) == fold(old);
+        for (key, room) in self.rooms.scan([]) {
+            if is_old(&room.created_by) || room.invited.iter().any(|alias| is_old(alias)) {
+                self.rooms.update(key, |row| {
+                    let names = row.invited.iter_mut().chain([&mut row.created_by]);
+                    names.filter(|alias| is_old(alias)).for_each(|alias| *alias = new.to_owned());
+                });
+            }
+        }
     }
 
     fn sent(&mut self, sequence: Sequence, time_us: u64, fact: &MessageSent) {

@@ -21,7 +21,7 @@ pub use rows::{
 pub use table::{Base, Table};
 
 /// Version of the tables below: a checkpoint of another version is not used.
-pub const PROJECTION: u16 = 1;
+pub const PROJECTION: u16 = 2;
 
 /// All projections at one sequence.
 #[derive(Clone)]

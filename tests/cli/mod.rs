@@ -1,1 +1,115 @@
-//! (being written)
+//! Does the command line keep its promises? Through the real binary only.
+
+mod claims;
+mod identity;
+mod legacy;
+mod limits;
+mod messages;
+mod rooms;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+use crate::support::{Done, World, run};
+
+/// A shell that registered an alias and lives on: the process behind that session.
+pub struct Owner(Child);
+
+impl Owner {
+    /// Registers `alias` for `session` from a shell of its own, which then waits.
+    pub fn of(world: &World, session: &str, alias: &str) -> Self {
+        let mut command = world.program("sh", &[]);
+        command
+            .args(["-c", "\"$0\" register --alias \"$1\"; read x"])
+            .args([env!("CARGO_BIN_EXE_c2c"), alias])
+            .env("C2C_MCP_SESSION_ID", session)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command.spawn().expect("sh starts");
+        let mut line = String::new();
+        let out = child.stdout.as_mut().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        assert!(line.starts_with("registered "), "{line:?}");
+        Self(child)
+    }
+
+    /// Kills the shell and leaves it a zombie: gone, but not yet reaped by us.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("sh is ours");
+        let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(pid), flags).expect("it is gone");
+    }
+
+    /// Ends the shell and waits until it is gone.
+    pub fn end(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("sh ends");
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// `c2c` as the session with exactly this id.
+pub fn as_session(world: &World, session: &str, args: &[&str]) -> Done {
+    let mut command = world.c2c(args);
+    command.env("C2C_MCP_SESSION_ID", session);
+    run(command)
+}
+
+/// Runs with these bytes on standard input.
+pub fn feed(mut command: Command, input: &[u8]) -> Done {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("program starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    // A program that refuses early does not read to the end.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().expect("program ends");
+    writer.join().expect("writer ends");
+    Done {
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        status: output.status.code().unwrap_or(-1),
+    }
+}
+
+/// Every file below a directory, with its bytes.
+pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let Ok(entries) = fs::read_dir(root) else { return files };
+    for entry in entries {
+        let path = entry.expect("entry").path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            files.insert(name, Vec::new());
+            files.extend(tree(&path));
+        } else {
+            files.insert(name, fs::read(&path).expect("readable"));
+        }
+    }
+    files
+}
+
+/// Panics unless only its owner can use a file or directory.
+pub fn assert_private(path: &Path) {
+    let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(mode, wanted, "{}", path.display());
+}
+
+/// The keys of a JSON object, in order.
+pub fn keys(row: &serde_json::Value) -> Vec<&str> {
+    row.as_object().expect("an object").keys().map(String::as_str).collect()
+}

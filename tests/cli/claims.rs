@@ -1,0 +1,188 @@
+//! Is mail that was taken but not shown given back?
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::support::{Done, World, contents, run};
+
+fn with_mail(texts: &[&str]) -> World {
+    let world = World::new();
+    world.register(&["alice", "bob"]);
+    for text in texts {
+        world.run("alice", &["send", "bob", text]).ok();
+    }
+    world
+}
+
+/// The texts of a poll in which every message was shown before.
+fn redelivered(world: &World) -> Vec<String> {
+    let rows = world.run("bob", &["poll-inbox", "--json"]).ok().json();
+    assert!(rows.as_array().unwrap().iter().all(|row| row["redelivered"] == true), "{rows}");
+    contents(&rows)
+}
+
+/// The claim that a manual poll told on standard error.
+fn claim_of(done: &Done) -> String {
+    let line = done.err.lines().find(|line| line.starts_with("claim ")).expect("a claim");
+    line.split(' ').nth(1).expect("its id").to_owned()
+}
+
+fn hops(world: &World, id: &str) -> Vec<String> {
+    let trace = world.run("alice", &["trace", id, "--json"]).ok().json();
+    let rows = trace[0]["hops"].as_array().unwrap();
+    rows.iter().map(|hop| hop["what"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_full_device_loses_nothing() {
+    let world = with_mail(&["one", "two", "three"]);
+    for args in [&["poll-inbox", "--json"][..], &["poll-inbox"], &["listen", "--take", "--once"]] {
+        let mut command = world.c2c(args);
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        command.env("C2C_MCP_SESSION_ID", "s-bob").stdout(full).stderr(Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(err.contains("[output_failed]"), "{err:?}");
+    }
+    assert_eq!(redelivered(&world), ["one", "two", "three"]);
+    assert_eq!(world.poll("bob"), [""; 0]);
+}
+
+#[test]
+fn a_closed_pipe_loses_nothing() {
+    let world = with_mail(&["one", "two"]);
+    for _ in 0..20 {
+        let mut command = world.c2c(&["poll-inbox", "--json"]);
+        command.env("C2C_MCP_SESSION_ID", "s-bob").stderr(Stdio::null());
+        // A pipe without a reader.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.stdout(writer);
+        assert_eq!(command.status().unwrap().code(), Some(1));
+    }
+    assert_eq!(redelivered(&world), ["one", "two"]);
+}
+
+#[test]
+fn a_poller_killed_while_it_writes_gives_everything_back() {
+    let large = "x".repeat(100_000);
+    let world = with_mail(&["first", &large, "last"]);
+    let mut command = world.c2c(&["poll-inbox", "--json"]);
+    command.env("C2C_MCP_SESSION_ID", "s-bob").stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // The first byte shows that the claim was made; the pipe is too small for the rest.
+    let mut byte = [0];
+    child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    let busy = world.run("bob", &["poll-inbox", "--json"]).ok();
+    assert_eq!(busy.json(), json!([]));
+    assert!(busy.err.contains("3 messages are claimed by another poller"), "{:?}", busy.err);
+    assert_eq!(world.run("bob", &["peek-inbox", "--json"]).ok().json(), json!([]));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let peeked = world.run("bob", &["peek-inbox", "--json"]).ok().json();
+    assert!(peeked.as_array().unwrap().iter().all(|row| row["redelivered"] == true), "{peeked}");
+    assert!(redelivered(&world) == ["first", &large, "last"]);
+    assert_eq!(world.poll("bob"), [""; 0]);
+}
+
+#[test]
+fn a_manual_claim_stays_until_it_is_acked_once() {
+    let world = with_mail(&["one", "two", "three"]);
+    let taken = world.run("bob", &["poll-inbox", "--manual", "--limit", "2", "--json"]).ok();
+    assert_eq!(contents(&taken.json()), ["one", "two"]);
+    let claim = claim_of(&taken);
+    let busy = world.run("bob", &["poll-inbox", "--json"]).ok();
+    assert_eq!(busy.json(), json!([]));
+    assert!(busy.err.contains("2 messages are claimed"), "{:?}", busy.err);
+    world.run("alice", &["ack", &claim]).refused("claim_not_open");
+    world.run("bob", &["ack", "no-such-claim"]).refused("claim_not_open");
+    let acked = world.run("bob", &["ack", &claim, "--json"]).ok().json();
+    assert_eq!(acked, json!({ "ok": true, "claim": claim }));
+    world.run("bob", &["ack", &claim]).refused("claim_not_open");
+    assert_eq!(world.poll("bob"), ["three"]);
+}
+
+#[test]
+fn a_limit_takes_the_oldest_and_leaves_the_rest_in_order() {
+    let world = with_mail(&["1", "2", "3", "4", "5"]);
+    let poll = |limit: &str| {
+        contents(&world.run("bob", &["poll-inbox", "--json", "-l", limit]).ok().json())
+    };
+    assert_eq!(poll("0"), [""; 0]);
+    assert_eq!(poll("2"), ["1", "2"]);
+    assert_eq!(poll("1"), ["3"]);
+    assert_eq!(poll("9"), ["4", "5"]);
+    let history = world.run("bob", &["history", "--json", "-l", "2"]).ok().json();
+    assert_eq!(contents(&history), ["5", "4"]);
+}
+
+#[test]
+fn a_trace_tells_each_hop_and_claims_nothing_that_did_not_happen() {
+    let world = World::new();
+    world.register(&["alice", "bob"]);
+    let sent = world.run("alice", &["send", "bob", "hi", "--json"]).ok().json();
+    let id = sent["message_id"].as_str().unwrap();
+    assert_eq!(hops(&world, id), ["accepted"]);
+    let text = world.run("alice", &["trace", id]).ok().out;
+    assert!(text.contains("no evidence that it was shown"), "{text:?}");
+    assert_eq!(world.poll("bob"), ["hi"]);
+    assert_eq!(hops(&world, id), ["accepted", "claimed by cli_poll", "written"]);
+    let text = world.run("alice", &["trace", id]).ok().out;
+    assert!(!text.contains("no evidence"), "{text:?}");
+    world.run("alice", &["trace", "no-such-id"]).refused("unknown_message");
+
+    let sent = world.run("alice", &["send", "bob", "again", "--json"]).ok().json();
+    let id = sent["message_id"].as_str().unwrap();
+    let taken = world.run("bob", &["poll-inbox", "--manual"]).ok();
+    world.run("bob", &["ack", &claim_of(&taken)]).ok();
+    assert_eq!(hops(&world, id), ["accepted", "claimed by cli_poll", "acked by agent"]);
+    let trace = world.run("alice", &["trace", id, "--json"]).ok().json();
+    assert_eq!(trace[0]["shown"], true, "an agent that acks has seen it");
+}
+
+#[test]
+fn a_sender_can_wait_until_the_message_was_taken() {
+    let world = World::new();
+    world.register(&["alice", "bob"]);
+    let wait = |timeout: &str| {
+        world.c2c(&["send", "bob", "hi", "--wait-for", "acked", "--timeout", timeout, "--json"])
+    };
+    let mut late = wait("0");
+    late.env("C2C_MCP_SESSION_ID", "s-alice");
+    let late = run(late).refused("timeout");
+    // One JSON value, also when the wait was in vain: the receipt.
+    let receipt = late.json();
+    assert_eq!((&receipt["queued"], &receipt["acked"]), (&json!(true), &json!(false)));
+    assert_eq!(receipt["error_code"], "timeout");
+    assert_eq!(world.poll("bob"), ["hi"]);
+
+    let mut waiting = wait("60");
+    waiting.env("C2C_MCP_SESSION_ID", "s-alice").stdout(Stdio::piped());
+    let child = waiting.spawn().unwrap();
+    let listened = world.run("bob", &["listen", "--take", "--once", "--json", "--timeout", "60"]);
+    assert_eq!(listened.ok().json()["content"], "hi");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let receipt: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&receipt["acked"], receipt.get("error_code")), (&json!(true), None));
+}
+
+#[test]
+fn a_wrong_command_line_takes_nothing() {
+    let world = with_mail(&["one"]);
+    let wrong: [&[&str]; 4] = [
+        &["poll-inbox", "--no-such-flag"],
+        &["poll-inbox", "--limit", "many"],
+        &["poll-inbox", "extra"],
+        &["listen", "--take", "--once", "--no-such-flag"],
+    ];
+    for args in wrong {
+        let done = world.run("bob", args);
+        assert_eq!((done.status, done.out.as_str()), (2, ""), "{args:?}");
+    }
+    assert_eq!(world.poll("bob"), ["one"]);
+}
