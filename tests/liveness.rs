@@ -21,6 +21,7 @@ fn send_long(world: &World) {
 }
 
 /// Starts a poll that takes bob's mail and then hangs on a pipe that nobody reads.
+#[expect(clippy::zombie_processes, reason = "the caller waits; a panic ends the test anyway")]
 fn stuck_poll(world: &World, mut command: Command) -> Child {
     command.env("C2C_MCP_SESSION_ID", "s-bob").stdout(Stdio::piped()).stderr(Stdio::null());
     let child = command.spawn().expect("poll starts");

@@ -58,6 +58,7 @@ fn named(source: &str) -> Vec<String> {
     for line in code {
         for part in line.split("crate::").skip(1) {
             let end = part.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(part.len());
+            assert!(end > 0, "name rooms one by one: {line}");
             names.push(part[..end].to_owned());
         }
     }

@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 
 use super::serve::Shared;
 use crate::broker::{Broker, Wish};
+use crate::clock;
 use crate::decide::Actor;
 use crate::failure::Failure;
 use crate::limits::{POLL_BYTES, POLL_MESSAGES};
-use crate::{clock, shape};
+use crate::shape;
 
 /// Unread mail of the caller.
 pub const INBOX: &str = "c2c://inbox";
