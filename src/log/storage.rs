@@ -6,9 +6,12 @@
 use std::any::Any;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use memmap2::Mmap;
 
 use super::control::Control;
 
@@ -48,10 +51,34 @@ pub trait StorageFile: Send + Sync {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts to a length.
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// The whole content of a file that is complete and never changes, read where it is needed.
+    fn whole(&self) -> io::Result<Whole> {
+        Ok(Whole::Read(read_range(self, 0, self.len()?)?.into()))
+    }
+}
+
+/// The content of a file.
+#[derive(Clone)]
+pub enum Whole {
+    /// A copy of it.
+    Read(Arc<[u8]>),
+    /// Pages of the file itself.
+    Mapped(Arc<Mmap>),
+}
+
+impl Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Mapped(map) => map,
+        }
+    }
 }
 
 /// Reads exactly the range, or up to the end of the file.
-pub fn read_range(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<Vec<u8>> {
+pub fn read_range<F: StorageFile + ?Sized>(file: &F, from: u64, to: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; to.saturating_sub(from) as usize];
     let read = file.read_at(from, &mut bytes)?;
     bytes.truncate(read);
@@ -176,5 +203,15 @@ impl StorageFile for fs::File {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
+    }
+
+    fn whole(&self) -> io::Result<Whole> {
+        if self.metadata()?.len() == 0 {
+            return Ok(Whole::Read(Arc::new([])));
+        }
+        // SAFETY: asked for only on files that got their name after their last write and are never
+        // written or cut again; removing the name leaves the mapped pages as they are.
+        let map = unsafe { Mmap::map(self)? };
+        Ok(Whole::Mapped(Arc::new(map)))
     }
 }
