@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use memmap2::Mmap;
 
@@ -83,6 +83,15 @@ pub fn read_range<F: StorageFile + ?Sized>(file: &F, from: u64, to: u64) -> io::
     let read = file.read_at(from, &mut bytes)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+/// Boot id of this machine, as in `/proc/sys/kernel/random/boot_id`; empty if there is none.
+pub fn boot_id_text() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        text.trim().to_owned()
+    })
 }
 
 /// Real files in a real directory.
@@ -166,8 +175,7 @@ impl Storage for Directory {
     }
 
     fn boot_id(&self) -> [u8; 16] {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        uuid::Uuid::try_parse(text.trim()).map_or([0; 16], uuid::Uuid::into_bytes)
+        uuid::Uuid::try_parse(boot_id_text()).map_or([0; 16], uuid::Uuid::into_bytes)
     }
 }
 
