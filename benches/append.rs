@@ -113,6 +113,12 @@ fn measure(kind: &str, place: &Path, processes: usize, millis: u64, rival: Optio
     if kind == "broker" {
         support::fill(place, 1_000, 100, 100);
     }
+    if let (Some(rival), "sqlite") = (rival, kind) {
+        // Alone first: a database that many turn to WAL at once refuses some of them.
+        let mut prepare = Command::new(rival);
+        prepare.args(["child", kind]).arg(place).args(["0", "0", "0"]).stdout(Stdio::null());
+        assert!(prepare.status().expect("starts").success(), "the rival cannot prepare");
+    }
     let start = now_ms() + 200 + 5 * processes as u64;
     let this = std::env::current_exe().expect("known");
     let program = if kind == "sqlite" { rival.expect("named") } else { &this };

@@ -31,6 +31,11 @@ fn main() {
         // The smallest log cannot hold as many sessions and messages.
         let (sessions, pending) = (1_000.min(events / 10), 10_000.min(events / 10));
         support::fill_apart(&root, events, sessions, pending);
+        // As agents are: with the evidence of their process, which here is this one.
+        for who in ["0", "2"] {
+            let (session, alias) = (format!("s-{who}"), format!("a-{who}"));
+            support::timed(support::c2c(&root, &session, &["register", "--alias", &alias]));
+        }
         println!("log of {events} events: {sessions} sessions, {pending} messages pending elsewhere");
         cases.push(Case { events, root, poll: Samples::default(), send: Samples::default() });
     }
