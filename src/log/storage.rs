@@ -109,8 +109,16 @@ impl Directory {
         let mut options = OpenOptions::new();
         options.read(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
         if create {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-            return options.write(true).create(true).open(self.path.join(name));
+            let path = self.path.join(name);
+            options.write(true).create(true);
+            // The directory is nearly always there, and locks are opened for every append.
+            return match options.open(&path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+                    options.open(&path)
+                }
+                other => other,
+            };
         }
         let path = self.path.join(name);
         // A root that may only be read is still worth reading.
