@@ -23,7 +23,8 @@ fn native_session() -> Option<(String, &'static str)> {
     native.into_iter().find_map(|(name, client)| Some((variable(name)?, client)))
 }
 
-/// Who a command of the command line, or a server for one client, acts as.
+/// Who a command of the command line, or a server for one client, acts as. The node id is left for
+/// [`complete`]: a look at an empty mailbox needs none, and finding it reads git's files.
 pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
     let flag = session_flag.filter(|id| !id.is_empty()).map(str::to_owned);
     let alias = variable("C2C_MCP_AUTO_REGISTER_ALIAS");
@@ -38,7 +39,7 @@ pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
         session_id: flag.or(from_environment),
         alias,
         process: client_process(),
-        node_id: crate::root::node_id(working_directory),
+        node_id: String::new(),
         fallback_alias: Some(fallback_alias()),
         client_type,
         role: None,
@@ -46,6 +47,15 @@ pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
         tmux_location: variable("C2C_TMUX_LOCATION"),
         exact: false,
     }
+}
+
+/// The actor with its node id.
+pub fn complete(actor: &Actor) -> Actor {
+    let mut complete = actor.clone();
+    if let (true, Some(cwd)) = (complete.node_id.is_empty(), &complete.cwd) {
+        complete.node_id = crate::root::node_id(Path::new(cwd));
+    }
+    complete
 }
 
 /// The agent's process: what `C2C_MCP_CLIENT_PID` names if that is our ancestor, else the parent.

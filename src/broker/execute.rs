@@ -5,6 +5,7 @@ use c2c_log_format::checksum::name_hash;
 use c2c_log_format::payload::MessageSent;
 
 use super::{Broker, liveness};
+use crate::actor;
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{self, Actor, Command, Decision, Facts, Refusal, Reply};
@@ -24,7 +25,7 @@ pub struct Executed {
 impl Broker {
     /// Decides a command, appends its events, and returns when what the reply says is on disk.
     pub fn execute(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {
-        let executed = self.attempt(command, actor);
+        let executed = self.attempt(command, &actor::complete(actor));
         if executed.is_ok() {
             self.checkpoint_if_due();
         }

@@ -9,16 +9,8 @@ use std::sync::OnceLock;
 use c2c_log_format::payload::Process;
 
 use crate::decide::{Actor, Liveness};
+use crate::log::boot_id_text;
 use crate::state::State;
-
-/// Boot id of this machine, as in `/proc/sys/kernel/random/boot_id`.
-fn boot() -> &'static str {
-    static BOOT: OnceLock<String> = OnceLock::new();
-    BOOT.get_or_init(|| {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        text.trim().to_owned()
-    })
-}
 
 /// Inode of this process's pid namespace, 0 if not known.
 fn namespace() -> u64 {
@@ -50,7 +42,7 @@ fn stat(pid: u32) -> Option<Stat> {
 /// Evidence of a process that runs now; `None` if there is none.
 pub fn evidence(pid: u32) -> Option<Process> {
     let start = stat(pid)?.start;
-    Some(Process { pid, start, boot: boot().to_owned(), ns: namespace() })
+    Some(Process { pid, start, boot: boot_id_text().to_owned(), ns: namespace() })
 }
 
 /// Evidence of this very process.
@@ -64,7 +56,7 @@ pub fn of(process: Option<&Process>) -> Liveness {
     if process.ns != 0 && process.ns != namespace() {
         return Liveness::Unknown;
     }
-    if !process.boot.is_empty() && process.boot != boot() {
+    if !process.boot.is_empty() && process.boot != boot_id_text() {
         return Liveness::Dead;
     }
     match stat(process.pid) {

@@ -158,7 +158,7 @@ impl Broker {
             return Ok(());
         }
         let command = crate::decide::Command::Import { files };
-        let decision = self.decide(&command, actor, Vec::new())?;
+        let decision = self.decide(&command, &crate::actor::complete(actor), Vec::new())?;
         let now_us = crate::clock::now_us();
         for event in decision.events {
             let sequence = self.state.head + 1;

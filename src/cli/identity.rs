@@ -101,11 +101,12 @@ impl Run for Whoami {
         };
         let session_id = mailbox.session.clone().unwrap_or_default();
         if context.common.json {
+            let node_id = crate::actor::complete(&context.actor).node_id;
             let broker_id = context.broker.log_id()?.to_owned();
             return output::say_json(&json!({
                 "session_id": session_id,
                 "alias": mailbox.alias,
-                "canonical_alias": format!("{}@{}", mailbox.alias, context.actor.node_id),
+                "canonical_alias": format!("{}@{node_id}", mailbox.alias),
                 "former_aliases": mailbox.former,
                 "broker_root": context.root.path,
                 "broker_root_reason": context.root.reason,

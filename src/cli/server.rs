@@ -11,7 +11,7 @@ pub struct Mcp {}
 
 impl Run for Mcp {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let mut actor = context.actor.clone();
+        let mut actor = crate::actor::complete(&context.actor);
         actor.fallback_alias = None;
         actor.exact = true;
         crate::mcp::serve(&context.root.path, actor).map_err(Failure::Output)

@@ -1,20 +1,17 @@
 //! Where are checkpoints kept, and which one is used?
 
-use std::sync::Arc;
-
 use c2c_log_format::Sequence;
 use c2c_log_format::checkpoint::CheckpointHeader;
 
-use super::storage::read_range;
-use super::{Cursor, Log, LogError};
+use super::{Cursor, Log, LogError, Whole};
 
-/// A checkpoint in memory: its header and the whole file.
+/// A checkpoint: its header and the whole file.
 #[derive(Clone)]
 pub struct Checkpoint {
     /// What it covers.
     pub header: CheckpointHeader,
     /// The file.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Whole,
 }
 
 impl Checkpoint {
@@ -48,10 +45,10 @@ impl Log {
 
     fn load_checkpoint(&self, name: &str) -> Option<Checkpoint> {
         let file = self.storage.open(name, false).ok()?;
-        let len = file.len().ok()?;
-        let bytes = read_range(&*file, 0, len).ok()?;
+        // Mapped, because a command looks at a few rows and the file may be large.
+        let bytes = file.whole().ok()?;
         let header = CheckpointHeader::decode(&bytes).ok()?;
-        Some(Checkpoint { header, bytes: bytes.into() })
+        Some(Checkpoint { header, bytes })
     }
 
     /// Writes a checkpoint and removes all but the two newest. One process at a time: whoever

@@ -50,6 +50,10 @@ pub struct Control {
     identity: u64,
 }
 
+/// The page is being written at this moment, or its writer was killed in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Torn;
+
 impl Control {
     /// Maps the file, giving it its size first if it is new.
     pub fn map(file: &fs::File) -> io::Result<Self> {
@@ -85,6 +89,11 @@ impl Control {
 
     /// The tail, if the page is whole.
     pub fn tail(&self) -> Option<Tail> {
+        self.read_tail().ok().flatten()
+    }
+
+    /// The tail, or `None` if nobody has ever written one.
+    pub fn read_tail(&self) -> Result<Option<Tail>, Torn> {
         for _ in 0..1000 {
             let version = self.word(VERSION).load(Ordering::Acquire);
             let mut words = [0; TAIL_WORDS];
@@ -93,11 +102,11 @@ impl Control {
             }
             std::sync::atomic::fence(Ordering::Acquire);
             if version.is_multiple_of(2) && self.word(VERSION).load(Ordering::Relaxed) == version {
-                return decode(&words, self.identity);
+                return Ok(decode(&words, self.identity));
             }
             std::hint::spin_loop();
         }
-        None
+        Err(Torn)
     }
 
     /// Writes the tail; only under the writer lock.

@@ -30,7 +30,7 @@ pub use checkpoint::Checkpoint;
 pub use control::{Control, Tail};
 pub use error::LogError;
 pub use reader::{FrameRef, read_segment};
-pub use storage::{Directory, Storage, StorageFile};
+pub use storage::{Directory, Storage, StorageFile, Whole, boot_id_text};
 pub use writer::Appended;
 
 /// How a log is kept.

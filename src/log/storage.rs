@@ -6,9 +6,12 @@
 use std::any::Any;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use memmap2::Mmap;
 
 use super::control::Control;
 
@@ -49,14 +52,47 @@ pub trait StorageFile: Send + Sync {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts to a length.
     fn truncate(&self, len: u64) -> io::Result<()>;
+    /// The whole content of a file that is complete and never changes, read where it is needed.
+    fn whole(&self) -> io::Result<Whole> {
+        Ok(Whole::Read(read_range(self, 0, self.len()?)?.into()))
+    }
+}
+
+/// The content of a file.
+#[derive(Clone)]
+pub enum Whole {
+    /// A copy of it.
+    Read(Arc<[u8]>),
+    /// Pages of the file itself.
+    Mapped(Arc<Mmap>),
+}
+
+impl Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Mapped(map) => map,
+        }
+    }
 }
 
 /// Reads exactly the range, or up to the end of the file.
-pub fn read_range(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<Vec<u8>> {
+pub fn read_range<F: StorageFile + ?Sized>(file: &F, from: u64, to: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; to.saturating_sub(from) as usize];
     let read = file.read_at(from, &mut bytes)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+/// Boot id of this machine, as in `/proc/sys/kernel/random/boot_id`; empty if there is none.
+pub fn boot_id_text() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        text.trim().to_owned()
+    })
 }
 
 /// Real files in a real directory.
@@ -74,8 +110,16 @@ impl Directory {
         let mut options = OpenOptions::new();
         options.read(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
         if create {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-            return options.write(true).create(true).open(self.path.join(name));
+            let path = self.path.join(name);
+            options.write(true).create(true);
+            // The directory is nearly always there, and locks are opened for every append.
+            return match options.open(&path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+                    options.open(&path)
+                }
+                other => other,
+            };
         }
         let path = self.path.join(name);
         // A root that may only be read is still worth reading.
@@ -140,8 +184,7 @@ impl Storage for Directory {
     }
 
     fn boot_id(&self) -> [u8; 16] {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        uuid::Uuid::try_parse(text.trim()).map_or([0; 16], uuid::Uuid::into_bytes)
+        uuid::Uuid::try_parse(boot_id_text()).map_or([0; 16], uuid::Uuid::into_bytes)
     }
 }
 
@@ -179,5 +222,15 @@ impl StorageFile for fs::File {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
+    }
+
+    fn whole(&self) -> io::Result<Whole> {
+        if self.metadata()?.len() == 0 {
+            return Ok(Whole::Read(Arc::new([])));
+        }
+        // SAFETY: asked for only on files that got their name after their last write and are never
+        // written or cut again; removing the name leaves the mapped pages as they are.
+        let map = unsafe { Mmap::map(self)? };
+        Ok(Whole::Mapped(Arc::new(map)))
     }
 }

@@ -9,18 +9,23 @@ use std::time::{Duration, Instant};
 use c2c_log_format::Sequence;
 use c2c_log_format::segment::{Reason, file_name};
 
+use super::control::Torn;
 use super::{Log, LogError, Tail};
 
 /// How long a follower sleeps before it looks whether the leader is gone.
 const FOLLOWER_NAP: Duration = Duration::from_millis(20);
+/// How often a page that stays torn is looked at before its writer counts as killed.
+const TORN_LOOKS: u32 = 10;
 /// How long anybody waits for the disk before the outcome is called unknown.
 const SYNC_WAIT: Duration = Duration::from_secs(30);
 
 impl Log {
-    /// Returns when everything up to `sequence` is on disk. Takes no writer lock. `Reload` says that
-    /// the sequence was given up after a failed sync.
+    /// Returns when everything up to `sequence` is on disk. `Reload` says that the sequence was given
+    /// up after a failed sync. Takes no writer lock, unless a writer was killed in the middle of
+    /// publishing: then somebody has to settle what it left.
     pub fn wait_durable(&mut self, sequence: Sequence) -> Result<(), LogError> {
         let deadline = Instant::now() + SYNC_WAIT;
+        let mut torn = 0;
         loop {
             let Some(control) = &self.control else { return Ok(()) };
             let pulse = control.pulse();
@@ -31,7 +36,22 @@ impl Log {
             if control.durable() >= sequence && control.epoch() == self.epoch_seen {
                 return Ok(());
             }
-            let Some(tail) = self.tail() else { return Err(LogError::Reload) };
+            let tail = match control.read_tail() {
+                Ok(Some(tail)) if tail.boot_id == self.boot_id => tail,
+                // Nobody has written since the machine started: all there is came from the disk.
+                Ok(_) => return Ok(()),
+                // A writer that has lost the processor for a moment will be back.
+                Err(Torn) if torn < TORN_LOOKS => {
+                    torn += 1;
+                    control.wait(pulse, FOLLOWER_NAP);
+                    continue;
+                }
+                Err(Torn) => {
+                    self.lock()?;
+                    self.unlock();
+                    continue;
+                }
+            };
             let unknown = || LogError::Unknown { file: file_name(tail.segment), sequence };
             if control.poisoned() == tail.segment || Instant::now() > deadline {
                 return Err(unknown());
@@ -49,7 +69,8 @@ impl Log {
 
     /// Syncs the active segment for everybody.
     fn lead(&mut self) -> Result<(), LogError> {
-        let Some(tail) = self.tail() else { return Err(LogError::Reload) };
+        // Torn since the caller looked: it will look again.
+        let Some(tail) = self.tail() else { return Ok(()) };
         let head = tail.place.sequence - 1;
         // The leader before may have failed: its segment must not be synced again.
         if self.durable() >= head || self.page().poisoned() == tail.segment {
@@ -89,5 +110,54 @@ impl Log {
         page.set_poisoned(0);
         page.beat();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use c2c_log_format::Payload;
+    use c2c_log_format::payload::SessionHeartbeat;
+
+    use super::*;
+    use crate::log::{Directory, Options};
+
+    fn open(path: &Path) -> Log {
+        Log::open(Arc::new(Directory::new(path)), Options::default())
+    }
+
+    /// A log with one event that nobody has synced, and its page.
+    fn unsynced(path: &Path) -> std::fs::File {
+        let mut log = open(path);
+        let fact = SessionHeartbeat { session_id: "s".into(), mailbox: "m".into() };
+        log.lock().expect("locked");
+        log.append(&[Payload::SessionHeartbeat(fact)], 1, true).expect("appended");
+        log.unlock();
+        assert_eq!(log.durable(), 0);
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).open(path.join("control")).expect("a page")
+    }
+
+    #[test]
+    fn after_a_boot_what_can_be_read_is_on_disk() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let page = unsynced(dir.path());
+        page.write_all_at(&[0; 4096], 0).expect("written");
+        assert!(open(dir.path()).wait_durable(1).is_ok());
+    }
+
+    #[test]
+    fn a_writer_killed_while_publishing_stops_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let page = unsynced(dir.path());
+        let mut version = [0];
+        page.read_exact_at(&mut version, 0).expect("read");
+        page.write_all_at(&[version[0] | 1], 0).expect("written");
+        let mut log = open(dir.path());
+        assert!(log.wait_durable(1).is_ok());
+        assert_eq!(log.durable(), 1);
     }
 }

@@ -10,13 +10,15 @@ use c2c_log_format::limits::CHECKPOINT_HEADER_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::log::Whole;
+
 /// Rows of a block before a new one is begun, bytes.
 const BLOCK_BYTES: usize = 4096;
 
 /// The rows of a checkpoint, read in place.
 #[derive(Clone)]
 pub struct Base {
-    bytes: Arc<[u8]>,
+    bytes: Whole,
     blocks: Arc<[Block]>,
 }
 
@@ -30,7 +32,7 @@ struct Block {
 
 impl Base {
     /// Reads the index of a checkpoint; `None` if it is damaged.
-    pub fn open(bytes: Arc<[u8]>, header: &CheckpointHeader) -> Option<Self> {
+    pub fn open(bytes: Whole, header: &CheckpointHeader) -> Option<Self> {
         let index_at = CHECKPOINT_HEADER_BYTES + header.rows_len as usize;
         let index = bytes.get(index_at..)?;
         if crc32(index) != header.index_crc {

@@ -1,0 +1,86 @@
+//! How long does one command take that starts, does its work and ends? (L1, L2, L3)
+//!
+//! `C2C_BENCH_ROUNDS` sets the rounds, `C2C_BENCH_HUGE=1` adds a log of 10^7 events.
+
+mod support;
+
+use support::{Samples, Sync};
+
+struct Case {
+    events: u64,
+    root: std::path::PathBuf,
+    poll: Samples,
+    send: Samples,
+}
+
+fn main() {
+    if support::filled() {
+        return;
+    }
+    let rounds = support::setting("C2C_BENCH_ROUNDS", 201);
+    let dir = support::scratch();
+    let floor_binary = support::build_floor(dir.path());
+    support::enter_repository(dir.path());
+    let mut sizes = vec![1_000, 100_000, 1_000_000];
+    if support::setting("C2C_BENCH_HUGE", 0) > 0 {
+        sizes.push(10_000_000);
+    }
+    let mut cases = Vec::new();
+    for events in sizes {
+        let root = dir.path().join(format!("root-{events}"));
+        // The smallest log cannot hold as many sessions and messages.
+        let (sessions, pending) = (1_000.min(events / 10), 10_000.min(events / 10));
+        support::fill_apart(&root, events, sessions, pending);
+        // As agents are: with the evidence of their process, which here is this one.
+        for who in ["0", "2"] {
+            let (session, alias) = (format!("s-{who}"), format!("a-{who}"));
+            support::timed(support::c2c(&root, &session, &["register", "--alias", &alias]));
+        }
+        println!(
+            "log of {events} events: {sessions} sessions, {pending} messages pending elsewhere"
+        );
+        cases.push(Case { events, root, poll: Samples::default(), send: Samples::default() });
+    }
+    let (mut floor, mut synced) = (Samples::default(), Samples::default());
+    let mut sync = Sync::new(dir.path());
+    let text = "x".repeat(1024);
+    for round in 0..rounds + 5 {
+        let warm = round >= 5;
+        let took = support::timed_floor(&floor_binary);
+        if warm {
+            floor.add(took);
+        }
+        for case in &mut cases {
+            let took = support::timed(support::c2c(&case.root, "s-0", &["poll-inbox"]));
+            if warm {
+                case.poll.add(took);
+            }
+        }
+        let took = sync.timed();
+        if warm {
+            synced.add(took);
+        }
+        for case in &mut cases {
+            let took = support::timed(support::c2c(&case.root, "s-2", &["send", "a-1", &text]));
+            if warm {
+                case.send.add(took);
+            }
+        }
+    }
+    let unit = floor.median();
+    println!();
+    floor.print("floor", unit);
+    synced.print("sync: 1 KB append + fdatasync", unit);
+    let send_limit = unit * 1.6 + 2.0 * synced.median();
+    for case in &cases {
+        println!();
+        case.poll.print(&format!("poll-inbox, {} events", case.events), unit);
+        case.send.print(&format!("send, {} events", case.events), unit);
+        println!(
+            "  send / (1.6 floor + 2 sync) = {:.2}; against the middle log: poll {:+.0} %, send {:+.0} %",
+            case.send.median() / send_limit,
+            (case.poll.median() / cases[1].poll.median() - 1.0) * 100.0,
+            (case.send.median() / cases[1].send.median() - 1.0) * 100.0,
+        );
+    }
+}
