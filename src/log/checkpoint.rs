@@ -61,6 +61,8 @@ impl Log {
         let _ = self.storage.remove("checkpoint.tmp");
         let file = self.storage.open("checkpoint.tmp", true).map_err(io)?;
         file.write_at(0, bytes).map_err(io)?;
+        // ORDER: its content before its name, or a power loss could leave a name without content.
+        file.sync().map_err(io)?;
         self.storage.rename("checkpoint.tmp", &file_name(sequence)).map_err(io)?;
         let names = self.storage.list().map_err(io)?;
         let old = names.iter().filter(|name| name.starts_with("checkpoint-")).rev().skip(2);

@@ -1,6 +1,7 @@
 //! How is one kind of row kept: sorted rows of a checkpoint below, what changed since above?
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use c2c_log_format::bytes::{slice, u16_at, u32_at};
@@ -10,15 +11,17 @@ use c2c_log_format::limits::CHECKPOINT_HEADER_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::log::Whole;
 
 /// Rows of a block before a new one is begun, bytes.
 const BLOCK_BYTES: usize = 4096;
 
+/// The bytes of a checkpoint, wherever they lie: in memory, or in a mapped file.
+pub type Bytes = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
+
 /// The rows of a checkpoint, read in place.
 #[derive(Clone)]
 pub struct Base {
-    bytes: Whole,
+    bytes: Bytes,
     blocks: Arc<[Block]>,
 }
 
@@ -32,7 +35,7 @@ struct Block {
 
 impl Base {
     /// Reads the index of a checkpoint; `None` if it is damaged.
-    pub fn open(bytes: Whole, header: &CheckpointHeader) -> Option<Self> {
+    pub fn open(bytes: Bytes, header: &CheckpointHeader) -> Option<Self> {
         let index_at = CHECKPOINT_HEADER_BYTES + header.rows_len as usize;
         let index = bytes.get(index_at..)?;
         if crc32(index) != header.index_crc {
