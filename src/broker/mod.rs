@@ -110,7 +110,8 @@ impl Broker {
         self.state = State::default();
         self.relied_on = 0;
         if let Some(checkpoint) = self.store.checkpoint(PROJECTION)?
-            && let Some(base) = Base::open(std::sync::Arc::new(checkpoint.bytes.clone()), &checkpoint.header)
+            && let Some(base) =
+                Base::open(std::sync::Arc::new(checkpoint.bytes.clone()), &checkpoint.header)
         {
             self.state = State::from_base(Some(&base), checkpoint.header.sequence);
             self.store.resume(&checkpoint);

@@ -11,7 +11,6 @@ use c2c_log_format::limits::CHECKPOINT_HEADER_BYTES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-
 /// Rows of a block before a new one is begun, bytes.
 const BLOCK_BYTES: usize = 4096;
 
