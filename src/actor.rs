@@ -23,8 +23,8 @@ fn native_session() -> Option<(String, &'static str)> {
     native.into_iter().find_map(|(name, client)| Some((variable(name)?, client)))
 }
 
-/// Who a command of the command line, or a server for one client, acts as. The node id is left for
-/// [`complete`]: a look at an empty mailbox needs none, and finding it reads git's files.
+/// Who a command of the command line, or a server for one client, acts as. Node id and process are
+/// left for [`complete`]: a look at an empty mailbox needs neither, and both cost file reads.
 pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
     let flag = session_flag.filter(|id| !id.is_empty()).map(str::to_owned);
     let alias = variable("C2C_MCP_AUTO_REGISTER_ALIAS");
@@ -38,7 +38,7 @@ pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
         inherited: flag.is_none() && from_environment.is_some(),
         session_id: flag.or(from_environment),
         alias,
-        process: client_process(),
+        process: None,
         node_id: String::new(),
         fallback_alias: Some(fallback_alias()),
         client_type,
@@ -49,9 +49,13 @@ pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
     }
 }
 
-/// The actor with its node id.
+/// The actor with its node id and its process.
 pub fn complete(actor: &Actor) -> Actor {
     let mut complete = actor.clone();
+    // An actor made for one purpose, without a directory, stays what it is.
+    if complete.process.is_none() && complete.cwd.is_some() {
+        complete.process = client_process();
+    }
     if let (true, Some(cwd)) = (complete.node_id.is_empty(), &complete.cwd) {
         complete.node_id = crate::root::node_id(Path::new(cwd));
     }

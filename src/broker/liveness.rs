@@ -70,7 +70,11 @@ pub fn of(process: Option<&Process>) -> Liveness {
 
 /// Whether a process is this one or one that it descends from.
 pub fn is_ancestor(process: &Process) -> bool {
-    let mut pid = std::process::id();
+    if process.pid == std::process::id() {
+        return of(Some(process)) == Liveness::Alive;
+    }
+    // The parent is known without a look at /proc, and is the common case.
+    let mut pid = nix::unistd::getppid().as_raw().unsigned_abs();
     // A chain of parents is short; the bound guards against a changing tree.
     for _ in 0..64 {
         if pid == process.pid {

@@ -80,6 +80,10 @@ impl Broker {
     /// The mailbox of the caller, if it has one.
     pub fn own_mailbox(&self, actor: &Actor) -> Option<Mailbox> {
         let actor = liveness::adopt(&self.state, actor);
+        if let Some(session_id) = &actor.session_id {
+            return self.state.mailbox_of_session(session_id);
+        }
+        let actor = crate::actor::complete(&actor);
         decide::mailbox_of_actor(&self.state, &actor, &liveness::of, &liveness::is_ancestor)
     }
 
