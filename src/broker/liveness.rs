@@ -4,6 +4,7 @@
 //! its start time, the boot and the pid namespace.
 
 use std::fs;
+use std::io::Read;
 use std::sync::OnceLock;
 
 use c2c_log_format::payload::Process;
@@ -22,6 +23,9 @@ fn namespace() -> u64 {
     })
 }
 
+/// Longer than any line of `/proc/PID/stat`.
+const STAT_BYTES_MAX: usize = 2048;
+
 /// State, parent and start time of a process, from `/proc/PID/stat`.
 struct Stat {
     state: char,
@@ -30,7 +34,10 @@ struct Stat {
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // One read: the line is short, and every system call counts in a hook.
+    let mut line = [0; STAT_BYTES_MAX];
+    let len = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    let text = std::str::from_utf8(&line[..len]).ok()?;
     // The command name may hold anything; what follows its last bracket is plain.
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
@@ -70,15 +77,20 @@ pub fn of(process: Option<&Process>) -> Liveness {
 
 /// Whether a process is this one or one that it descends from.
 pub fn is_ancestor(process: &Process) -> bool {
-    if process.pid == std::process::id() {
-        return of(Some(process)) == Liveness::Alive;
+    of(Some(process)) == Liveness::Alive && descends_from(process.pid)
+}
+
+/// Whether this process is the one with that number, or below it.
+fn descends_from(wanted: u32) -> bool {
+    if wanted == std::process::id() {
+        return true;
     }
     // The parent is known without a look at /proc, and is the common case.
     let mut pid = nix::unistd::getppid().as_raw().unsigned_abs();
     // A chain of parents is short; the bound guards against a changing tree.
     for _ in 0..64 {
-        if pid == process.pid {
-            return of(Some(process)) == Liveness::Alive;
+        if pid == wanted {
+            return true;
         }
         match stat(pid) {
             Some(stat) if stat.parent > 0 => pid = stat.parent,
@@ -97,12 +109,15 @@ pub fn adopt(state: &State, actor: &Actor) -> Actor {
     }
     let session = actor.session_id.as_ref().and_then(|id| state.sessions.get(id));
     let Some(process) = session.and_then(|session| session.process) else { return adopted };
+    if of(Some(&process)) != Liveness::Alive {
+        return adopted;
+    }
     let mine = match &actor.process {
         // A server speaks for exactly the client that started it.
         Some(client) if actor.exact => *client == process,
-        _ => actor.process.as_ref() == Some(&process) || is_ancestor(&process),
+        _ => actor.process.as_ref() == Some(&process) || descends_from(process.pid),
     };
-    if !mine && of(Some(&process)) == Liveness::Alive {
+    if !mine {
         adopted.session_id = None;
     }
     adopted

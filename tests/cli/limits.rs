@@ -103,6 +103,12 @@ fn many_senders_and_drainers_share_one_inbox_without_loss_or_repetition() {
 struct Random(AtomicU64);
 
 impl Random {
+    /// How long a process may run: every third one ends early however busy the machine is.
+    fn life(&self) -> u64 {
+        let end = if self.below(3) == 0 { 200 } else { 20_000 };
+        self.below(end)
+    }
+
     fn below(&self, end: u64) -> u64 {
         let step = |seed: u64| seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let seed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| Some(step(s)));
@@ -135,7 +141,7 @@ fn what_was_reported_as_sent_survives_killed_senders_and_drainers() {
             let mut mine = Shown::new();
             while sending.load(Ordering::Acquire) {
                 let child = started(&world, "inbox", &["poll-inbox", "--json"]);
-                match run_or_kill(child, random.below(20_000)) {
+                match run_or_kill(child, random.life()) {
                     Some(out) => mine.extend(shown(&serde_json::from_slice(&out).unwrap())),
                     None => drop(killed.fetch_add(1, Ordering::Relaxed)),
                 }
@@ -148,7 +154,7 @@ fn what_was_reported_as_sent_survives_killed_senders_and_drainers() {
             for n in 0..SENDS_WITH_KILLS {
                 let text = format!("{sender} {n}");
                 let args = ["send", "inbox", &text, "--message-id", &format!("m-{sender}-{n}")];
-                if run_or_kill(started(&world, &who, &args), random.below(20_000)).is_none() {
+                if run_or_kill(started(&world, &who, &args), random.life()).is_none() {
                     killed.fetch_add(1, Ordering::Relaxed);
                     // Whether it was accepted is not known: some try again with the same id.
                     if n % 2 == 0 {
