@@ -1,5 +1,7 @@
 //! What can be asked without changing anything?
 
+use std::collections::HashMap;
+
 use c2c_log_format::checksum::name_hash;
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{MessageSent, Target, mailbox_hash, room_hash};
@@ -159,36 +161,26 @@ impl Broker {
         rows.collect()
     }
 
-    /// What a mailbox has received and drained, newest first.
+    /// Direct messages that were shown to a mailbox's owner, newest first, each with the time of
+    /// its ack. What expired or went to the dead letters was not shown and is not here.
     pub fn history(&mut self, mailbox: &Mailbox, limit: usize) -> Result<Vec<Message>, Failure> {
         let scope = mailbox_hash(&mailbox.name);
-        let unread = self.state.unread(&mailbox.name);
-        let is_unread = |at: Sequence| unread.direct.binary_search_by_key(&at, |(s, _)| *s).is_ok();
-        let found = std::cell::RefCell::new(Vec::new());
+        let found = std::cell::RefCell::new(Shown::default());
         self.store.search(
             &|head| head.scope == scope,
             &mut |stored| {
                 let head = stored.event.head;
-                let payload = Payload::decode(head.kind, stored.event.payload);
-                if let Some(Ok(Payload::MessageSent(sent))) = payload
-                    && sent.target == Target::Mailbox(mailbox.name.clone())
-                    && !is_unread(head.sequence)
-                {
-                    found.borrow_mut().push(Message {
-                        sequence: head.sequence,
-                        sent,
-                        room_id: None,
-                        redelivered: false,
-                        drained_us: Some(stored.time_us),
-                    });
+                if let Some(Ok(payload)) = Payload::decode(head.kind, stored.event.payload) {
+                    found.borrow_mut().see(&mailbox.name, head.sequence, stored.time_us, payload);
                 }
             },
-            &|| found.borrow().len() >= limit,
+            // An ack comes after its message, so going back it is met first.
+            &|| found.borrow().messages().count() >= limit,
         )?;
-        let mut found = found.into_inner();
-        found.sort_unstable_by_key(|message| std::cmp::Reverse(message.sequence));
-        found.truncate(limit);
-        Ok(found)
+        let mut messages: Vec<Message> = found.into_inner().messages().collect();
+        messages.sort_unstable_by_key(|message| std::cmp::Reverse(message.sequence));
+        messages.truncate(limit);
+        Ok(messages)
     }
 
     /// The last messages of a room, oldest first.
@@ -376,6 +368,48 @@ impl Broker {
             }));
         }
         Ok(views)
+    }
+}
+
+/// What of a mailbox was shown, pieced together from messages, claims and acks.
+#[derive(Default)]
+struct Shown {
+    sent: Vec<(Sequence, MessageSent)>,
+    claims: HashMap<String, Vec<Sequence>>,
+    acks: HashMap<String, u64>,
+}
+
+impl Shown {
+    fn see(&mut self, mailbox: &str, sequence: Sequence, time_us: u64, payload: Payload) {
+        match payload {
+            Payload::MessageSent(sent) if sent.target == Target::Mailbox(mailbox.to_owned()) => {
+                self.sent.push((sequence, sent));
+            }
+            Payload::InboxClaimed(fact) if fact.mailbox == mailbox => {
+                self.claims.insert(fact.claim, fact.messages);
+            }
+            Payload::ClaimAcked(fact) if fact.mailbox == mailbox => {
+                self.acks.insert(fact.claim, time_us);
+            }
+            _ => {}
+        }
+    }
+
+    fn messages(&self) -> impl Iterator<Item = Message> {
+        let mut drained: HashMap<Sequence, u64> = HashMap::new();
+        for (claim, time_us) in &self.acks {
+            let messages = self.claims.get(claim).into_iter().flatten();
+            drained.extend(messages.map(|sequence| (*sequence, *time_us)));
+        }
+        self.sent.iter().filter_map(move |(sequence, sent)| {
+            Some(Message {
+                sequence: *sequence,
+                sent: sent.clone(),
+                room_id: None,
+                redelivered: false,
+                drained_us: Some(*drained.get(sequence)?),
+            })
+        })
     }
 }
 

@@ -186,3 +186,18 @@ fn a_wrong_command_line_takes_nothing() {
     }
     assert_eq!(world.poll("bob"), ["one"]);
 }
+
+#[test]
+fn a_history_holds_what_was_shown_with_the_time_of_its_ack() {
+    let world = World::new();
+    world.register(&["ada", "bob"]);
+    let sent = world.run("ada", &["send", "bob", "shown", "--json"]).ok().json();
+    world.run("ada", &["send", "bob", "too late", "--ttl", "0"]).ok();
+    world.run("ada", &["send", "bob", "unread", "--deferrable"]).ok();
+    assert_eq!(world.run("bob", &["history", "--json"]).ok().json(), json!([]));
+    world.run("bob", &["poll-inbox", "-l", "1"]).ok();
+    let rows = world.run("bob", &["history", "--json"]).ok().json();
+    assert_eq!(contents(&rows), ["shown"]);
+    let (drained, ts) = (rows[0]["drained_at"].as_str(), sent["ts"].as_str());
+    assert!(drained.is_some() && drained > ts, "{rows}: drained after it was sent");
+}
