@@ -42,7 +42,14 @@ impl Broker {
         }
         mirror::check_root(&self.root)?;
         for _ in 0..CONFLICT_RETRIES {
-            self.store.lock()?;
+            match self.store.lock() {
+                // The root was removed or replaced while this process ran.
+                Err(StoreError::Reload) => {
+                    self.catch_up()?;
+                    continue;
+                }
+                other => other?,
+            }
             let done = self.locked(command, actor);
             self.store.unlock();
             match done {

@@ -109,6 +109,7 @@ impl Broker {
     fn load(&mut self) -> Result<(), Failure> {
         self.state = State::default();
         self.relied_on = 0;
+        self.log_id.clear();
         if let Some(checkpoint) = self.store.checkpoint(PROJECTION)?
             && let Some(base) =
                 Base::open(std::sync::Arc::new(checkpoint.bytes.clone()), &checkpoint.header)

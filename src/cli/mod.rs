@@ -13,7 +13,6 @@ mod upkeep;
 mod wait;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
@@ -153,8 +152,13 @@ fn program() -> Command {
         .arg_required_else_help(false)
 }
 
-/// Runs the command line of this process.
-pub fn main() -> ExitCode {
+/// Exit status of a command that did its work.
+const DONE: u8 = 0;
+/// Exit status of a command line that makes no sense.
+const USAGE: u8 = 2;
+
+/// Runs the command line of this process; answers with the exit status.
+pub fn main() -> u8 {
     let named = std::env::args().nth(1).unwrap_or_default();
     if named == "log" {
         // The operator's tool under the one name that everybody has.
@@ -168,30 +172,30 @@ pub fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
     };
-    let Some((_, matches)) = matches.subcommand() else { return ExitCode::SUCCESS };
+    let Some((_, matches)) = matches.subcommand() else { return DONE };
     let common = Common::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
     let json = common.json;
     let done = Context::new(common).and_then(|mut context| (entry.run)(matches, &mut context));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => DONE,
         Err(failure) => output::failed(&failure, json),
     }
 }
 
 /// No command, or an unknown one: the landing page, help, or a usage error.
-fn without_command(named: &str) -> ExitCode {
+fn without_command(named: &str) -> u8 {
     if named.is_empty() {
         let mut whole = whole();
         let _ = whole.print_help();
-        return ExitCode::SUCCESS;
+        return DONE;
     }
     match whole().try_get_matches() {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(_) => DONE,
         Err(error) => usage(&error),
     }
 }
 
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> u8 {
     let _ = error.print();
-    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    if error.use_stderr() { USAGE } else { DONE }
 }

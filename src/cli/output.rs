@@ -1,7 +1,6 @@
 //! How is something printed, for people and for programs?
 
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
 
 use serde_json::Value;
 
@@ -44,7 +43,7 @@ pub fn strong(text: &str) -> String {
 }
 
 /// Ends a command that failed.
-pub fn failed(failure: &Failure, as_json: bool) -> ExitCode {
+pub fn failed(failure: &Failure, as_json: bool) -> u8 {
     let code = failure.code();
     if as_json && !matches!(failure, Failure::Told(_)) {
         let _ = print(&format!("{:#}\n", failure.to_json()));
@@ -59,7 +58,7 @@ pub fn failed(failure: &Failure, as_json: bool) -> ExitCode {
         text.push_str(&format!("\n  hint: {}", for_terminal(&hint)));
     }
     note(&text);
-    ExitCode::from(code.exit())
+    code.exit()
 }
 
 /// A wrong command line that the parser could not see.

@@ -2,7 +2,8 @@
 //!
 //! One page, mapped by everyone. It is a cache: the files are the truth, and a page that is
 //! missing, torn, or from another boot is built anew under the writer lock. Besides the tail it
-//! holds the durable mark and the word on which waiting processes sleep.
+//! holds the durable mark, the name of the newest checkpoint, and the words on which waiting
+//! processes sleep.
 
 use std::fs;
 use std::io;
@@ -25,7 +26,23 @@ const TAIL_WORDS: usize = 7;
 const DURABLE: usize = 8;
 const POISONED: usize = 9;
 const EPOCH: usize = 10;
-const WAKE: usize = 16; // a cache line of its own
+const WRITING: usize = 11;
+const CHECKPOINT: usize = 12;
+const LOCK_WAITERS: usize = 33;
+/// Words of the page that are used.
+pub const WORDS: usize = 40;
+
+/// What a process can sleep for. Each has a cache line of its own, and its own sleepers: whoever
+/// waits for a sync is not woken by each append of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bell {
+    /// Something was appended, or became durable.
+    Change = 16,
+    /// A sync has ended.
+    Sync = 24,
+    /// The writer lock was given back.
+    Lock = 32,
+}
 
 /// The tail of the log as its last writer left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +58,7 @@ pub struct Tail {
 enum Memory {
     Mapped(MmapRaw),
     #[cfg_attr(not(test), allow(dead_code))]
-    Heap(Arc<[AtomicU64; 32]>),
+    Heap(Arc<[AtomicU64; WORDS]>),
 }
 
 /// The shared page, and what tells its file from a copy of it: the inode.
@@ -67,7 +84,7 @@ impl Control {
 
     /// A page in memory, for simulated disks.
     #[cfg(test)]
-    pub fn heap(words: &Arc<[AtomicU64; 32]>) -> Self {
+    pub fn heap(words: &Arc<[AtomicU64; WORDS]>) -> Self {
         Self { memory: Memory::Heap(Arc::clone(words)), identity: 0 }
     }
 
@@ -75,14 +92,19 @@ impl Control {
         match &self.memory {
             // SAFETY: the mapping is one page, aligned to a page, lives as long as `self`, and all
             // access to it, here and in other processes, is by atomics. The index is a constant
-            // below 32. The file is never made shorter.
+            // below WORDS. The file is never made shorter.
             Memory::Mapped(map) => unsafe { &*map.as_ptr().cast::<AtomicU64>().add(index) },
             Memory::Heap(words) => &words[index],
         }
     }
 
-    fn wake_word(&self) -> &AtomicU32 {
-        let word: *const AtomicU64 = self.word(WAKE);
+    /// What tells the file of this page from another of the same name.
+    pub fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    fn bell(&self, bell: Bell) -> &AtomicU32 {
+        let word: *const AtomicU64 = self.word(bell as usize);
         // SAFETY: the low half of a word that nobody uses as a whole, aligned for 4 bytes.
         unsafe { &*word.cast::<AtomicU32>() }
     }
@@ -155,26 +177,69 @@ impl Control {
         self.word(EPOCH).fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A number that changes with every append and every sync.
-    pub fn pulse(&self) -> u32 {
-        self.wake_word().load(Ordering::Acquire)
+    /// Whether a frame was being written when the last holder of the writer lock was killed.
+    pub fn is_writing(&self) -> bool {
+        self.word(WRITING).load(Ordering::Acquire) != 0
     }
 
-    /// Wakes everybody who waits for a pulse.
-    pub fn beat(&self) {
-        let word = self.wake_word();
+    /// Says that a frame is being written after the tail, or that it is published; only under the
+    /// writer lock.
+    pub fn set_writing(&self, writing: bool) {
+        self.word(WRITING).store(u64::from(writing), Ordering::Release);
+    }
+
+    /// Sequence of the newest checkpoint, 0 if that is not known.
+    pub fn checkpoint(&self) -> Sequence {
+        self.word(CHECKPOINT).load(Ordering::Acquire)
+    }
+
+    /// Notes the newest checkpoint.
+    pub fn set_checkpoint(&self, sequence: Sequence) {
+        self.word(CHECKPOINT).store(sequence, Ordering::Release);
+    }
+
+    /// A number that changes with every ring of a bell.
+    pub fn pulse(&self, bell: Bell) -> u32 {
+        self.bell(bell).load(Ordering::Acquire)
+    }
+
+    /// Wakes everybody who waits for a change.
+    pub fn ring(&self, bell: Bell) {
+        self.wake(bell, i32::MAX as u32);
+    }
+
+    fn wake(&self, bell: Bell, sleepers: u32) {
+        let word = self.bell(bell);
         word.fetch_add(1, Ordering::AcqRel);
         // Nothing can go wrong that waiting with a time limit does not survive.
-        let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+        let _ = futex::wake(word, futex::Flags::empty(), sleepers);
     }
 
-    /// Sleeps until the pulse is no longer `seen`, or the time is over.
-    pub fn wait(&self, seen: u32, timeout: Duration) {
+    /// Wakes the one that has waited longest for the writer lock, if anybody waits.
+    pub fn pass_lock(&self) {
+        // A waiter that was killed stays counted: that costs one system call, and nothing else.
+        if self.word(LOCK_WAITERS).load(Ordering::Acquire) > 0 {
+            self.wake(Bell::Lock, 1);
+        }
+    }
+
+    /// Counts a process that is about to wait for the writer lock, or no longer does.
+    pub fn count_lock_waiter(&self, waits: bool) {
+        let count = self.word(LOCK_WAITERS);
+        if waits {
+            count.fetch_add(1, Ordering::AcqRel);
+        } else {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Sleeps until a bell's pulse is no longer `seen`, or the time is over.
+    pub fn wait(&self, bell: Bell, seen: u32, timeout: Duration) {
         let limit = futex::Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
-        let _ = futex::wait(self.wake_word(), futex::Flags::empty(), seen, Some(&limit));
+        let _ = futex::wait(self.bell(bell), futex::Flags::empty(), seen, Some(&limit));
     }
 }
 

@@ -16,7 +16,6 @@ mod sync;
 mod tests;
 mod writer;
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +26,11 @@ use c2c_log_format::scan::Place;
 use c2c_log_format::segment::{self, SegmentHeader};
 
 pub use checkpoint::Checkpoint;
-pub use control::{Control, Tail};
+pub use control::{Bell, Control, Tail};
 pub use error::LogError;
 pub use reader::{FrameRef, read_segment};
-pub use storage::{Directory, Storage, StorageFile, Whole, boot_id_text};
+use storage::Held;
+pub use storage::{Directory, LockFile, Storage, StorageFile, Whole, boot_id_text};
 pub use writer::Appended;
 
 /// How a log is kept.
@@ -92,7 +92,8 @@ pub struct Log {
     control: Option<Control>,
     boot_id: [u8; 16],
     segments: HashMap<Sequence, Segment>,
-    guard: Option<Box<dyn Any + Send>>,
+    locks: Locks,
+    guard: Option<Held>,
     /// Epoch of what was last read or appended: what was waited for in another one is void.
     epoch_seen: u64,
     damage: Vec<Damaged>,
@@ -102,6 +103,35 @@ pub struct Log {
 struct Segment {
     header: SegmentHeader,
     file: Arc<dyn StorageFile>,
+}
+
+/// The lock files of a log, opened when first needed and kept.
+#[derive(Default)]
+struct Locks {
+    writer: Option<Arc<dyn LockFile>>,
+    sync: Option<Arc<dyn LockFile>>,
+}
+
+impl Locks {
+    fn writer(&mut self, storage: &dyn Storage) -> std::io::Result<Arc<dyn LockFile>> {
+        kept(&mut self.writer, storage, "lock")
+    }
+
+    fn sync(&mut self, storage: &dyn Storage) -> std::io::Result<Arc<dyn LockFile>> {
+        kept(&mut self.sync, storage, "sync.lock")
+    }
+}
+
+fn kept(
+    slot: &mut Option<Arc<dyn LockFile>>,
+    storage: &dyn Storage,
+    name: &str,
+) -> std::io::Result<Arc<dyn LockFile>> {
+    let file = match slot.take() {
+        Some(file) => file,
+        None => storage.lock_file(name)?,
+    };
+    Ok(Arc::clone(slot.insert(file)))
 }
 
 impl Log {
@@ -116,6 +146,7 @@ impl Log {
             control,
             boot_id,
             segments,
+            locks: Locks::default(),
             guard: None,
             epoch_seen: 0,
             damage: Vec::new(),
@@ -179,15 +210,29 @@ impl Log {
         Ok(segment)
     }
 
+    /// Somebody may have removed the directory, and perhaps made it anew, while this process ran:
+    /// what it knows and holds is of the old one then.
+    fn check_current(&mut self) -> Result<(), LogError> {
+        let Some(control) = &self.control else { return Ok(()) };
+        if self.storage.is_current(control) {
+            return Ok(());
+        }
+        self.guard = None;
+        self.control = None;
+        self.locks = Locks::default();
+        self.segments.clear();
+        Err(LogError::Reload)
+    }
+
     /// Where to begin to wait: see [`Log::wait`].
     pub fn pulse(&self) -> u32 {
-        self.control.as_ref().map_or(0, Control::pulse)
+        self.control.as_ref().map_or(0, |control| control.pulse(Bell::Change))
     }
 
     /// Sleeps until something was appended after `pulse` was taken, or the time is over.
     pub fn wait(&mut self, pulse: u32, timeout: Duration) {
         match &self.control {
-            Some(control) => control.wait(pulse, timeout),
+            Some(control) => control.wait(Bell::Change, pulse, timeout),
             // Nobody has written yet: look again before long.
             None => {
                 std::thread::sleep(timeout.min(Duration::from_millis(50)));

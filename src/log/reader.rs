@@ -31,6 +31,7 @@ impl Log {
         cursor: &mut Cursor,
         visit: &mut dyn FnMut(FrameRef<'_>),
     ) -> Result<(), LogError> {
+        self.check_current()?;
         if self.control.is_none() {
             self.control = self.storage.control(false).ok();
         }

@@ -1,13 +1,12 @@
 //! A disk that forgets, tears, reorders, fills up and fails: the twin of real files for tests.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::control::Control;
-use super::storage::{Storage, StorageFile};
+use super::control::{Control, WORDS};
+use super::storage::{LockFile, Storage, StorageFile};
 
 const SECTOR: usize = 512;
 
@@ -49,7 +48,7 @@ struct Disk {
 #[derive(Clone)]
 pub struct SimDisk {
     disk: Arc<Mutex<Disk>>,
-    page: Arc<[AtomicU64; 32]>,
+    page: Arc<[AtomicU64; WORDS]>,
     boot: u8,
 }
 
@@ -108,7 +107,7 @@ impl SimDisk {
     }
 }
 
-fn new_page() -> Arc<[AtomicU64; 32]> {
+fn new_page() -> Arc<[AtomicU64; WORDS]> {
     Arc::new(std::array::from_fn(|_| AtomicU64::new(0)))
 }
 
@@ -135,8 +134,16 @@ struct SimLock {
     name: String,
 }
 
-impl Drop for SimLock {
-    fn drop(&mut self) {
+impl LockFile for SimLock {
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(self.disk.lock().locks.insert(self.name.clone(), true) != Some(true))
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        if self.try_lock()? { Ok(()) } else { Err(io::Error::other("locked for ever")) }
+    }
+
+    fn unlock(&self) {
         self.disk.lock().locks.insert(self.name.clone(), false);
     }
 }
@@ -183,20 +190,16 @@ impl Storage for SimDisk {
         Ok(())
     }
 
-    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn Any + Send>>> {
-        let mut disk = self.lock();
-        if disk.locks.insert(name.to_owned(), true) == Some(true) {
-            return Ok(None);
-        }
-        Ok(Some(Box::new(SimLock { disk: self.clone(), name: name.to_owned() })))
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Any + Send>> {
-        self.try_lock(name)?.ok_or_else(|| io::Error::other("locked for ever"))
+    fn lock_file(&self, name: &str) -> io::Result<Arc<dyn LockFile>> {
+        Ok(Arc::new(SimLock { disk: self.clone(), name: name.to_owned() }))
     }
 
     fn control(&self, _create: bool) -> io::Result<Control> {
         Ok(Control::heap(&self.page))
+    }
+
+    fn is_current(&self, _control: &Control) -> bool {
+        true
     }
 
     fn boot_id(&self) -> [u8; 16] {

@@ -3,11 +3,10 @@
 //! All file access of the log goes through these two traits, so that tests can put a disk under it
 //! that tears, forgets, fills up and fails.
 
-use std::any::Any;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::ops::Deref;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -27,14 +26,46 @@ pub trait Storage: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations and renames durable.
     fn sync_dir(&self) -> io::Result<()>;
-    /// Takes an exclusive lock that ends with the value or the process; `None` if it is held.
-    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn Any + Send>>>;
-    /// Waits for an exclusive lock.
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Any + Send>>;
+    /// An exclusive lock among processes; it is not taken yet.
+    fn lock_file(&self, name: &str) -> io::Result<Arc<dyn LockFile>>;
     /// The page shared by all processes of this log.
     fn control(&self, create: bool) -> io::Result<Control>;
+    /// Whether that page is still the one of this directory, not of one that was removed.
+    fn is_current(&self, control: &Control) -> bool;
     /// Identifies the running system: differs after each boot.
     fn boot_id(&self) -> [u8; 16];
+}
+
+/// An exclusive lock that ends with the process, and is taken many times through one descriptor.
+pub trait LockFile: Send + Sync {
+    /// Takes it; false if somebody else holds it.
+    fn try_lock(&self) -> io::Result<bool>;
+    /// Waits for it.
+    fn lock(&self) -> io::Result<()>;
+    /// Gives it back.
+    fn unlock(&self);
+}
+
+/// A lock that is held; dropping it gives it back.
+pub struct Held(Arc<dyn LockFile>);
+
+impl Held {
+    /// Takes a lock; `None` if somebody else holds it.
+    pub fn try_take(lock: &Arc<dyn LockFile>) -> io::Result<Option<Self>> {
+        Ok(lock.try_lock()?.then(|| Self(Arc::clone(lock))))
+    }
+
+    /// Waits for a lock.
+    pub fn take(lock: &Arc<dyn LockFile>) -> io::Result<Self> {
+        lock.lock()?;
+        Ok(Self(Arc::clone(lock)))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
 }
 
 /// One open file.
@@ -90,8 +121,11 @@ pub fn read_range<F: StorageFile + ?Sized>(file: &F, from: u64, to: u64) -> io::
 pub fn boot_id_text() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        text.trim().to_owned()
+        // One read into a buffer: the line is short, and every system call counts in a hook.
+        let mut line = [0; 64];
+        let file = fs::File::open("/proc/sys/kernel/random/boot_id");
+        let len = file.and_then(|mut file| file.read(&mut line)).unwrap_or(0);
+        String::from_utf8_lossy(&line[..len]).trim().to_owned()
     })
 }
 
@@ -164,27 +198,39 @@ impl Storage for Directory {
         fs::File::open(&self.path)?.sync_all()
     }
 
-    fn try_lock(&self, name: &str) -> io::Result<Option<Box<dyn Any + Send>>> {
-        let file = self.file(name, true)?;
-        match fs2::FileExt::try_lock_exclusive(&file) {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Any + Send>> {
-        let file = self.file(name, true)?;
-        fs2::FileExt::lock_exclusive(&file)?;
-        Ok(Box::new(file))
+    fn lock_file(&self, name: &str) -> io::Result<Arc<dyn LockFile>> {
+        Ok(Arc::new(self.file(name, true)?))
     }
 
     fn control(&self, create: bool) -> io::Result<Control> {
         Control::map(&self.file("control", create)?)
     }
 
+    fn is_current(&self, control: &Control) -> bool {
+        fs::metadata(self.path.join("control")).is_ok_and(|found| found.ino() == control.identity())
+    }
+
     fn boot_id(&self) -> [u8; 16] {
         uuid::Uuid::try_parse(boot_id_text()).map_or([0; 16], uuid::Uuid::into_bytes)
+    }
+}
+
+impl LockFile for fs::File {
+    fn try_lock(&self) -> io::Result<bool> {
+        match fs2::FileExt::try_lock_exclusive(self) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        fs2::FileExt::lock_exclusive(self)
+    }
+
+    fn unlock(&self) {
+        // An open descriptor of our own lock: there is no way to fail.
+        let _ = fs2::FileExt::unlock(self);
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use c2c_log_format::Sequence;
 use c2c_log_format::segment::{Reason, file_name};
 
-use super::control::Torn;
+use super::control::{Bell, Torn};
+use super::storage::Held;
 use super::{Log, LogError, Tail};
 
 /// How long a follower sleeps before it looks whether the leader is gone.
@@ -28,7 +29,7 @@ impl Log {
         let mut torn = 0;
         loop {
             let Some(control) = &self.control else { return Ok(()) };
-            let pulse = control.pulse();
+            let pulse = control.pulse(Bell::Sync);
             // A mark of a later epoch says nothing about an event of an earlier one.
             if control.epoch() != self.epoch_seen {
                 return Err(LogError::Reload);
@@ -43,7 +44,7 @@ impl Log {
                 // A writer that has lost the processor for a moment will be back.
                 Err(Torn) if torn < TORN_LOOKS => {
                     torn += 1;
-                    control.wait(pulse, FOLLOWER_NAP);
+                    control.wait(Bell::Sync, pulse, FOLLOWER_NAP);
                     continue;
                 }
                 Err(Torn) => {
@@ -60,9 +61,15 @@ impl Log {
                 return Err(unknown());
             }
             let io = |e| LogError::io("lock", "sync.lock", e);
-            match self.storage.try_lock("sync.lock").map_err(io)? {
-                Some(_leader) => self.lead()?,
-                None => control.wait(pulse, FOLLOWER_NAP),
+            match Held::try_take(&self.locks.sync(&*self.storage).map_err(io)?).map_err(io)? {
+                Some(leader) => {
+                    self.lead()?;
+                    drop(leader);
+                    // ORDER: the lock first, so that whoever wakes can become the next leader.
+                    self.page().ring(Bell::Sync);
+                    self.page().ring(Bell::Change);
+                }
+                None => control.wait(Bell::Sync, pulse, FOLLOWER_NAP),
             }
         }
     }
@@ -77,15 +84,12 @@ impl Log {
             return Ok(());
         }
         let file = self.segment(tail.segment)?.file;
-        let synced = file.sync();
-        let page = self.page();
-        match synced {
-            Ok(()) => page.raise_durable(head),
+        match file.sync() {
+            Ok(()) => self.page().raise_durable(head),
             // The kernel may have dropped the data and will say so only once: never sync this
             // segment again, let the next writer leave it.
-            Err(_) => page.set_poisoned(tail.segment),
+            Err(_) => self.page().set_poisoned(tail.segment),
         }
-        page.beat();
         Ok(())
     }
 
@@ -93,7 +97,8 @@ impl Log {
     pub(super) fn leave_poisoned(&mut self, tail: &Tail) -> Result<(), LogError> {
         // No leader may raise the mark while it is set back.
         let lock = |e| LogError::io("lock", "sync.lock", e);
-        let _no_leader = self.storage.lock("sync.lock").map_err(lock)?;
+        let lock_file = self.locks.sync(&*self.storage).map_err(lock)?;
+        let _no_leader = Held::take(&lock_file).map_err(lock)?;
         let durable = self.durable();
         let mut end = super::first_place(&self.segment(tail.segment)?.header);
         self.scan_segment(tail.segment, &mut |frame| {
@@ -108,7 +113,8 @@ impl Log {
         let page = self.page();
         page.set_durable(end.sequence - 1);
         page.set_poisoned(0);
-        page.beat();
+        page.ring(Bell::Sync);
+        page.ring(Bell::Change);
         Ok(())
     }
 }

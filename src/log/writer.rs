@@ -1,7 +1,7 @@
 //! How does one process append, and when does a segment end?
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use c2c_log_format::checksum::SegmentDigest;
 use c2c_log_format::frame::{NewFrame, Seal};
@@ -10,9 +10,13 @@ use c2c_log_format::scan::{Piece, Place, Scanner};
 use c2c_log_format::segment::{Reason, SegmentHeader, file_name};
 use c2c_log_format::{Payload, Sequence, bytes};
 
+use super::storage::Held;
 use super::storage::read_range;
-use super::{Control, Log, LogError, Segment, Tail, first_place, read_segment};
+use super::{Bell, Control, LockFile, Log, LogError, Segment, Tail, first_place, read_segment};
 use crate::limits::RESERVE_BYTES;
+
+/// Longest sleep before a waiting writer looks again: its waker may have been killed.
+const LOCK_NAP: Duration = Duration::from_millis(5);
 
 /// Where a batch was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,18 +37,13 @@ struct SealFrame {
 impl Log {
     /// Takes the writer lock and makes sure that the tail is known. Ends with [`Log::unlock`].
     pub fn lock(&mut self) -> Result<(), LogError> {
-        let deadline = Instant::now() + self.options.lock_wait;
-        let mut guard =
-            self.storage.try_lock("lock").map_err(|e| LogError::io("lock", "lock", e))?;
-        while guard.is_none() {
-            if Instant::now() > deadline {
-                let waited_ms = self.options.lock_wait.as_millis() as u64;
-                return Err(LogError::Busy { waited_ms });
-            }
-            guard = self.wait_for_lock(deadline)?;
-        }
-        self.guard = guard;
-        let settled = self.settle();
+        let io = |e| LogError::io("lock", "lock", e);
+        let lock = self.locks.writer(&*self.storage).map_err(io)?;
+        self.guard = match Held::try_take(&lock).map_err(io)? {
+            Some(held) => Some(held),
+            None => Some(self.wait_for_lock(&lock)?),
+        };
+        let settled = self.check_current().and_then(|()| self.settle());
         if settled.is_err() {
             self.unlock();
         }
@@ -53,8 +52,9 @@ impl Log {
 
     /// Scans the last segment again and leaves it if it is damaged, whatever the tail says.
     pub fn recover_now(&mut self) -> Result<(), LogError> {
-        let lock = |e| LogError::io("lock", "lock", e);
-        self.guard = Some(self.storage.lock("lock").map_err(lock)?);
+        let io = |e| LogError::io("lock", "lock", e);
+        let lock = self.locks.writer(&*self.storage).map_err(io)?;
+        self.guard = Some(Held::take(&lock).map_err(io)?);
         let page = self.storage.control(true).map_err(|e| LogError::io("map", "control", e));
         let recovered = page.and_then(|page| {
             self.control = Some(page);
@@ -67,26 +67,47 @@ impl Log {
         recovered
     }
 
-    /// A holder keeps the lock for microseconds unless it was stopped, so the wait is short steps.
-    fn wait_for_lock(
-        &self,
-        deadline: Instant,
-    ) -> Result<Option<Box<dyn std::any::Any + Send>>, LogError> {
-        let mut step_us = 20;
+    /// Sleeps until the holder gives the lock back, again if somebody else was faster.
+    fn wait_for_lock(&self, lock: &Arc<dyn LockFile>) -> Result<Held, LogError> {
+        let deadline = Instant::now() + self.options.lock_wait;
         loop {
-            std::thread::sleep(std::time::Duration::from_micros(step_us));
-            let guard =
-                self.storage.try_lock("lock").map_err(|e| LogError::io("lock", "lock", e))?;
-            if guard.is_some() || Instant::now() > deadline {
-                return Ok(guard);
+            let Some(control) = &self.control else {
+                // The first writer of all is making the page at this moment.
+                std::thread::sleep(LOCK_NAP / 10);
+                match Held::try_take(lock).map_err(|e| LogError::io("lock", "lock", e))? {
+                    Some(held) => return Ok(held),
+                    None if Instant::now() < deadline => continue,
+                    None => return Err(self.lock_is_busy()),
+                }
+            };
+            control.count_lock_waiter(true);
+            let pulse = control.pulse(Bell::Lock);
+            // ORDER: counted, then tried, then asleep: a holder that lets go in between sees us.
+            let mut held = Held::try_take(lock);
+            if matches!(held, Ok(None)) {
+                control.wait(Bell::Lock, pulse, LOCK_NAP);
+                held = Held::try_take(lock);
             }
-            step_us = (step_us * 2).min(2_000);
+            control.count_lock_waiter(false);
+            match held.map_err(|e| LogError::io("lock", "lock", e))? {
+                Some(held) => return Ok(held),
+                None if Instant::now() < deadline => {}
+                None => return Err(self.lock_is_busy()),
+            }
         }
+    }
+
+    fn lock_is_busy(&self) -> LogError {
+        LogError::Busy { waited_ms: self.options.lock_wait.as_millis() as u64 }
     }
 
     /// Gives the writer lock back.
     pub fn unlock(&mut self) {
-        self.guard = None;
+        if self.guard.take().is_some()
+            && let Some(control) = &self.control
+        {
+            control.pass_lock();
+        }
     }
 
     /// The head as the lock's holder sees it.
@@ -122,6 +143,9 @@ impl Log {
 
     /// A writer that was killed may have left a whole frame, or part of one, after the tail.
     fn settle_tail(&mut self, tail: Tail) -> Result<(), LogError> {
+        if !self.page().is_writing() {
+            return Ok(());
+        }
         let name = file_name(tail.segment);
         let segment = self.segment(tail.segment)?;
         let from = tail.place.offset as u64;
@@ -129,6 +153,7 @@ impl Log {
         let probe =
             read_range(&*segment.file, from, from + FRAME_HEADER_BYTES as u64).map_err(io)?;
         if bytes::all_zero(&probe) {
+            self.page().set_writing(false);
             return Ok(());
         }
         let len = segment.file.len().map_err(io)?;
@@ -151,6 +176,7 @@ impl Log {
             return self.open_next(tail.segment, place, next, Reason::Rotation);
         }
         self.page().set_tail(&Tail { place, ..tail });
+        self.page().set_writing(false);
         Ok(())
     }
 
@@ -167,6 +193,8 @@ impl Log {
         for (payload, sequence) in batch.iter().zip(first..) {
             payload.head(sequence).encode(&payload.encode(), &mut body);
         }
+        // Until the tail is published: whoever finds this set looks at what lies behind the tail.
+        self.page().set_writing(true);
         let tail = self.make_room(tail, body.len(), durable)?;
         let mut frame = Vec::with_capacity(body.len() + FRAME_HEADER_BYTES + 8);
         let crc = NewFrame {
@@ -188,7 +216,8 @@ impl Log {
         };
         self.epoch_seen = self.page().epoch();
         self.page().set_tail(&Tail { place, ..tail });
-        self.page().beat();
+        self.page().set_writing(false);
+        self.page().ring(Bell::Change);
         Ok(Appended { first, last: place.sequence - 1 })
     }
 
@@ -378,7 +407,7 @@ impl Log {
         let tail =
             Tail { boot_id: self.boot_id, segment: header.base, place: first_place(&header) };
         self.page().set_tail(&tail);
-        self.page().beat();
+        self.page().ring(Bell::Change);
         Ok(())
     }
 

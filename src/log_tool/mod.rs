@@ -11,7 +11,6 @@ mod transfer;
 mod verify;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -70,8 +69,8 @@ pub enum Trouble {
 /// How a command ends.
 pub type Ended = Result<u8, Trouble>;
 
-/// Runs a command line, the program's name first.
-pub fn main(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+/// Runs a command line, the program's name first; answers with the exit status.
+pub fn main(words: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
     let ended = match Cli::parse_from(words).what {
         What::Inspect(command) => command.run(),
         What::Verify(command) => command.run(),
@@ -83,11 +82,11 @@ pub fn main(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
         What::Import(command) => command.run(),
     };
     match ended {
-        Ok(status) => ExitCode::from(status),
-        Err(Trouble::OutputClosed) => ExitCode::SUCCESS,
+        Ok(status) => status,
+        Err(Trouble::OutputClosed) => CLEAN,
         Err(Trouble::Unreadable(message)) => {
             eprintln!("error: {message}");
-            ExitCode::from(UNREADABLE)
+            UNREADABLE
         }
     }
 }
