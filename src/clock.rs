@@ -4,7 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Microseconds since 1970 UTC.
 pub fn now_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+    us_of(SystemTime::now()).unwrap_or(0)
+}
+
+/// A time as the system gives it, in microseconds since 1970 UTC; `None` before that.
+pub fn us_of(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_micros() as u64)
 }
 
 /// RFC 3339 in UTC, with milliseconds.

@@ -34,11 +34,10 @@ impl Broker {
 
     fn attempt(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {
         self.catch_up()?;
-        // Most refusals need no lock; and a refused command must not even create the root.
-        let prior = self.prior(command)?;
-        // With rows to import first, only the state under the lock can tell.
-        if mirror::foreign_files(&self.root, &self.state)?.is_empty() {
-            self.decide(command, actor, prior)?;
+        // A refused command must not even create the root. With rows to import first, only the state
+        // under the lock can tell.
+        if self.state.head == 0 && self.foreign.files(&self.root, &self.state)?.is_empty() {
+            self.decide(command, actor, Vec::new())?;
         }
         mirror::check_root(&self.root)?;
         for _ in 0..CONFLICT_RETRIES {
@@ -106,7 +105,7 @@ impl Broker {
         {
             return Ok(());
         }
-        let files = mirror::foreign_files(&self.root, &self.state)?;
+        let files = self.foreign.files(&self.root, &self.state)?;
         if files.is_empty() {
             return Ok(());
         }

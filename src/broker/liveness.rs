@@ -54,7 +54,8 @@ pub fn evidence(pid: u32) -> Option<Process> {
 
 /// Evidence of this very process.
 pub fn this_process() -> Option<Process> {
-    evidence(std::process::id())
+    static SELF: OnceLock<Option<Process>> = OnceLock::new();
+    SELF.get_or_init(|| evidence(std::process::id())).clone()
 }
 
 /// The one predicate: the same answer for send, rooms, broadcast, list and sweep.

@@ -33,6 +33,7 @@ pub struct Broker {
     loaded: bool,
     /// Events made from older files that nobody has imported yet: visible, not written.
     merged: Vec<(u64, c2c_log_format::Payload, u64)>,
+    foreign: mirror::Lookout,
     log_id: String,
 }
 
@@ -51,6 +52,7 @@ impl Broker {
             relied_on: 0,
             loaded: false,
             merged: Vec::new(),
+            foreign: mirror::Lookout::default(),
             log_id: String::new(),
         }
     }
@@ -150,12 +152,12 @@ impl Broker {
     /// Older files under the root that the log does not know in their present form.
     pub fn foreign_files(&mut self) -> Result<Vec<crate::decide::ForeignFile>, Failure> {
         self.catch_up()?;
-        mirror::foreign_files(&self.root, &self.state)
+        self.foreign.files(&self.root, &self.state)
     }
 
     /// Rows of older files that the log does not know yet become visible, in memory only.
     fn merge_foreign(&mut self, actor: &Actor) -> Result<(), Failure> {
-        let files = mirror::foreign_files(&self.root, &self.state)?;
+        let files = self.foreign.files(&self.root, &self.state)?;
         if files.is_empty() {
             return Ok(());
         }

@@ -28,6 +28,7 @@ const POISONED: usize = 9;
 const EPOCH: usize = 10;
 const WRITING: usize = 11;
 const CHECKPOINT: usize = 12;
+const ZEROED: usize = 13;
 const LOCK_WAITERS: usize = 33;
 /// Words of the page that are used.
 pub const WORDS: usize = 40;
@@ -186,6 +187,16 @@ impl Control {
     /// writer lock.
     pub fn set_writing(&self, writing: bool) {
         self.word(WRITING).store(u64::from(writing), Ordering::Release);
+    }
+
+    /// Offset in the active segment up to which space was written with zeros, 0 if not known.
+    pub fn zeroed(&self) -> u64 {
+        self.word(ZEROED).load(Ordering::Relaxed)
+    }
+
+    /// Notes how far space was written with zeros; only under the writer lock.
+    pub fn set_zeroed(&self, offset: u64) {
+        self.word(ZEROED).store(offset, Ordering::Relaxed);
     }
 
     /// Sequence of the newest checkpoint, 0 if that is not known.

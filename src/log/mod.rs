@@ -103,6 +103,8 @@ pub struct Log {
 struct Segment {
     header: SegmentHeader,
     file: Arc<dyn StorageFile>,
+    /// Length when it was opened: that of an active segment does not change.
+    size: u64,
 }
 
 /// The lock files of a log, opened when first needed and kept.
@@ -205,7 +207,8 @@ impl Log {
         let read = file.read_at(0, &mut bytes).map_err(|e| LogError::io("read", &name, e))?;
         let header =
             SegmentHeader::decode(&bytes[..read]).map_err(|e| LogError::format(&name, e))?;
-        let segment = Segment { header, file };
+        let size = file.len().map_err(|e| LogError::io("measure", &name, e))?;
+        let segment = Segment { header, file, size };
         self.segments.insert(base, segment.clone());
         Ok(segment)
     }

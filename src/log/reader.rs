@@ -31,7 +31,10 @@ impl Log {
         cursor: &mut Cursor,
         visit: &mut dyn FnMut(FrameRef<'_>),
     ) -> Result<(), LogError> {
-        self.check_current()?;
+        // Whoever holds the writer lock has looked when taking it.
+        if self.guard.is_none() {
+            self.check_current()?;
+        }
         if self.control.is_none() {
             self.control = self.storage.control(false).ok();
         }

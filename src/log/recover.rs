@@ -50,6 +50,7 @@ impl Log {
         }
         if damages.is_empty() {
             let tail = Tail { boot_id: self.boot_id, segment: last, place };
+            self.page().set_zeroed(0);
             self.page().set_tail(&tail);
             return Ok(());
         }

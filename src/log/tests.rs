@@ -129,7 +129,8 @@ fn a_full_disk_fails_one_append_and_harms_no_other() {
         assert_kept(&acknowledged, &found, "same boot");
         assert_eq!(found.len(), acknowledged.len(), "a failed append is not visible");
     }
-    assert!(failures >= 118, "each run meets a full disk once");
+    // A disk found full while zeros are written ahead of the tail fails nobody.
+    assert!((100..118).contains(&failures), "each run meets a full disk once: {failures}");
 }
 
 #[test]
@@ -171,4 +172,35 @@ fn an_event_of_a_poisoned_segment_is_never_acknowledged_by_a_later_sync() {
     assert!(matches!(first.wait_durable(waiting), Err(LogError::Reload)));
     let found = read_all(&mut Log::open(Arc::new(disk), options()));
     assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, later]);
+}
+
+#[test]
+fn a_directory_removed_while_it_is_open_is_not_written_to_any_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("log");
+    let open = || Log::open(Arc::new(super::Directory::new(&path)), options());
+    let mut server = open();
+    assert_eq!(step(&mut server, 1).expect("append"), 1);
+    let mut cursor = Cursor::START;
+    server.read(&mut cursor, &mut |_| {}).expect("read");
+
+    std::fs::remove_dir_all(&path).expect("removed");
+    assert!(matches!(server.read(&mut cursor, &mut |_| {}), Err(LogError::Reload)));
+    assert_eq!(step(&mut open(), 7).expect("a new log"), 1);
+
+    assert_eq!(step(&mut server, 8).expect("append"), 2);
+    assert_eq!(read_all(&mut open()).len(), 2, "both are in the new log");
+}
+
+#[test]
+fn a_lock_that_is_held_too_long_is_called_busy_and_free_again_afterwards() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || Log::open(Arc::new(super::Directory::new(dir.path())), options());
+    let (mut holder, mut waiter) = (open(), open());
+    step(&mut holder, 1).expect("append");
+    step(&mut waiter, 2).expect("append");
+    holder.lock().expect("lock");
+    assert!(matches!(waiter.lock(), Err(LogError::Busy { waited_ms: 50 })));
+    holder.unlock();
+    assert_eq!(step(&mut waiter, 3).expect("append"), 3);
 }

@@ -15,6 +15,12 @@ use super::storage::read_range;
 use super::{Bell, Control, LockFile, Log, LogError, Segment, Tail, first_place, read_segment};
 use crate::limits::RESERVE_BYTES;
 
+/// How much space is written with zeros at once.
+const ZERO_AHEAD_BYTES: u64 = 256 * 1024;
+
+/// How often a writer tries to get the lock before it sleeps.
+const LOCK_TRIES: u32 = 3;
+
 /// Longest sleep before a waiting writer looks again: its waker may have been killed.
 const LOCK_NAP: Duration = Duration::from_millis(5);
 
@@ -39,10 +45,17 @@ impl Log {
     pub fn lock(&mut self) -> Result<(), LogError> {
         let io = |e| LogError::io("lock", "lock", e);
         let lock = self.locks.writer(&*self.storage).map_err(io)?;
-        self.guard = match Held::try_take(&lock).map_err(io)? {
-            Some(held) => Some(held),
-            None => Some(self.wait_for_lock(&lock)?),
-        };
+        // A holder is done within microseconds, unless it was stopped: give it the processor.
+        for _ in 0..LOCK_TRIES {
+            self.guard = Held::try_take(&lock).map_err(io)?;
+            if self.guard.is_some() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        if self.guard.is_none() {
+            self.guard = Some(self.wait_for_lock(&lock)?);
+        }
         let settled = self.check_current().and_then(|()| self.settle());
         if settled.is_err() {
             self.unlock();
@@ -208,6 +221,7 @@ impl Log {
             body: &body,
         }
         .encode(self.segment(tail.segment)?.header.salt, &mut frame);
+        self.zero_ahead(&tail, frame.len() as u64)?;
         self.write_frame(&tail, &frame)?;
         let place = Place {
             offset: tail.place.offset + frame.len(),
@@ -225,6 +239,24 @@ impl Log {
         self.tail().ok_or(LogError::Reload)
     }
 
+    /// Writes zeros ahead of the tail, a stretch at a time. Space that is only reserved is marked as
+    /// written by the file system with each sync that first touches it, which costs that sync a
+    /// second trip to the disk.
+    fn zero_ahead(&mut self, tail: &Tail, needed: u64) -> Result<(), LogError> {
+        let from = self.page().zeroed().max(tail.place.offset as u64);
+        if tail.place.offset as u64 + needed <= from {
+            return Ok(());
+        }
+        let segment = self.segment(tail.segment)?;
+        let to = (from + needed + ZERO_AHEAD_BYTES).min(segment.size);
+        let zeros = vec![0; to.saturating_sub(from) as usize];
+        // No more than a help: a disk that has no room for it may still have room for the frame.
+        if segment.file.write_at(from, &zeros).is_ok() {
+            self.page().set_zeroed(to);
+        }
+        Ok(())
+    }
+
     /// Writes at the tail. What a failed write left is cleared, or else by the next writer.
     fn write_frame(&mut self, tail: &Tail, frame: &[u8]) -> Result<(), LogError> {
         let name = file_name(tail.segment);
@@ -235,11 +267,9 @@ impl Log {
     /// Rotates if the frame does not fit any more.
     fn make_room(&mut self, tail: Tail, body: usize, durable: bool) -> Result<Tail, LogError> {
         let needed = (FRAME_HEADER_BYTES + bytes::align8(body) + SEAL_BYTES) as u64;
-        let file = self.segment(tail.segment)?.file;
-        let name = file_name(tail.segment);
-        let len = file.len().map_err(|e| LogError::io("measure", &name, e))?;
+        let size = self.segment(tail.segment)?.size;
         let reserve = if durable { RESERVE_BYTES.min(self.options.segment_bytes / 16) } else { 0 };
-        if tail.place.offset as u64 + needed + reserve <= len {
+        if tail.place.offset as u64 + needed + reserve <= size {
             return Ok(tail);
         }
         self.rotate(tail, needed)?;
@@ -403,7 +433,9 @@ impl Log {
         file.sync().map_err(io("sync"))?;
         self.storage.rename("next.tmp", &name).map_err(io("rename"))?;
         self.storage.sync_dir().map_err(io("sync the directory of"))?;
-        self.segments.insert(header.base, Segment { header, file });
+        let size = file.len().map_err(io("measure"))?;
+        self.segments.insert(header.base, Segment { header, file, size });
+        self.page().set_zeroed(0);
         let tail =
             Tail { boot_id: self.boot_id, segment: header.base, place: first_place(&header) };
         self.page().set_tail(&tail);

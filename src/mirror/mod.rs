@@ -57,8 +57,38 @@ pub fn check_root(root: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A directory that has not changed for this long shows its next change by a new time.
+const SETTLED_US: u64 = 1_000_000;
+
+/// Looks for older files, and knows when there is no need to look again.
+#[derive(Default)]
+pub struct Lookout {
+    /// When the root last changed, if it held no older file then.
+    bare_since_us: Option<u64>,
+}
+
+impl Lookout {
+    /// The older files under a root that hold rows the log has not seen.
+    pub fn files(&mut self, root: &Path, state: &State) -> Result<Vec<ForeignFile>, Failure> {
+        let changed = fs::metadata(root).and_then(|found| found.modified()).ok();
+        let changed_us = changed.and_then(crate::clock::us_of);
+        if changed_us.is_some() && changed_us == self.bare_since_us {
+            return Ok(Vec::new());
+        }
+        let names = file_names(root)?;
+        let settled = changed_us.filter(|us| us + SETTLED_US < crate::clock::now_us());
+        self.bare_since_us = settled.filter(|_| names.is_empty());
+        read_files(root, state, names)
+    }
+}
+
 /// The older files under a root that hold rows the log has not seen.
 pub fn foreign_files(root: &Path, state: &State) -> Result<Vec<ForeignFile>, Failure> {
+    read_files(root, state, file_names(root)?)
+}
+
+/// Names of the older files under a root.
+fn file_names(root: &Path) -> Result<Vec<String>, Failure> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -71,6 +101,10 @@ pub fn foreign_files(root: &Path, state: &State) -> Result<Vec<ForeignFile>, Fai
         .collect();
     // The registry first: it says whose inbox is whose.
     names.sort_by_key(|name| (name != REGISTRY, name.clone()));
+    Ok(names)
+}
+
+fn read_files(root: &Path, state: &State, names: Vec<String>) -> Result<Vec<ForeignFile>, Failure> {
     let mut files = Vec::new();
     for name in names {
         let path = root.join(&name);
