@@ -33,6 +33,7 @@ pub enum Code {
     OutcomeUnknown,
     Busy,
     UpgradeNeeded,
+    ArchiveNeeded,
     Corrupt,
     OutputFailed,
     Timeout,
@@ -109,6 +110,13 @@ pub const TABLE: &[Row] = &[
     ),
     row(Code::Busy, "busy", 1, true, "the log was locked for too long"),
     row(Code::UpgradeNeeded, "upgrade_needed", 1, false, "the log was written by a newer c2c"),
+    row(
+        Code::ArchiveNeeded,
+        "archive_needed",
+        1,
+        false,
+        "the segments before this state are archived elsewhere",
+    ),
     row(Code::Corrupt, "corrupt", 1, false, "damage in the log"),
     row(
         Code::OutputFailed,

@@ -43,6 +43,7 @@ impl Failure {
                 LogError::Unknown { .. } => Code::OutcomeUnknown,
                 LogError::Busy { .. } | LogError::Conflict { .. } | LogError::Reload => Code::Busy,
                 LogError::UpgradeNeeded { .. } => Code::UpgradeNeeded,
+                LogError::ArchiveNeeded { .. } => Code::ArchiveNeeded,
                 LogError::Io { .. } => Code::StorageFailed,
             },
         }
@@ -68,6 +69,9 @@ impl Failure {
                     LogError::Unknown { .. } => "send again with the same --message-id",
                     LogError::Busy { .. } => "a stopped process may hold the lock; try again",
                     LogError::UpgradeNeeded { .. } => "update c2c on this machine",
+                    LogError::ArchiveNeeded { .. } => {
+                        "put the archived segments back into log/archive"
+                    }
                     LogError::Format { .. } => "run c2c-log verify",
                     LogError::Io { cause, .. } => match cause.kind() {
                         std::io::ErrorKind::PermissionDenied => {

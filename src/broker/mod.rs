@@ -9,12 +9,14 @@ pub mod liveness;
 mod views;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::decide::Actor;
 use crate::failure::Failure;
+use crate::log::Checkpoint;
 use crate::mirror;
-use crate::state::{Base, PROJECTION, State};
-use crate::store::{EventStore, SegmentedStore, StoreError, Stored};
+use crate::state::{Base, Bytes, PROJECTION, State};
+use crate::store::{EventStore, Reopen, SegmentedStore, StoreError, Stored};
 
 pub use deliver::{Delivery, Wish};
 pub use execute::Executed;
@@ -34,6 +36,8 @@ pub struct Broker {
     /// Events made from older files that nobody has imported yet: visible, not written.
     merged: Vec<(u64, c2c_log_format::Payload, u64)>,
     foreign: mirror::Lookout,
+    /// Rows of the checkpoint that the state stands on.
+    base: Option<Base>,
     log_id: String,
 }
 
@@ -53,6 +57,7 @@ impl Broker {
             loaded: false,
             merged: Vec::new(),
             foreign: mirror::Lookout::default(),
+            base: None,
             log_id: String::new(),
         }
     }
@@ -112,12 +117,14 @@ impl Broker {
         self.state = State::default();
         self.relied_on = 0;
         self.log_id.clear();
+        self.base = None;
         if let Some(checkpoint) = self.store.checkpoint(PROJECTION)?
-            && let Some(base) =
-                Base::open(std::sync::Arc::new(checkpoint.bytes.clone()), &checkpoint.header)
+            && let Some(reopen) = self.store.reopen()
+            && let Some(base) = open_base(&checkpoint, reopen)
         {
             self.state = State::from_base(Some(&base), checkpoint.header.sequence);
             self.store.resume(&checkpoint);
+            self.base = Some(base);
         }
         self.loaded = true;
         Ok(())
@@ -175,8 +182,10 @@ impl Broker {
     /// Writes a checkpoint if one is due. Never fails a command: a checkpoint is only a shortcut.
     pub fn checkpoint_if_due(&mut self) {
         let (events, bytes) = self.store.tail_size();
-        let due =
-            events >= crate::limits::CHECKPOINT_EVENTS || bytes >= crate::limits::CHECKPOINT_BYTES;
+        let damaged = self.base.as_ref().is_some_and(Base::was_rebuilt);
+        let due = damaged
+            || events >= crate::limits::CHECKPOINT_EVENTS
+            || bytes >= crate::limits::CHECKPOINT_BYTES;
         if due && self.state.skipped == 0 && self.merged.is_empty() {
             let (state, now_us) = (&self.state, crate::clock::now_us());
             let encode = |log_id, segment, place| state.checkpoint(log_id, segment, place, now_us);
@@ -193,4 +202,21 @@ impl Broker {
     pub fn wait(&mut self, pulse: u32, timeout: std::time::Duration) {
         self.store.wait(pulse, timeout);
     }
+}
+
+/// The rows of a checkpoint, with a way to make them anew should they turn out to be damaged.
+fn open_base(checkpoint: &Checkpoint, reopen: Reopen) -> Option<Base> {
+    let header = checkpoint.header;
+    let rebuild = move || {
+        let mut state = State::default();
+        let read = reopen().read_after(0, &mut |stored| {
+            if stored.event.head.sequence <= header.sequence {
+                state.apply_event(stored.event, stored.time_us);
+            }
+        });
+        read.ok()?;
+        let (log_id, segment, place) = (header.log_id, header.segment, header.place);
+        Some(Arc::new(state.checkpoint(log_id, segment, place, header.time_us)) as Bytes)
+    };
+    Base::open(Arc::new(checkpoint.bytes.clone()), &header, Arc::new(rebuild))
 }

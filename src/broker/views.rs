@@ -13,7 +13,7 @@ use crate::decide::{self, Actor, Liveness};
 use crate::failure::Failure;
 use crate::log::Damaged;
 use crate::mirror::{LegacyMessage, Views};
-use crate::state::{Mailbox, State, sequence_of};
+use crate::state::{Base, Mailbox, State, sequence_of};
 
 /// One message with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,16 @@ pub struct Health {
     pub outbox_oldest_us: Option<u64>,
     pub damage: Vec<Damaged>,
     pub quarantine: Vec<String>,
+    /// The checkpoint in use cannot be read in full; answers come from the log then.
+    pub checkpoint_damaged: bool,
     pub upgrade_needed: bool,
+}
+
+impl Health {
+    /// Whether all of the log could be read, and nothing is set aside.
+    pub fn is_whole(&self) -> bool {
+        self.damage.is_empty() && self.quarantine.is_empty()
+    }
 }
 
 impl Broker {
@@ -308,6 +317,7 @@ impl Broker {
             outbox_oldest_us: outbox.iter().map(|(_, row)| row.queued_us).min(),
             damage: self.store.damage(),
             quarantine,
+            checkpoint_damaged: self.base.as_ref().is_some_and(Base::is_damaged),
             upgrade_needed: self.state.upgrade_needed,
         })
     }

@@ -184,7 +184,7 @@ impl Run for Health {
                 .map(|d| json!({ "segment": d.segment, "offset": d.offset, "first": d.first, "last": d.last }))
                 .collect();
             return output::say_json(&json!({
-                "ok": health.damage.is_empty() && health.quarantine.is_empty(),
+                "ok": health.is_whole() && !health.checkpoint_damaged,
                 "broker_root": root.path,
                 "broker_root_reason": root.reason,
                 "broker_id": health.log_id,
@@ -204,6 +204,7 @@ impl Run for Health {
                 "log_bytes": health.log_bytes,
                 "damage": damage,
                 "quarantine": health.quarantine,
+                "checkpoint": if health.checkpoint_damaged { "damaged" } else { "ok" },
                 "upgrade_needed": health.upgrade_needed,
                 "relay": { "status": "not_configured", "message": "not configured" },
             }));
@@ -223,16 +224,18 @@ impl Run for Health {
             mark(health.dead_letters == 0),
             health.dead_letters
         ));
-        let whole = health.damage.is_empty() && health.quarantine.is_empty();
         text.push_str(&format!(
             "{} Damage: {}\n",
-            mark(whole),
+            mark(health.is_whole()),
             health.damage.len() + health.quarantine.len()
         ));
         for name in &health.quarantine {
             text.push_str(&format!(
                 "    {name}: see c2c-log verify, then c2c-log repair --accept\n"
             ));
+        }
+        if health.checkpoint_damaged {
+            text.push_str("✗ Checkpoint: damaged; the next command that writes makes it anew\n");
         }
         text.push_str(&format!("○ Outbox: {} waiting\n", health.outbox));
         text.push_str("○ Relay: not configured\n");

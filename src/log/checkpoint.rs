@@ -22,8 +22,12 @@ impl Checkpoint {
     }
 }
 
+const CHECKPOINT: &str = "checkpoint-";
+/// What archiving keeps instead of the segments that it moved away.
+const BASE: &str = "base-";
+
 fn file_name(sequence: Sequence) -> String {
-    format!("checkpoint-{sequence:020}")
+    format!("{CHECKPOINT}{sequence:020}")
 }
 
 impl Log {
@@ -38,8 +42,49 @@ impl Log {
             return Ok(Some(found));
         }
         let names = self.storage.list().map_err(|e| LogError::io("list", "log", e))?;
-        let found = names.iter().rev().filter(|name| name.starts_with("checkpoint-"));
-        Ok(found.into_iter().find_map(|name| self.load_checkpoint(name, projection, log_id)))
+        let is_kept = |name: &&String| name.starts_with(CHECKPOINT) || name.starts_with(BASE);
+        let mut kept: Vec<&String> = names.iter().filter(is_kept).collect();
+        kept.sort_unstable_by_key(|name| name.rsplit('-').next());
+        for name in kept.iter().rev() {
+            if let Some(found) = self.load_checkpoint(name, projection, log_id) {
+                return Ok(Some(found));
+            }
+        }
+        // Without the events before the base, only a base of this projection tells the state.
+        let begins_late = self.bases()?.first().is_some_and(|base| *base > 1);
+        match kept.iter().find(|name| name.starts_with(BASE)) {
+            Some(name) if begins_late => Err(LogError::ArchiveNeeded { file: String::clone(name) }),
+            _ => Ok(None),
+        }
+    }
+
+    /// Keeps a state on disk from which reading can start when the segments before are elsewhere.
+    /// Other than a checkpoint it is not disposable, and is on disk when this returns.
+    pub fn write_base(&mut self, bytes: &[u8], sequence: Sequence) -> Result<(), LogError> {
+        let name = format!("{BASE}{sequence:020}");
+        let io = |e| LogError::io("write", &name, e);
+        self.write_aside("base.tmp", bytes).map_err(io)?;
+        self.storage.rename("base.tmp", &name).map_err(io)?;
+        self.storage.sync_dir().map_err(io)?;
+        let names = self.storage.list().map_err(io)?;
+        for old in names.iter().filter(|old| old.starts_with(BASE) && **old != name) {
+            self.storage.remove(old).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn write_aside(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let _ = self.storage.remove(name);
+        let file = self.storage.open(name, true)?;
+        file.write_at(0, bytes)?;
+        // ORDER: its content before its name, or a power loss could leave a name without content.
+        file.sync()
+    }
+
+    /// Moves a sealed segment to the archive.
+    pub fn archive_segment(&mut self, base: Sequence) -> Result<(), LogError> {
+        let name = c2c_log_format::segment::file_name(base);
+        self.storage.archive(&name).map_err(|e| LogError::io("archive", &name, e))
     }
 
     /// A checkpoint that can be used: whole, of this projection and log, its segment still there.
@@ -63,17 +108,13 @@ impl Log {
         let io = |e| LogError::io("write", "checkpoint", e);
         let lock = self.storage.lock_file("checkpoint.lock").map_err(io)?;
         let Some(_guard) = Held::try_take(&lock).map_err(io)? else { return Ok(()) };
-        let _ = self.storage.remove("checkpoint.tmp");
-        let file = self.storage.open("checkpoint.tmp", true).map_err(io)?;
-        file.write_at(0, bytes).map_err(io)?;
-        // ORDER: its content before its name, or a power loss could leave a name without content.
-        file.sync().map_err(io)?;
+        self.write_aside("checkpoint.tmp", bytes).map_err(io)?;
         self.storage.rename("checkpoint.tmp", &file_name(sequence)).map_err(io)?;
         if let Some(control) = &self.control {
             control.set_checkpoint(sequence);
         }
         let names = self.storage.list().map_err(io)?;
-        let old = names.iter().filter(|name| name.starts_with("checkpoint-")).rev().skip(2);
+        let old = names.iter().filter(|name| name.starts_with(CHECKPOINT)).rev().skip(2);
         for name in old {
             let _ = self.storage.remove(name);
         }

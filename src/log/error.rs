@@ -28,6 +28,11 @@ pub enum LogError {
     /// Frames that were void after a failed sync have been read: state must be built anew.
     #[error("events after a failed sync were given up; state must be reloaded")]
     Reload,
+    /// The events before the base are archived elsewhere, and the base is not for this program.
+    #[error(
+        "{file} was written by another version of c2c, and the segments before it are archived"
+    )]
+    ArchiveNeeded { file: String },
     /// Written by a newer program.
     #[error("{file} was written by a newer version of c2c")]
     UpgradeNeeded { file: String },

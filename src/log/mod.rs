@@ -30,7 +30,7 @@ pub use control::{Bell, Control, Tail};
 pub use error::LogError;
 pub use reader::{FrameRef, read_segment};
 use storage::Held;
-pub use storage::{Directory, LockFile, Storage, StorageFile, Whole, boot_id_text};
+pub use storage::{ARCHIVE, Directory, LockFile, Storage, StorageFile, Whole, boot_id_text};
 pub use writer::Appended;
 
 /// How a log is kept.
@@ -153,6 +153,11 @@ impl Log {
             epoch_seen: 0,
             damage: Vec::new(),
         }
+    }
+
+    /// Where it is and how it is kept, to open it once more.
+    pub fn place(&self) -> (Arc<dyn Storage>, Options) {
+        (Arc::clone(&self.storage), self.options.clone())
     }
 
     /// What could not be read so far by this handle.

@@ -169,6 +169,10 @@ impl Storage for SimDisk {
         Ok(Arc::new(SimFile { disk: self.clone(), inode }))
     }
 
+    fn archive(&self, _name: &str) -> io::Result<()> {
+        self.lock().call()
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut disk = self.lock();
         disk.call()?;

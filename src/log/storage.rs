@@ -16,10 +16,12 @@ use super::control::Control;
 
 /// A directory of log files.
 pub trait Storage: Send + Sync {
-    /// Names of the files in the directory.
+    /// Names of the files in the directory, archived segments included.
     fn list(&self) -> io::Result<Vec<String>>;
     /// Opens a file; `create` makes it, and the directory, if missing.
     fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn StorageFile>>;
+    /// Moves a file to where archived segments lie; it is found there as before.
+    fn archive(&self, name: &str) -> io::Result<()>;
     /// Gives a file another name, replacing what had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
@@ -129,6 +131,9 @@ pub fn boot_id_text() -> &'static str {
     })
 }
 
+/// Directory of archived segments, in the directory of the log.
+pub const ARCHIVE: &str = "archive";
+
 /// Real files in a real directory.
 pub struct Directory {
     path: PathBuf,
@@ -168,22 +173,29 @@ impl Directory {
 
 impl Storage for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        let entries = match fs::read_dir(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(names),
-            other => other?,
-        };
-        for entry in entries {
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
-            }
-        }
+        let mut names = names_in(&self.path)?;
+        names.extend(names_in(&self.path.join(ARCHIVE))?);
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
     fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(self.file(name, create)?))
+        match self.file(name, create) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(Arc::new(self.file(&format!("{ARCHIVE}/{name}"), false)?))
+            }
+            other => Ok(Arc::new(other?)),
+        }
+    }
+
+    fn archive(&self, name: &str) -> io::Result<()> {
+        let archive = self.path.join(ARCHIVE);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&archive)?;
+        fs::rename(self.path.join(name), archive.join(name))?;
+        // ORDER: there before it is gone from here, should the power fail.
+        fs::File::open(&archive)?.sync_all()?;
+        self.sync_dir()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -213,6 +225,19 @@ impl Storage for Directory {
     fn boot_id(&self) -> [u8; 16] {
         uuid::Uuid::try_parse(boot_id_text()).map_or([0; 16], uuid::Uuid::into_bytes)
     }
+}
+
+/// Names of the files in a directory; none if it is missing.
+fn names_in(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
 }
 
 impl LockFile for fs::File {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::log::read_segment;
+use crate::log::{ARCHIVE, read_segment};
 use c2c_log_format::event::events;
 use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
 use c2c_log_format::scan::{Damage, Piece};
@@ -38,7 +38,13 @@ pub fn open(place: &Place) -> Result<LogFiles, Trouble> {
     let root = crate::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
     let below = root.join(crate::broker::LOG_DIRECTORY);
     let directory = if below.is_dir() { below } else { root.clone() };
-    let bases = bases(&directory)?;
+    let mut bases = bases(&directory)?;
+    let archive = directory.join(ARCHIVE);
+    if archive.is_dir() {
+        bases.extend(self::bases(&archive)?);
+        bases.sort_unstable();
+        bases.dedup();
+    }
     if bases.is_empty() {
         return Err(Trouble::Unreadable(format!("no log in {}", root.display())));
     }
@@ -55,9 +61,15 @@ fn bases(directory: &Path) -> Result<Vec<Sequence>, Trouble> {
 }
 
 impl LogFiles {
+    /// Where a segment lies: archived ones are read like the others.
+    pub fn path(&self, base: Sequence) -> PathBuf {
+        let here = self.directory.join(file_name(base));
+        if here.exists() { here } else { self.directory.join(ARCHIVE).join(file_name(base)) }
+    }
+
     /// The bytes of one segment.
     pub fn segment(&self, base: Sequence) -> Result<Vec<u8>, Trouble> {
-        let path = self.directory.join(file_name(base));
+        let path = self.path(base);
         fs::read(&path)
             .map_err(|e| Trouble::Unreadable(format!("cannot read {}: {e}", path.display())))
     }
@@ -69,10 +81,10 @@ impl LogFiles {
         header.map_or(Sequence::MAX, |header| header.durable)
     }
 
-    fn segment_header(&self, base: Sequence) -> Option<SegmentHeader> {
+    pub fn segment_header(&self, base: Sequence) -> Option<SegmentHeader> {
         use std::io::Read;
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        let mut file = fs::File::open(self.directory.join(file_name(base))).ok()?;
+        let mut file = fs::File::open(self.path(base)).ok()?;
         file.read_exact(&mut bytes).ok()?;
         SegmentHeader::decode(&bytes).ok()
     }

@@ -1,6 +1,7 @@
 //! What is in a log? The operator's tool: it reads files and, but for `repair` and `import`,
 //! writes none.
 
+mod archive;
 mod files;
 mod inspect;
 mod render;
@@ -52,6 +53,8 @@ enum What {
     State(state::StateAt),
     /// Set damage aside and go on
     Repair(repair::Repair),
+    /// Move old segments away; all that is pending stays
+    Archive(archive::Archive),
     /// Write all events as JSON lines
     Export(transfer::Export),
     /// Read such lines into a new, empty root
@@ -78,6 +81,7 @@ pub fn main(words: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         What::Trace(command) => command.run(),
         What::State(command) => command.run(),
         What::Repair(command) => command.run(),
+        What::Archive(command) => command.run(),
         What::Export(command) => command.run(),
         What::Import(command) => command.run(),
     };

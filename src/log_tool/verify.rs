@@ -1,15 +1,15 @@
 //! Is the log whole?
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::log::{Directory, Storage, read_segment};
-use crate::state::{PROJECTION, State};
+use crate::state::{Base, PROJECTION, State};
 use c2c_log_format::checkpoint::CheckpointHeader;
-use c2c_log_format::checksum::SegmentDigest;
+use c2c_log_format::checksum::{SegmentDigest, crc32, sha256};
 use c2c_log_format::event::events;
 use c2c_log_format::frame::{FrameHeader, Seal};
-use c2c_log_format::limits::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use c2c_log_format::limits::{CHECKPOINT_HEADER_BYTES, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use c2c_log_format::scan::{Damage, Piece};
 use c2c_log_format::segment::{Reason, SegmentHeader, file_name};
 use c2c_log_format::verdict::{Facts, Verdict, judge};
@@ -197,10 +197,28 @@ pub fn check(log: &LogFiles, replay: bool) -> Result<Report, Trouble> {
         checkpoints: 0,
         findings,
     };
-    if replay && report.findings.is_empty() && log.bases.first() == Some(&1) {
+    let begins_late = log.bases.first().is_some_and(|base| *base > 1);
+    if begins_late && !has_base(log) {
+        report.findings.push(Finding {
+            segment: log.bases[0],
+            offset: 0,
+            first: 1,
+            last: Some(log.bases[0] - 1),
+            verdict: Verdict::Corrupt,
+            what: "the segments before are missing, and no base stands for them".into(),
+            len: 0,
+            accepted: false,
+        });
+    } else if replay && report.findings.is_empty() {
         check_checkpoints(log, &mut report)?;
     }
     Ok(report)
+}
+
+/// Whether archiving has left a state that stands for the segments it moved.
+fn has_base(log: &LogFiles) -> bool {
+    let names = std::fs::read_dir(&log.directory).into_iter().flatten().flatten();
+    names.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("base-0"))
 }
 
 /// All segments, as many at once as there are processors.
@@ -410,18 +428,33 @@ fn check_chain(segment: &Found, next: &Found, findings: &mut Vec<Finding>) {
 
 /// Replays from the first event and compares with every checkpoint on the way.
 fn check_checkpoints(log: &LogFiles, report: &mut Report) -> Result<(), Trouble> {
-    let mut headers = checkpoints(log);
+    let kept = checkpoints(log, report);
+    let mut headers: Vec<CheckpointHeader> = kept.iter().map(|(header, _)| *header).collect();
     headers.sort_unstable_by_key(|header| header.sequence);
     if headers.is_empty() {
         return Ok(());
     }
+    let begins_late = log.bases.first().is_some_and(|base| *base > 1);
     let mut state = State::default();
+    if begins_late {
+        // The events before are archived elsewhere: the oldest state kept is where replay starts.
+        let Some((header, bytes)) = kept.into_iter().min_by_key(|(header, _)| header.sequence)
+        else {
+            return Ok(());
+        };
+        let rows = Base::open(Arc::new(bytes), &header, Arc::new(|| None));
+        state = State::from_base(rows.as_ref(), header.sequence);
+        headers.retain(|other| other.sequence > header.sequence);
+    }
     let mut waiting = headers.into_iter().peekable();
     let bar = files::progress(log.bases.len() as u64);
     for base in &log.bases {
         let mut wrong = Vec::new();
         log.rows(*base, &|_, _| true, &mut |row| {
             let event = c2c_log_format::Event { head: row.head, payload: &row.payload };
+            if row.head.sequence <= state.head {
+                return;
+            }
             state.apply_event(&event, row.time_us);
             while let Some(header) = waiting.next_if(|header| header.sequence == state.head) {
                 report.checkpoints += 1;
@@ -451,12 +484,38 @@ fn check_checkpoints(log: &LogFiles, report: &mut Report) -> Result<(), Trouble>
     Ok(())
 }
 
-fn checkpoints(log: &LogFiles) -> Vec<CheckpointHeader> {
+/// The checkpoints and bases of this projection that are whole; the others are reported.
+fn checkpoints(log: &LogFiles, report: &mut Report) -> Vec<(CheckpointHeader, Vec<u8>)> {
     let Ok(entries) = std::fs::read_dir(&log.directory) else { return Vec::new() };
-    let named = entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("checkpoint-"));
-    let read = named.filter_map(|entry| std::fs::read(entry.path()).ok());
-    let headers = read.filter_map(|bytes| CheckpointHeader::decode(&bytes).ok());
-    headers.filter(|header| header.projection == PROJECTION).collect()
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let kept = names.filter(|name| name.starts_with("checkpoint-0") || name.starts_with("base-0"));
+    let mut whole = Vec::new();
+    for name in kept {
+        // A newer one may just have replaced it.
+        let Ok(bytes) = std::fs::read(log.directory.join(&name)) else { continue };
+        match CheckpointHeader::decode(&bytes) {
+            Ok(header) if is_whole(&header, &bytes) => {
+                if header.projection == PROJECTION {
+                    whole.push((header, bytes));
+                }
+            }
+            _ => report.findings.push(Finding {
+                segment: log.bases.last().copied().unwrap_or(1),
+                offset: 0,
+                first: name.rsplit('-').next().and_then(|text| text.parse().ok()).unwrap_or(0),
+                last: None,
+                verdict: Verdict::Corrupt,
+                what: format!("{name} is damaged: delete it"),
+                len: 0,
+                accepted: false,
+            }),
+        }
+    }
+    whole
+}
+
+fn is_whole(header: &CheckpointHeader, bytes: &[u8]) -> bool {
+    let index_at = CHECKPOINT_HEADER_BYTES + header.rows_len as usize;
+    sha256(&bytes[CHECKPOINT_HEADER_BYTES..index_at]) == header.digest
+        && crc32(&bytes[index_at..]) == header.index_crc
 }

@@ -18,7 +18,7 @@ use c2c_log_format::scan::Place;
 pub use rows::{
     Claim, DeadLetter, Mailbox, Member, Meta, Pending, Queued, Room, RoomMessage, Session,
 };
-pub use table::{Base, Table};
+pub use table::{Base, Bytes, Rebuild, Table};
 
 /// Version of the tables below: a checkpoint of another version is not used.
 pub const PROJECTION: u16 = 2;
@@ -241,6 +241,27 @@ impl State {
         let from = pair(room_id, &(after + 1).to_be_bytes());
         let rows = self.room_messages.range(&pair(room_id, &[]), &from);
         rows.into_iter().map(|(key, row)| (sequence_of(&key), row)).collect()
+    }
+
+    /// The first message whose text somebody has yet to see, and who; nothing before it is needed
+    /// to deliver what was accepted.
+    pub fn first_needed(&self) -> Option<(Sequence, &'static str)> {
+        let first = |rows: Option<Sequence>, what| rows.map(|sequence| (sequence, what));
+        let unread = self.inbox.scan([]).iter().map(|(key, _)| sequence_of(key)).min();
+        let dead = self.dead_letters.scan([]).iter().map(|(key, _)| sequence_of(key)).min();
+        let queued = self.outbox.scan([]).iter().map(|(key, _)| sequence_of(key)).min();
+        let in_rooms = self.members.scan([]).into_iter().filter_map(|(key, member)| {
+            let room_id =
+                String::from_utf8_lossy(key.split(|byte| *byte == 0).next()?).into_owned();
+            self.room_messages_after(&room_id, member.cursor).first().map(|(sequence, _)| *sequence)
+        });
+        let candidates = [
+            first(unread, "a message in a mailbox is unread"),
+            first(dead, "a dead letter is kept"),
+            first(queued, "a message waits in the outbox"),
+            first(in_rooms.min(), "a room message is unread"),
+        ];
+        candidates.into_iter().flatten().min()
     }
 
     /// Members of a room: mailbox and row.

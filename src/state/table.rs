@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use c2c_log_format::bytes::{slice, u16_at, u32_at};
 use c2c_log_format::checkpoint::CheckpointHeader;
@@ -17,11 +18,23 @@ const BLOCK_BYTES: usize = 4096;
 /// The bytes of a checkpoint, wherever they lie: in memory, or in a mapped file.
 pub type Bytes = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
 
+/// Makes the bytes of a checkpoint anew, from the events that it covers.
+pub type Rebuild = Arc<dyn Fn() -> Option<Bytes> + Send + Sync>;
+
 /// The rows of a checkpoint, read in place.
+///
+/// A block is checked when it is first looked at, so damage may show in the middle of a question.
+/// The rows are then made anew from the log, and the answer is the right one.
 #[derive(Clone)]
 pub struct Base {
+    rows: Arc<BaseRows>,
+    rebuild: Rebuild,
+    rebuilt: Arc<OnceLock<BaseRows>>,
+}
+
+struct BaseRows {
     bytes: Bytes,
-    blocks: Arc<[Block]>,
+    blocks: Vec<Block>,
 }
 
 struct Block {
@@ -30,11 +43,45 @@ struct Block {
     crc: u32,
     /// Range of the first key in `bytes`.
     key: (usize, usize),
+    /// Whether its bytes were compared with the checksum.
+    checked: AtomicBool,
 }
 
 impl Base {
     /// Reads the index of a checkpoint; `None` if it is damaged.
-    pub fn open(bytes: Bytes, header: &CheckpointHeader) -> Option<Self> {
+    pub fn open(bytes: Bytes, header: &CheckpointHeader, rebuild: Rebuild) -> Option<Self> {
+        let rows = Arc::new(BaseRows::open(bytes, header)?);
+        Some(Self { rows, rebuild, rebuilt: Arc::new(OnceLock::new()) })
+    }
+
+    /// Whether any block is damaged; looks at all of them.
+    pub fn is_damaged(&self) -> bool {
+        self.rows.blocks.iter().any(|block| self.rows.read(block).is_none())
+    }
+
+    /// Whether rows had to be made anew.
+    pub fn was_rebuilt(&self) -> bool {
+        self.rebuilt.get().is_some()
+    }
+
+    /// Visits the rows from `from` on while the visitor says so.
+    fn visit(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
+        let Some(damaged) = self.rows.visit(from, visit) else { return };
+        let rebuilt = self.rebuilt.get_or_init(|| {
+            let rows = (self.rebuild)().and_then(|bytes| {
+                let header = CheckpointHeader::decode(&bytes).ok()?;
+                BaseRows::open(bytes, &header)
+            });
+            // Neither the checkpoint nor the log can be read: any answer would be a lie.
+            rows.expect("a damaged checkpoint cannot be made anew: see `c2c-log verify`")
+        });
+        let damaged = rebuilt.visit(damaged.max(from), visit);
+        assert!(damaged.is_none(), "rows made in memory are whole");
+    }
+}
+
+impl BaseRows {
+    fn open(bytes: Bytes, header: &CheckpointHeader) -> Option<Self> {
         let index_at = CHECKPOINT_HEADER_BYTES + header.rows_len as usize;
         let index = bytes.get(index_at..)?;
         if crc32(index) != header.index_crc {
@@ -49,29 +96,42 @@ impl Base {
                 len: u32_at(index, at + 4).ok()? as usize,
                 crc: u32_at(index, at + 8).ok()?,
                 key: (index_at + at + 14, key_len),
+                checked: AtomicBool::new(false),
             });
             at += 14 + key_len;
         }
-        Some(Self { bytes, blocks: blocks.into() })
+        Some(Self { bytes, blocks })
     }
 
     fn first_key(&self, block: &Block) -> &[u8] {
         &self.bytes[block.key.0..block.key.0 + block.key.1]
     }
 
-    /// Visits the rows from `from` on while the visitor says so. A block that does not match its
-    /// checksum stops the process: answers from it would be lies, and the file can be deleted.
-    fn visit(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) {
+    /// The bytes of a block; `None` if they do not match their checksum.
+    fn read(&self, block: &Block) -> Option<&[u8]> {
+        let rows = self.bytes.get(block.offset..block.offset + block.len)?;
+        if !block.checked.load(Ordering::Relaxed) {
+            if crc32(rows) != block.crc {
+                return None;
+            }
+            block.checked.store(true, Ordering::Relaxed);
+        }
+        Some(rows)
+    }
+
+    /// Visits the rows from `from` on while the visitor says so; answers with the first key of a
+    /// damaged block, at which it stopped.
+    fn visit(&self, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Option<&[u8]> {
         let start = self.blocks.partition_point(|block| self.first_key(block) <= from);
         for block in &self.blocks[start.saturating_sub(1)..] {
-            let rows = &self.bytes[block.offset..block.offset + block.len];
-            assert_eq!(crc32(rows), block.crc, "checkpoint is damaged: delete log/checkpoint-*");
+            let Some(rows) = self.read(block) else { return Some(self.first_key(block)) };
             for (key, value) in rows_of(rows) {
                 if key >= from && !visit(key, value) {
-                    return;
+                    return None;
                 }
             }
         }
+        None
     }
 }
 

@@ -104,6 +104,10 @@ impl EventStore for MemoryStore {
         Ok(None)
     }
 
+    fn reopen(&self) -> Option<super::Reopen> {
+        None
+    }
+
     fn resume(&mut self, _checkpoint: &Checkpoint) {}
 
     fn keep_checkpoint(

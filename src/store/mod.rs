@@ -8,6 +8,7 @@ mod conformance;
 mod memory;
 mod segmented;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use c2c_log_format::scan::Place;
@@ -29,6 +30,9 @@ pub struct Stored<'a> {
     /// Whether its batch promised to be on disk.
     pub durable: bool,
 }
+
+/// Opens a store of its own on the same events.
+pub type Reopen = Arc<dyn Fn() -> Box<dyn EventStore> + Send + Sync>;
 
 /// An append-only sequence of batches.
 pub trait EventStore: Send {
@@ -80,6 +84,9 @@ pub trait EventStore: Send {
 
     /// The newest checkpoint of a projection, if the store keeps any.
     fn checkpoint(&mut self, projection: u16) -> Result<Option<Checkpoint>, StoreError>;
+
+    /// Opens the same events once more, at their start; `None` for a store without checkpoints.
+    fn reopen(&self) -> Option<Reopen>;
 
     /// Goes on reading after a checkpoint.
     fn resume(&mut self, checkpoint: &Checkpoint);

@@ -182,6 +182,11 @@ impl EventStore for SegmentedStore {
         self.log.newest_checkpoint(projection)
     }
 
+    fn reopen(&self) -> Option<super::Reopen> {
+        let (storage, options) = self.log.place();
+        Some(Arc::new(move || Box::new(Self::on(Arc::clone(&storage), options.clone()))))
+    }
+
     fn resume(&mut self, checkpoint: &Checkpoint) {
         self.cursor = checkpoint.cursor(self.log.epoch());
         self.located.clear();

@@ -326,7 +326,8 @@ impl World {
         let place = Place { offset: 0, sequence: self.state.head + 1, previous_frame: 0 };
         let file = self.state.checkpoint([7; 16], 1, place, 1);
         let header = CheckpointHeader::decode(&file).expect("own checkpoint");
-        let base = Base::open(std::sync::Arc::new(file), &header).expect("own checkpoint");
+        let base = Base::open(std::sync::Arc::new(file), &header, std::sync::Arc::new(|| None));
+        let base = base.expect("own checkpoint");
         self.state = State::from_base(Some(&base), header.sequence);
     }
 

@@ -1,5 +1,7 @@
 //! Does the operator's tool see every flipped bit, and say where?
 
+mod archive;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -224,4 +226,43 @@ fn state_at_a_sequence_tells_what_was_known_then() {
     assert_eq!(pending("2"), Some(0));
     assert_eq!(pending("3"), Some(1));
     assert_eq!(pending("99"), Some(0));
+}
+
+#[test]
+fn a_damaged_checkpoint_changes_no_answer_and_is_reported_and_replaced() {
+    let world = World::new();
+    world.register(&["ada", "bob"]);
+    let body = "x".repeat(1000);
+    for number in 0..200 {
+        world.run("ada", &["send", "bob", &format!("{number} {body}")]).ok();
+    }
+    let log = world.root().join("log");
+    let newest = || {
+        let names = fs::read_dir(&log).expect("listed").flatten().map(|entry| entry.path());
+        let name = |path: &std::path::PathBuf| path.display().to_string();
+        names.filter(|path| name(path).contains("checkpoint-0")).max().expect("a checkpoint")
+    };
+    let path = newest();
+    let whole = fs::read(&path).expect("read");
+    let peek = || world.run("bob", &["peek-inbox", "--json"]).ok().out;
+    let expected = peek();
+    for at in (0..whole.len()).step_by(whole.len() / 40) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&path, &bytes).expect("written");
+        assert_eq!(peek(), expected, "offset {at}");
+        assert_eq!(run(world.log_tool(&["verify"])).status, 2, "offset {at}");
+    }
+    let mut bytes = whole.clone();
+    let rows_at = c2c_log_format::limits::CHECKPOINT_HEADER_BYTES + 200;
+    bytes[rows_at] ^= 1;
+    fs::write(&path, &bytes).expect("written");
+    let health = world.run("bob", &["health", "--json"]).ok().json();
+    assert_eq!(health["checkpoint"], "damaged");
+    assert_eq!(health["ok"], false);
+    world.run("ada", &["send", "bob", "last"]).ok();
+    assert_ne!(newest(), path, "a new one is written");
+    assert_eq!(world.run("bob", &["health", "--json"]).ok().json()["checkpoint"], "ok");
+    fs::remove_file(&path).expect("the damaged one goes");
+    assert_eq!(world.poll("bob").len(), 201);
 }
