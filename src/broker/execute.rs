@@ -93,6 +93,8 @@ impl Broker {
             .into());
         }
         let now_us = clock::now_us();
+        // The first append after a boot may have found that this is a copy.
+        self.log_id.clear();
         let appended = self.store.append(self.state.head, events, now_us, durable)?;
         // Reading them back keeps one way from events to state.
         self.catch_up()?;

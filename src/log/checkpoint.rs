@@ -33,11 +33,10 @@ fn file_name(sequence: Sequence) -> String {
 impl Log {
     /// The newest checkpoint of this projection that belongs to this log.
     pub fn newest_checkpoint(&mut self, projection: u16) -> Result<Option<Checkpoint>, LogError> {
-        let Some(log_id) = self.log_id()? else { return Ok(None) };
         // The page names it: a directory of many segments takes long to list.
         let named = self.control.as_ref().map_or(0, super::Control::checkpoint);
         if named > 0
-            && let Some(found) = self.load_checkpoint(&file_name(named), projection, log_id)
+            && let Some(found) = self.load_checkpoint(&file_name(named), projection)
         {
             return Ok(Some(found));
         }
@@ -46,7 +45,7 @@ impl Log {
         let mut kept: Vec<&String> = names.iter().filter(is_kept).collect();
         kept.sort_unstable_by_key(|name| name.rsplit('-').next());
         for name in kept.iter().rev() {
-            if let Some(found) = self.load_checkpoint(name, projection, log_id) {
+            if let Some(found) = self.load_checkpoint(name, projection) {
                 return Ok(Some(found));
             }
         }
@@ -88,18 +87,14 @@ impl Log {
     }
 
     /// A checkpoint that can be used: whole, of this projection and log, its segment still there.
-    fn load_checkpoint(
-        &mut self,
-        name: &str,
-        projection: u16,
-        log_id: [u8; 16],
-    ) -> Option<Checkpoint> {
+    fn load_checkpoint(&mut self, name: &str, projection: u16) -> Option<Checkpoint> {
         let file = self.storage.open(name, false).ok()?;
         // Mapped, because a command looks at a few rows and the file may be large.
         let bytes = file.whole().ok()?;
         let header = CheckpointHeader::decode(&bytes).ok()?;
-        let usable = header.projection == projection && header.log_id == log_id;
-        (usable && self.segment(header.segment).is_ok()).then_some(Checkpoint { header, bytes })
+        let segment = self.segment(header.segment).ok()?;
+        let usable = header.projection == projection && header.log_id == segment.header.log_id;
+        usable.then_some(Checkpoint { header, bytes })
     }
 
     /// Writes a checkpoint and removes all but the two newest. One process at a time: whoever

@@ -17,6 +17,8 @@ use c2c_log_format::scan::Place;
 use memmap2::MmapRaw;
 use rustix::thread::futex;
 
+use super::storage::FileIdentity;
+
 const PAGE_BYTES: u64 = 4096;
 
 // Word numbers. VERSION is odd while the tail is being written.
@@ -62,10 +64,10 @@ enum Memory {
     Heap(Arc<[AtomicU64; WORDS]>),
 }
 
-/// The shared page, and what tells its file from a copy of it: the inode.
+/// The shared page, and what tells its file from a copy of it.
 pub struct Control {
     memory: Memory,
-    identity: u64,
+    identity: FileIdentity,
 }
 
 /// The page is being written at this moment, or its writer was killed in the middle.
@@ -79,14 +81,17 @@ impl Control {
             file.set_len(PAGE_BYTES)?;
         }
         let map = memmap2::MmapOptions::new().len(PAGE_BYTES as usize).map_raw(file)?;
-        let identity = std::os::unix::fs::MetadataExt::ino(&file.metadata()?);
+        let identity = FileIdentity::of(&file.metadata()?);
         Ok(Self { memory: Memory::Mapped(map), identity })
     }
 
     /// A page in memory, for simulated disks.
     #[cfg(test)]
     pub fn heap(words: &Arc<[AtomicU64; WORDS]>) -> Self {
-        Self { memory: Memory::Heap(Arc::clone(words)), identity: 0 }
+        Self {
+            memory: Memory::Heap(Arc::clone(words)),
+            identity: FileIdentity { inode: 0, born_ns: 0 },
+        }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -100,7 +105,7 @@ impl Control {
     }
 
     /// What tells the file of this page from another of the same name.
-    pub fn identity(&self) -> u64 {
+    pub fn identity(&self) -> FileIdentity {
         self.identity
     }
 
@@ -254,7 +259,7 @@ impl Control {
     }
 }
 
-fn encode(tail: &Tail, identity: u64) -> [u64; TAIL_WORDS] {
+fn encode(tail: &Tail, identity: FileIdentity) -> [u64; TAIL_WORDS] {
     let boot = u128::from_le_bytes(tail.boot_id);
     let mut words = [
         boot as u64,
@@ -269,7 +274,7 @@ fn encode(tail: &Tail, identity: u64) -> [u64; TAIL_WORDS] {
     words
 }
 
-fn decode(words: &[u64; TAIL_WORDS], identity: u64) -> Option<Tail> {
+fn decode(words: &[u64; TAIL_WORDS], identity: FileIdentity) -> Option<Tail> {
     if words[6] != checksum(words, identity) {
         return None;
     }
@@ -287,9 +292,10 @@ fn decode(words: &[u64; TAIL_WORDS], identity: u64) -> Option<Tail> {
 
 /// Not zero, so that an empty page is not a whole one; bound to the file, so that the page of a
 /// copied directory is not believed.
-fn checksum(words: &[u64; TAIL_WORDS], identity: u64) -> u64 {
+fn checksum(words: &[u64; TAIL_WORDS], identity: FileIdentity) -> u64 {
     let mut bytes = [0; TAIL_WORDS * 8];
-    let covered = words[..TAIL_WORDS - 1].iter().chain([&identity]);
+    let file = identity.inode ^ identity.born_ns.rotate_left(32);
+    let covered = words[..TAIL_WORDS - 1].iter().chain([&file]);
     for (chunk, word) in bytes.chunks_exact_mut(8).zip(covered) {
         chunk.copy_from_slice(&word.to_le_bytes());
     }

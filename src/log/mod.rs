@@ -175,7 +175,7 @@ impl Log {
     pub fn log_id(&mut self) -> Result<Option<[u8; 16]>, LogError> {
         let base = match self.tail() {
             Some(tail) => Some(tail.segment),
-            None => self.bases()?.first().copied(),
+            None => self.bases()?.last().copied(),
         };
         base.map(|base| Ok(self.segment(base)?.header.log_id)).transpose()
     }

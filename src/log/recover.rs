@@ -9,14 +9,81 @@ use c2c_log_format::scan::{Damage, Piece};
 use c2c_log_format::segment::{Reason, file_name};
 use c2c_log_format::{Sequence, bytes};
 
-use super::storage::read_range;
+use super::storage::{FileIdentity, read_range};
 use super::{Log, LogError, Tail, read_segment};
 
+/// The file that names its own inode: in a copy it names another's.
+const PLACE: &str = "place";
+const PLACE_BYTES_MAX: u64 = 64;
+
+fn place_line(identity: FileIdentity) -> String {
+    format!("{} {}\n", identity.inode, identity.born_ns)
+}
+
 impl Log {
-    /// Scans the last segment, syncs it, and publishes the tail.
+    /// Makes the tail true, and gives a restored copy an id of its own.
     pub(super) fn recover(&mut self) -> Result<(), LogError> {
         self.segments.clear();
-        let Some(last) = self.last_usable_segment()? else { return self.create_first() };
+        match self.last_usable_segment()? {
+            None => self.create_first()?,
+            Some(last) => {
+                self.recover_tail(last)?;
+                if self.is_copy()? {
+                    self.fork()?;
+                }
+            }
+        }
+        match self.mark_place() {
+            // A full disk must not keep anybody from reading mail.
+            Err(LogError::Full { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether the files were copied here from elsewhere: two logs must not go on under one id.
+    fn is_copy(&self) -> Result<bool, LogError> {
+        let io = |e| LogError::io("read", PLACE, e);
+        let Some(noted) = self.noted_place().map_err(io)? else { return Ok(false) };
+        Ok(noted != place_line(self.storage.identity(PLACE).map_err(io)?))
+    }
+
+    /// What the file says of itself; `None` if it is missing or was cut off.
+    fn noted_place(&self) -> std::io::Result<Option<String>> {
+        match self.storage.open(PLACE, false) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+            Ok(file) => {
+                let bytes = read_range(&*file, 0, PLACE_BYTES_MAX)?;
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                Ok(text.ends_with('\n').then_some(text))
+            }
+        }
+    }
+
+    fn mark_place(&self) -> Result<(), LogError> {
+        let io = |e| LogError::io("write", PLACE, e);
+        let file = self.storage.open(PLACE, true).map_err(io)?;
+        let line = place_line(self.storage.identity(PLACE).map_err(io)?);
+        if self.noted_place().map_err(io)?.as_deref() == Some(&*line) {
+            return Ok(());
+        }
+        file.truncate(0).map_err(io)?;
+        file.write_at(0, line.as_bytes()).map_err(io)?;
+        file.sync().map_err(io)?;
+        self.storage.sync_dir().map_err(io)
+    }
+
+    /// Goes on in a segment with another log id; the segment before holds the old one.
+    fn fork(&mut self) -> Result<(), LogError> {
+        let tail = self.tail().ok_or(LogError::Reload)?;
+        let empty = tail.place.offset == super::SEGMENT_HEADER_BYTES;
+        // An empty segment has the name that the new one would get.
+        let base = tail.place.sequence + Sequence::from(empty);
+        self.open_next(tail.segment, tail.place, base, Reason::Restored)
+    }
+
+    /// Scans the last segment, syncs it, and publishes the tail.
+    fn recover_tail(&mut self, last: Sequence) -> Result<(), LogError> {
         let name = file_name(last);
         let segment = self.segment(last)?;
         let io = |operation: &'static str| {

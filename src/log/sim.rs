@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::control::{Control, WORDS};
-use super::storage::{LockFile, Storage, StorageFile};
+use super::storage::{FileIdentity, LockFile, Storage, StorageFile};
 
 const SECTOR: usize = 512;
 
@@ -200,6 +200,12 @@ impl Storage for SimDisk {
 
     fn control(&self, _create: bool) -> io::Result<Control> {
         Ok(Control::heap(&self.page))
+    }
+
+    fn identity(&self, name: &str) -> io::Result<FileIdentity> {
+        let disk = self.lock();
+        let inode = disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(FileIdentity { inode: *inode as u64, born_ns: 0 })
     }
 
     fn is_current(&self, _control: &Control) -> bool {

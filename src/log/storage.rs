@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::UNIX_EPOCH;
 
 use memmap2::Mmap;
 
@@ -34,8 +35,26 @@ pub trait Storage: Send + Sync {
     fn control(&self, create: bool) -> io::Result<Control>;
     /// Whether that page is still the one of this directory, not of one that was removed.
     fn is_current(&self, control: &Control) -> bool;
+    /// What tells a file from every copy of it, and stays when it or its directory is renamed.
+    fn identity(&self, name: &str) -> io::Result<FileIdentity>;
     /// Identifies the running system: differs after each boot.
     fn boot_id(&self) -> [u8; 16];
+}
+
+/// Inode and time of birth, nanoseconds (0 where the file system keeps none). A number of an inode
+/// alone is given again to another file soon after the first is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
+    pub inode: u64,
+    pub born_ns: u64,
+}
+
+impl FileIdentity {
+    /// From what the file system says of a file.
+    pub fn of(found: &fs::Metadata) -> Self {
+        let born = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Self { inode: found.ino(), born_ns: born.map_or(0, |since| since.as_nanos() as u64) }
+    }
 }
 
 /// An exclusive lock that ends with the process, and is taken many times through one descriptor.
@@ -219,7 +238,12 @@ impl Storage for Directory {
     }
 
     fn is_current(&self, control: &Control) -> bool {
-        fs::metadata(self.path.join("control")).is_ok_and(|found| found.ino() == control.identity())
+        let found = fs::metadata(self.path.join("control"));
+        found.is_ok_and(|found| FileIdentity::of(&found) == control.identity())
+    }
+
+    fn identity(&self, name: &str) -> io::Result<FileIdentity> {
+        Ok(FileIdentity::of(&fs::symlink_metadata(self.path.join(name))?))
     }
 
     fn boot_id(&self) -> [u8; 16] {

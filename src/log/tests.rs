@@ -157,8 +157,9 @@ fn a_second_handle_sees_appends_at_once_and_continues_them() {
 
 #[test]
 fn an_event_of_a_poisoned_segment_is_never_acknowledged_by_a_later_sync() {
-    // The first sync makes the segment, the second is the first event's, the third one fails.
-    let disk = SimDisk::new(Plan { fail_sync: Some(3), ..Plan::default() });
+    // The first sync makes the segment, the second notes its place, the third is the first event's,
+    // the fourth one fails.
+    let disk = SimDisk::new(Plan { fail_sync: Some(4), ..Plan::default() });
     let mut first = Log::open(Arc::new(disk.clone()), options());
     assert_eq!(step(&mut first, 1).expect("append"), 1);
     // Appended, and not yet waited for.

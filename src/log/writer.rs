@@ -375,6 +375,10 @@ impl Log {
                 digest.frame(&bytes[offset..offset + FRAME_HEADER_BYTES], body);
             }
         }
+        let log_id = match reason {
+            Reason::Restored => uuid::Uuid::new_v4().into_bytes(),
+            _ => header.log_id,
+        };
         let prepared = self.prepare_file(0)?;
         let next = SegmentHeader {
             base,
@@ -383,7 +387,7 @@ impl Log {
             previous_digest: digest.finish(),
             previous_frame: end.previous_frame,
             reason,
-            ..self.fresh_header(header.log_id)
+            ..self.fresh_header(log_id)
         };
         self.install(prepared, next)
     }

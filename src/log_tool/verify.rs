@@ -403,7 +403,7 @@ fn check_chain(segment: &Found, next: &Found, findings: &mut Vec<Finding>) {
             accepted: false,
         });
     };
-    if header.log_id != follower.log_id {
+    if header.log_id != follower.log_id && follower.reason != Reason::Restored {
         return bad("belongs to another log");
     }
     if follower.previous_base != segment.base {

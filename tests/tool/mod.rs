@@ -1,6 +1,7 @@
 //! Does the operator's tool see every flipped bit, and say where?
 
 mod archive;
+mod copy;
 
 use std::fs;
 use std::path::Path;

@@ -1,0 +1,98 @@
+//! Does a copied log go on under an id of its own, and a moved one under the one it has?
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{World, run};
+
+fn command(program: &str, from: &Path, to: &Path) {
+    let mut command = Command::new(program);
+    if program == "cp" {
+        command.arg("-a");
+    }
+    assert!(command.arg(from).arg(to).status().expect("starts").success());
+}
+
+fn id(world: &World, root: &Path) -> String {
+    let mut health = world.c2c(&["health", "--json", "--broker-root"]);
+    health.arg(root);
+    let id = run(health).ok().json()["broker_id"].as_str().expect("an id").to_owned();
+    assert_eq!(id.len(), 32);
+    id
+}
+
+fn send(world: &World, root: &Path, text: &str) {
+    let mut send = world.c2c(&["send", "bob", text, "--session-id", "s-ada", "--broker-root"]);
+    send.arg(root);
+    run(send).ok();
+}
+
+fn poll(world: &World, root: &Path) -> Vec<String> {
+    let mut poll = world.c2c(&["poll-inbox", "--json", "--session-id", "s-bob", "--broker-root"]);
+    poll.arg(root);
+    crate::support::contents(&run(poll).ok().json())
+}
+
+fn verify(world: &World, root: &Path) {
+    let mut verify = world.log_tool(&["verify"]);
+    verify.arg(root);
+    let done = run(verify);
+    assert_eq!(done.status, 0, "{} {}", done.out, done.err);
+}
+
+fn filled() -> World {
+    let world = World::new();
+    world.register(&["ada", "bob"]);
+    for number in 0..300 {
+        world.run("ada", &["send", "bob", &format!("old {number}")]).ok();
+    }
+    assert_eq!(world.poll("bob").len(), 300);
+    send(&world, &world.root(), "before");
+    world
+}
+
+#[test]
+fn a_copy_takes_a_new_id_with_its_first_write_and_both_live_on() {
+    let world = filled();
+    let (original, copy) = (world.root(), world.path().join("copy"));
+    let old = id(&world, &original);
+    command("cp", &original, &copy);
+    send(&world, &copy, "in the copy");
+    let new = id(&world, &copy);
+    assert_ne!(new, old);
+    send(&world, &copy, "again in the copy");
+    send(&world, &original, "in the original");
+    assert_eq!(id(&world, &copy), new, "once is enough");
+    assert_eq!(id(&world, &original), old);
+    assert_eq!(poll(&world, &copy), ["before", "in the copy", "again in the copy"]);
+    assert_eq!(poll(&world, &original), ["before", "in the original"]);
+    verify(&world, &copy);
+}
+
+#[test]
+fn a_root_wiped_and_restored_from_a_copy_takes_a_new_id() {
+    let world = filled();
+    let (original, copy) = (world.root(), world.path().join("copy"));
+    let old = id(&world, &original);
+    command("cp", &original, &copy);
+    send(&world, &original, "after the backup");
+    std::fs::remove_dir_all(&original).expect("wiped");
+    command("cp", &copy, &original);
+    send(&world, &original, "after the restore");
+    assert_ne!(id(&world, &original), old);
+    assert_eq!(poll(&world, &original), ["before", "after the restore"]);
+}
+
+#[test]
+fn a_root_that_is_moved_keeps_its_id() {
+    let world = filled();
+    let moved = world.path().join("moved");
+    let old = id(&world, &world.root());
+    command("mv", &world.root(), &moved);
+    // As after a boot: nobody vouches for the tail.
+    std::fs::remove_file(moved.join("log/control")).expect("removed");
+    send(&world, &moved, "moved");
+    assert_eq!(id(&world, &moved), old);
+    assert_eq!(poll(&world, &moved), ["before", "moved"]);
+    verify(&world, &moved);
+}
