@@ -111,6 +111,10 @@ impl Broker {
         if files.is_empty() {
             return Ok(());
         }
+        // The older program may be rewriting one: read again when it cannot.
+        let names = files.iter().map(|file| file.file.as_str());
+        let _locks = mirror::Sidecars::take(&self.root, names)?;
+        let files = self.foreign.files(&self.root, &self.state)?;
         let decision = self.decide(&Command::Import { files }, actor, Vec::new())?;
         self.append(&decision.events, true)?;
         Ok(())

@@ -15,7 +15,7 @@ use crate::decide::{Command, Refusal, Reply, SweepPlan};
 use crate::envelope::for_terminal;
 use crate::failure::Failure;
 use crate::log::LogError;
-use crate::mirror;
+use crate::mirror::{self, Sidecars};
 use crate::shape;
 
 #[derive(Args)]
@@ -313,7 +313,11 @@ impl Run for Migrate {
             return Err(Refusal::new(Code::BadRoot, "from", message).into());
         }
         let state = crate::state::State::default();
-        let files = mirror::foreign_files(&from, &state)?;
+        let own = fs::canonicalize(&from).ok() == fs::canonicalize(context.broker.root()).ok();
+        let files = match own {
+            true => context.broker.foreign_files()?,
+            false => mirror::files_of_another_root(&from, &state)?,
+        };
         let (sessions, messages) = files.iter().fold((0, 0), |(sessions, messages), file| {
             (sessions + file.sessions.len(), messages + file.messages.len())
         });
@@ -361,13 +365,18 @@ impl Run for Mirror {
         let in_place = fs::canonicalize(&target).ok() == fs::canonicalize(&context.root.path).ok();
         loop {
             let pulse = context.broker.pulse();
+            let mut locks = None;
             if in_place && target.exists() {
+                context.broker.look(&context.actor)?;
+                let names = mirror::inbox_names(context.broker.state());
+                locks = Some(Sidecars::take(&target, names.iter().map(String::as_str))?);
                 import(context)?;
             }
             context.broker.look(&context.actor)?;
             let views = context.broker.legacy_views()?;
             let written = mirror::write_views(&target, context.broker.state(), &views)
                 .map_err(|e| LogError::io("write", &target.display().to_string(), e))?;
+            drop(locks);
             if !self.follow {
                 return output::say(&format!("Wrote {written} files to {}\n", target.display()));
             }

@@ -11,7 +11,7 @@ use super::session::{Acting, acting};
 use super::{Decision, Facts, Liveness, Refusal, Reply, RoomReply, Send, Sent, Skipped};
 use super::{mailbox_liveness, send};
 use crate::code::Code;
-use crate::state::{Room, State, pair};
+use crate::state::{Mailbox, Room, State, pair};
 
 /// A room to be made.
 pub(super) struct NewRoom<'a> {
@@ -73,18 +73,20 @@ pub(super) fn create(
 ) -> Result<Decision, Refusal> {
     check_room_id(new.room_id)?;
     check_visibility(new.visibility)?;
-    for alias in new.invite {
-        check_alias(alias).map_err(|e| {
-            Refusal::new(Code::InvalidAlias, "invite", format!("invite: alias {e}"))
-        })?;
-    }
+    let invitees = new.invite.iter().map(|alias| invitee(state, alias, "invite"));
+    let invitees = invitees.collect::<Result<Vec<Mailbox>, Refusal>>()?;
     let acting = acting(state, None, facts)?;
     if state.rooms.get(fold(new.room_id)).is_some() {
         let message = format!("room '{}' exists", new.room_id);
         return Err(Refusal::new(Code::RoomExists, "room_id", message).hint("join it"));
     }
     let mut events = acting.events.clone();
-    events.push(created(new.room_id, &acting.alias, new.visibility, new.invite));
+    let invited: Vec<String> = invitees.iter().map(|row| row.alias.clone()).collect();
+    events.push(created(new.room_id, &acting.alias, new.visibility, &invited));
+    for row in &invitees {
+        let sent = invitation(new.room_id, &acting, &row.name, facts);
+        events.push(Payload::MessageSent(sent));
+    }
     let mut members = Vec::new();
     if new.join {
         events.push(joined(new.room_id, &acting.mailbox));
@@ -232,22 +234,21 @@ pub(super) fn invite(
     invited: bool,
     facts: &Facts<'_>,
 ) -> Result<Decision, Refusal> {
-    check_alias(alias)
-        .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
+    let invitee = invitee(state, alias, "alias");
     let acting = acting(state, None, facts)?;
     let room = known_room(state, room_id, &acting)?;
     if !is_member(state, room_id, &acting.mailbox) {
         let text = format!("only members of '{room_id}' invite");
         return Err(Refusal::new(Code::NotAMember, "room_id", text).hint("join the room first"));
     }
-    let Some(invitee) = state.mailbox_of(alias) else { return Err(send::unknown(state, alias)) };
+    let invitee = invitee?;
     let mut events = vec![Payload::RoomInvitation(RoomInvitation {
         room_id: fold(room_id),
         alias: invitee.alias.clone(),
         invited,
     })];
     if invited {
-        events.push(Payload::MessageSent(invitation(&room, &acting, &invitee.name, facts)));
+        events.push(Payload::MessageSent(invitation(&room.room_id, &acting, &invitee.name, facts)));
     }
     let reply = RoomReply {
         room_id: room.room_id,
@@ -258,11 +259,18 @@ pub(super) fn invite(
     Ok(Decision { events, reply: Reply::Room(reply), durable: true })
 }
 
+/// Who is meant by an alias that is to be invited.
+fn invitee(state: &State, alias: &str, field: &'static str) -> Result<Mailbox, Refusal> {
+    check_alias(alias)
+        .map_err(|e| Refusal::new(Code::InvalidAlias, field, format!("{field}: alias {e}")))?;
+    state.mailbox_of(alias).ok_or_else(|| send::unknown(state, alias))
+}
+
 /// An invitation is itself a message to the one invited.
-fn invitation(room: &Room, acting: &Acting, mailbox: &str, facts: &Facts<'_>) -> MessageSent {
+fn invitation(room_id: &str, acting: &Acting, mailbox: &str, facts: &Facts<'_>) -> MessageSent {
     let message = Send {
         to: mailbox.to_owned(),
-        body: format!("{} invites you to room {}", acting.alias, room.room_id),
+        body: format!("{} invites you to room {room_id}", acting.alias),
         ..Send::default()
     };
     let mut sent = send::message(&message, acting, Target::Mailbox(mailbox.to_owned()), facts);

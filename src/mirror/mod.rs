@@ -4,6 +4,7 @@
 //! `remote-outbox.jsonl`. Out: the same files as views of the log, on demand.
 
 mod export;
+mod lock;
 
 use std::fs;
 use std::io;
@@ -22,6 +23,7 @@ use crate::log::LogError;
 use crate::state::State;
 
 pub use export::{LegacyMessage, Views, write_views};
+pub use lock::Sidecars;
 
 /// Rows with this key were written by us and are never read back.
 pub const OURS: &str = "c2c_log";
@@ -78,13 +80,21 @@ impl Lookout {
         let names = file_names(root)?;
         let settled = changed_us.filter(|us| us + SETTLED_US < crate::clock::now_us());
         self.bare_since_us = settled.filter(|_| names.is_empty());
-        read_files(root, state, names)
+        read_files(root, "", state, names)
     }
 }
 
-/// The older files under a root that hold rows the log has not seen.
-pub fn foreign_files(root: &Path, state: &State) -> Result<Vec<ForeignFile>, Failure> {
-    read_files(root, state, file_names(root)?)
+/// The older files under a root other than that of the log. Their path tells their rows from the
+/// same rows in files of the same name elsewhere.
+pub fn files_of_another_root(from: &Path, state: &State) -> Result<Vec<ForeignFile>, Failure> {
+    let whole = fs::canonicalize(from).unwrap_or_else(|_| from.to_owned());
+    read_files(from, &format!("{}/", whole.display()), state, file_names(from)?)
+}
+
+/// Names of the inbox files of all sessions.
+pub fn inbox_names(state: &State) -> Vec<String> {
+    let sessions = state.sessions.scan([]).into_iter();
+    sessions.map(|(_, session)| format!("{}{INBOX_SUFFIX}", session.session_id)).collect()
 }
 
 /// Names of the older files under a root.
@@ -104,7 +114,12 @@ fn file_names(root: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn read_files(root: &Path, state: &State, names: Vec<String>) -> Result<Vec<ForeignFile>, Failure> {
+fn read_files(
+    root: &Path,
+    origin: &str,
+    state: &State,
+    names: Vec<String>,
+) -> Result<Vec<ForeignFile>, Failure> {
     let mut files = Vec::new();
     for name in names {
         let path = root.join(&name);
@@ -113,7 +128,7 @@ fn read_files(root: &Path, state: &State, names: Vec<String>) -> Result<Vec<Fore
             continue;
         }
         let stamp = format!("{} {} {}", found.len(), found.mtime(), found.mtime_nsec());
-        if state.imported.get(format!("file {name}")).as_deref() == Some(&stamp) {
+        if state.imported.get(format!("file {origin}{name}")).as_deref() == Some(&stamp) {
             continue;
         }
         let text = match fs::read_to_string(&path) {
@@ -124,7 +139,7 @@ fn read_files(root: &Path, state: &State, names: Vec<String>) -> Result<Vec<Fore
             }
             Err(e) => return Err(LogError::io("read", &path.display().to_string(), e).into()),
         };
-        if let Some(file) = parse(&name, stamp, &text) {
+        if let Some(file) = parse(&name, origin, stamp, &text) {
             files.push(file);
         }
     }
@@ -132,8 +147,9 @@ fn read_files(root: &Path, state: &State, names: Vec<String>) -> Result<Vec<Fore
 }
 
 /// Reads one older file; what is no JSON yet (a script may be writing it) is left for later.
-fn parse(name: &str, stamp: String, text: &str) -> Option<ForeignFile> {
-    let mut file = ForeignFile { file: name.to_owned(), stamp, ..ForeignFile::default() };
+fn parse(name: &str, origin: &str, stamp: String, text: &str) -> Option<ForeignFile> {
+    let file = format!("{origin}{name}");
+    let mut file = ForeignFile { file, stamp, ..ForeignFile::default() };
     let rows: Vec<Value> = if name == OUTBOX {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     } else {
@@ -151,7 +167,7 @@ fn parse(name: &str, stamp: String, text: &str) -> Option<ForeignFile> {
         // The same row twice in one file is two rows.
         let ordinal = seen.iter().filter(|other| **other == hash).count();
         seen.push(hash);
-        let key = format!("{name} {hash:016x} {ordinal}");
+        let key = format!("{origin}{name} {hash:016x} {ordinal}");
         if name == REGISTRY {
             file.sessions.extend(session(row, key));
         } else {

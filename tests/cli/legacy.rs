@@ -247,3 +247,79 @@ fn nothing_in_an_older_file_controls_a_terminal() {
     let lines = shown.lines().filter(|line| !line.starts_with("<c2c"));
     assert!(lines.flat_map(str::chars).all(|c| !c.is_control()), "{shown:?}");
 }
+
+/// Holds the older program's lock of one file until the child's standard input ends.
+fn older_program_with_lock(world: &World, name: &str) -> Option<std::process::Child> {
+    use std::io::BufRead;
+    let script = "import fcntl, sys\nf = open(sys.argv[1], 'w')\nfcntl.lockf(f, fcntl.LOCK_EX)\n\
+                  print('held', flush=True)\nsys.stdin.read()\n";
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", script]).arg(world.root().join(name));
+    python.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = match python.spawn() {
+        Ok(child) => child,
+        Err(_) if std::env::var_os("C2C_TEST_REQUIRE_MCP").is_none() => {
+            println!("skipped: there is no python3 here");
+            return None;
+        }
+        Err(e) => panic!("python3: {e}"),
+    };
+    let mut line = String::new();
+    let out = child.stdout.as_mut().expect("piped");
+    std::io::BufReader::new(out).read_line(&mut line).expect("a line");
+    assert_eq!(line, "held\n");
+    Some(child)
+}
+
+#[test]
+fn an_import_and_a_mirror_in_place_wait_for_the_older_programs_lock() {
+    for (lock, args) in [
+        ("registry.json.lock", ["send", "old", "hi"].as_slice()),
+        ("registry.json.lock", &["mirror", "--in-place"]),
+        ("s-old.inbox.lock", &["mirror", "--in-place"]),
+    ] {
+        let world = World::new();
+        world.register(&["alice"]);
+        let row = r#"[{"session_id":"s-old","alias":"old"}]"#;
+        std::fs::write(world.root().join("registry.json"), row).expect("written");
+        let Some(mut older) = older_program_with_lock(&world, lock) else { return };
+        let mut command = world.c2c(args);
+        command.env("C2C_MCP_SESSION_ID", "s-alice").stdout(std::process::Stdio::null());
+        let mut ours = command.spawn().expect("starts");
+        // The kernel shows who waits for the lock; here that is whoever tries again and again.
+        let lock_file = world.root().join(lock);
+        while !opened_by(ours.id(), &lock_file) {
+            assert!(ours.try_wait().expect("asked").is_none(), "{args:?} did not wait for {lock}");
+            std::thread::yield_now();
+        }
+        assert!(ours.try_wait().expect("asked").is_none(), "{args:?} did not wait for {lock}");
+        drop(older.stdin.take());
+        older.wait().expect("ends");
+        assert!(ours.wait().expect("ends").success(), "{args:?}");
+    }
+}
+
+/// Whether a process has a file open.
+fn opened_by(pid: u32, path: &std::path::Path) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.any(|target| target == path)
+}
+
+#[test]
+fn the_same_row_without_an_id_in_two_older_roots_comes_in_from_both() {
+    let world = World::new();
+    world.register(&["alice"]);
+    for old in ["one", "two"] {
+        let dir = world.path().join(old);
+        std::fs::create_dir(&dir).expect("made");
+        let registry = r#"[{"session_id":"s-bob","alias":"bob"}]"#;
+        std::fs::write(dir.join("registry.json"), registry).expect("written");
+        let inbox = r#"[{"from_alias":"carol","to_alias":"bob","content":"ping"}]"#;
+        std::fs::write(dir.join("s-bob.inbox.json"), inbox).expect("written");
+        for _ in 0..2 {
+            world.run("alice", &["migrate", "--from", dir.to_str().expect("a path")]).ok();
+        }
+    }
+    assert_eq!(world.poll("bob"), ["ping", "ping"]);
+}

@@ -237,3 +237,15 @@ fn only_members_speak_and_only_good_names_are_rooms() {
     assert_eq!(mine("alice"), json!([]));
     assert_eq!(mine("bob")[0]["room_id"], "team");
 }
+
+#[test]
+fn a_room_made_with_invitations_tells_those_invited_and_knows_nobody_else() {
+    let world = three();
+    let with = |alias| ["rooms", "create", "den", "--visibility", "invite_only", "--invite", alias];
+    world.run("alice", &with("nobody")).refused("unknown_alias");
+    world.run("alice", &with("../x")).refused("invalid_alias");
+    world.run("alice", &with("bob")).ok();
+    assert_eq!(world.poll("bob"), ["alice invites you to room den"]);
+    world.run("bob", &["rooms", "join", "den"]).ok();
+    world.run("carol", &["rooms", "join", "den"]).refused("not_invited");
+}
