@@ -115,3 +115,18 @@ fn bad_input_is_survived_before_initialize() {
 fn bad_input_is_survived_after_initialize() {
     play("bad_after", false);
 }
+
+#[test]
+fn resources_are_listed_read_and_announced() {
+    play("resources", false);
+}
+
+#[test]
+fn a_declared_channel_is_handed_the_mail() {
+    play("channel", false);
+}
+
+#[test]
+fn without_a_declared_channel_mail_stays_where_it_is() {
+    play("channel_undeclared", false);
+}

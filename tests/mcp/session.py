@@ -107,10 +107,12 @@ class Raw:
         self.send(message)
         return self.answer(message["id"])
 
-    def initialize(self):
+    def initialize(self, **experimental):
         info = {"name": "test", "version": "0"}
+        capabilities = {"experimental": experimental} if experimental else {}
         answer = self.ask(self.call(
-            "initialize", protocolVersion="2025-06-18", capabilities={}, clientInfo=info))
+            "initialize", protocolVersion="2025-06-18", capabilities=capabilities,
+            clientInfo=info))
         self.send({"method": "notifications/initialized"})
         return answer["result"]
 
@@ -237,6 +239,69 @@ def cancel_crossing():
     assert contents(rows) == ["hello"] and rows[0].get("redelivered") is True, rows
     raw.close()
     assert polled("bob") == []
+
+
+def resources():
+    """The inbox and each room: listed, read, and announced when they change; nothing is taken."""
+    for name in ("alice", "bob"):
+        cli(name, "register", "--alias", name)
+        cli(name, "rooms", "join", "den")
+    raw = Raw(identity("bob"))
+    assert raw.initialize()["capabilities"]["resources"]["subscribe"] is True
+    listed = raw.ask(raw.call("resources/list"))["result"]["resources"]
+    assert [row["uri"] for row in listed] == ["c2c://inbox", "c2c://room/den"], listed
+
+    def read(uri):
+        [content] = raw.ask(raw.call("resources/read", uri=uri))["result"]["contents"]
+        return contents(json.loads(content["text"]))
+
+    assert read("c2c://inbox") == [] and read("c2c://room/den") == []
+    for uri, args in [
+        ("c2c://inbox", ("send", "bob", "direct")),
+        ("c2c://room/den", ("rooms", "send", "den", "to all")),
+    ]:
+        assert raw.ask(raw.call("resources/subscribe", uri=uri))["result"] == {}
+        cli("alice", *args)
+        note = raw.read()
+        assert note["method"] == "notifications/resources/updated", note
+        assert note["params"]["uri"] == uri, note
+        assert raw.ask(raw.call("resources/unsubscribe", uri=uri))["result"] == {}
+    assert read("c2c://room/den") == ["to all"]
+    assert read("c2c://inbox") == ["direct", "to all"]
+    unknown = raw.ask(raw.call("resources/read", uri="c2c://room/other"))
+    assert "error" in unknown, unknown
+    raw.close()
+    assert contents(polled("bob")) == ["direct", "to all"]
+
+
+def channel():
+    """Mail is handed over only to a client that declared the channel, and is away then."""
+    cli("alice", "register", "--alias", "alice")
+    raw = Raw(identity("bob", C2C_MCP_AUTO_DRAIN_CHANNEL="1"))
+    raw.initialize(**{"claude/channel": {}})
+    cli("alice", "send", "bob", "pushed")
+    note = raw.read()
+    assert note["method"] == "notifications/claude/channel", note
+    assert note["params"]["content"] == "pushed", note
+    assert note["params"]["meta"]["from"] == "alice", note
+    assert structured(raw.ask(raw.tool("poll_inbox")))["messages"] == []
+    raw.close()
+    assert polled("bob") == []
+
+
+def channel_undeclared():
+    """Wanted by the environment and not declared by the client, or the other way: mail stays."""
+    cli("alice", "register", "--alias", "alice")
+    cli("bob", "register", "--alias", "bob")
+    declared = {"claude/channel": {}}
+    for n, (wanted, experimental) in enumerate([("1", {}), ("0", declared), ("", declared)]):
+        raw = Raw(identity("bob", C2C_MCP_AUTO_DRAIN_CHANNEL=wanted))
+        raw.initialize(**experimental)
+        cli("alice", "send", "bob", f"m{n}")
+        # A server that pushed would have done so before it answers a later request.
+        rows = structured(raw.ask(raw.tool("poll_inbox", wait_s=20)))["messages"]
+        assert contents(rows) == [f"m{n}"] and raw.unread() == 0, rows
+        raw.close()
 
 
 BAD_LINES = [b"{not json\n", b"\n", b"\xff\xfe{}\n", b"[]\n", b"42\n", b'{"jsonrpc":"2.0"}\n']
