@@ -146,28 +146,49 @@ impl Inspect {
     pub fn run(self) -> Ended {
         let log = files::open(&self.place)?;
         let wanted = self.filter.ready()?;
-        let mut status = CLEAN;
-        let mut last = 0;
-        let mut kept: VecDeque<String> = VecDeque::new();
-        let hold = self.lines.is_some() || self.reverse;
-        for base in &log.bases {
-            status = status.max(self.segment(&log, *base, &wanted, 0, &mut |at, line| {
+        let (mut status, mut last) = (CLEAN, 0);
+        if self.lines.is_some() || self.reverse {
+            (status, last) = self.newest(&log, &wanted)?;
+        } else {
+            for base in &log.bases {
+                status = status.max(self.segment(&log, *base, &wanted, 0, &mut |at, line| {
+                    last = last.max(at);
+                    render::out(&line)
+                })?);
+            }
+        }
+        if self.follow { self.follow(&log, &wanted, last) } else { Ok(status) }
+    }
+
+    /// Shows the last events; reads no segment before the one in which enough were found. Answers
+    /// with the status and the last sequence shown.
+    fn newest(&self, log: &LogFiles, wanted: &Wanted) -> Result<(u8, u64), Trouble> {
+        let limit = self.lines.unwrap_or(usize::MAX);
+        let (mut status, mut last) = (CLEAN, 0);
+        let mut kept: Vec<VecDeque<String>> = Vec::new();
+        let mut count = 0;
+        for base in log.bases.iter().rev() {
+            let mut lines = VecDeque::new();
+            status = status.max(self.segment(log, *base, wanted, 0, &mut |at, line| {
                 last = last.max(at);
-                if !hold {
-                    return render::out(&line);
-                }
-                kept.push_back(line);
-                if self.lines.is_some_and(|lines| kept.len() > lines) {
-                    kept.pop_front();
+                lines.push_back(line);
+                if lines.len() > limit - count {
+                    lines.pop_front();
                 }
                 Ok(())
             })?);
+            count += lines.len();
+            if self.reverse {
+                lines.iter().rev().try_for_each(|line| render::out(line))?;
+            } else {
+                kept.push(lines);
+            }
+            if count >= limit {
+                break;
+            }
         }
-        if self.reverse {
-            kept.make_contiguous().reverse();
-        }
-        render::out(&kept.into_iter().collect::<String>())?;
-        if self.follow { self.follow(&log, &wanted, last) } else { Ok(status) }
+        kept.iter().rev().flatten().try_for_each(|line| render::out(line))?;
+        Ok((status, last))
     }
 
     fn segment(
