@@ -11,9 +11,9 @@ pub const RESERVE_BYTES: u64 = 64 * 1024;
 /// Largest message body, bytes.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A checkpoint is due after this many events.
-pub const CHECKPOINT_EVENTS: u64 = 256;
+pub const CHECKPOINT_EVENTS: u64 = 128;
 /// A checkpoint is due after this many bytes of log.
-pub const CHECKPOINT_BYTES: u64 = 128 * 1024;
+pub const CHECKPOINT_BYTES: u64 = 64 * 1024;
 /// A manual or foreign claim ends by itself after this long, seconds.
 pub const CLAIM_S: u64 = 60;
 /// Messages that one MCP poll returns unless told otherwise.
