@@ -393,7 +393,7 @@ fact! {
 }
 
 fact! {
-    /// This root moved; nothing may be written here any more.
+    /// This root moved; nothing may be written here any more. With an empty path: it arrived.
     RootMoved {
         /// Path of the new root.
         to: String,

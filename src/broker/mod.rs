@@ -6,6 +6,7 @@
 mod deliver;
 mod execute;
 pub mod liveness;
+mod relocate;
 mod views;
 
 use std::path::{Path, PathBuf};

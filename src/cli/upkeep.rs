@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Context, Run, output};
-use crate::broker::Broker;
+use crate::broker::{Broker, LOG_DIRECTORY};
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{Command, Refusal, Reply, SweepPlan};
@@ -206,6 +206,7 @@ impl Run for Health {
                 "quarantine": health.quarantine,
                 "checkpoint": if health.checkpoint_damaged { "damaged" } else { "ok" },
                 "upgrade_needed": health.upgrade_needed,
+                "moved_to": context.broker.moved_to(),
                 "relay": { "status": "not_configured", "message": "not configured" },
             }));
         }
@@ -233,6 +234,9 @@ impl Run for Health {
             text.push_str(&format!(
                 "    {name}: see c2c-log verify, then c2c-log repair --accept\n"
             ));
+        }
+        if let Some(to) = context.broker.moved_to() {
+            text.push_str(&format!("✗ Moved to {to}; nothing can be written here\n"));
         }
         if health.checkpoint_damaged {
             text.push_str("✗ Checkpoint: damaged; the next command that writes makes it anew\n");
@@ -304,6 +308,10 @@ pub struct Migrate {
 
 impl Run for Migrate {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let source = self.from.clone().unwrap_or_else(|| context.broker.root().to_owned());
+        if let Some(to) = self.to.as_ref().filter(|_| source.join(LOG_DIRECTORY).is_dir()) {
+            return self.relocate(&source, to, context);
+        }
         if let Some(to) = &self.to {
             context.broker = Broker::open(to);
         }
@@ -342,6 +350,28 @@ impl Run for Migrate {
         output::say(&format!(
             "{verb} {new_sessions} sessions and {new_messages} messages from {}\n",
             from.display()
+        ))
+    }
+}
+
+impl Migrate {
+    /// A root with a log moves as a whole.
+    fn relocate(&self, from: &Path, to: &Path, context: &mut Context) -> Result<(), Failure> {
+        let mut broker = Broker::open(from);
+        if self.dry_run {
+            return output::say(&format!("Would move {} to {}\n", from.display(), to.display()));
+        }
+        let mut there = broker.relocate(to, &context.actor)?;
+        if context.common.json {
+            let id = there.log_id()?.to_owned();
+            return output::say_json(&json!({
+                "ok": true, "from": from, "to": there.root(), "moved": true, "broker_id": id,
+            }));
+        }
+        output::say(&format!(
+            "Moved {} to {}\nThe old root is kept, and refuses writes\n",
+            from.display(),
+            there.root().display()
         ))
     }
 }

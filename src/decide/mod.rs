@@ -82,27 +82,85 @@ pub struct Facts<'a> {
 /// A request that may be refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    Register { alias: Option<String> },
-    Rename { alias: String },
+    Register {
+        alias: Option<String>,
+    },
+    Rename {
+        alias: String,
+    },
     Heartbeat,
-    Dnd { on: bool, until_us: Option<u64> },
+    Dnd {
+        on: bool,
+        until_us: Option<u64>,
+    },
     Send(Send),
-    SendAll { body: String, exclude: Vec<String>, tag: Option<String>, from: Option<String> },
-    Claim { limit: usize, max_bytes: usize, surface: String, manual: bool, deferrable: bool },
-    Ack { claim: String, level: String },
-    Return { claim: String, reason: String },
-    RoomCreate { room_id: String, visibility: String, invite: Vec<String>, join: bool },
-    RoomJoin { room_id: String, from: Option<String> },
-    RoomLeave { room_id: String, from: Option<String> },
-    RoomSend { room_id: String, send: Send },
-    RoomInvite { room_id: String, alias: String, invited: bool },
-    RoomVisibility { room_id: String, visibility: String },
-    RoomDelete { room_id: String, force: bool },
+    SendAll {
+        body: String,
+        exclude: Vec<String>,
+        tag: Option<String>,
+        from: Option<String>,
+    },
+    Claim {
+        limit: usize,
+        max_bytes: usize,
+        surface: String,
+        manual: bool,
+        deferrable: bool,
+    },
+    Ack {
+        claim: String,
+        level: String,
+    },
+    Return {
+        claim: String,
+        reason: String,
+    },
+    RoomCreate {
+        room_id: String,
+        visibility: String,
+        invite: Vec<String>,
+        join: bool,
+    },
+    RoomJoin {
+        room_id: String,
+        from: Option<String>,
+    },
+    RoomLeave {
+        room_id: String,
+        from: Option<String>,
+    },
+    RoomSend {
+        room_id: String,
+        send: Send,
+    },
+    RoomInvite {
+        room_id: String,
+        alias: String,
+        invited: bool,
+    },
+    RoomVisibility {
+        room_id: String,
+        visibility: String,
+    },
+    RoomDelete {
+        room_id: String,
+        force: bool,
+    },
     Sweep,
-    DeadLetterReplay { messages: Vec<Sequence>, to: Option<String> },
-    DeadLetterPurge { messages: Vec<Sequence> },
-    Import { files: Vec<ForeignFile> },
-    Move { to: String },
+    DeadLetterReplay {
+        messages: Vec<Sequence>,
+        to: Option<String>,
+    },
+    DeadLetterPurge {
+        messages: Vec<Sequence>,
+    },
+    Import {
+        files: Vec<ForeignFile>,
+    },
+    /// Closes this root, which moved; or opens it again at its new place, with an empty path.
+    Move {
+        to: String,
+    },
 }
 
 /// A message to be sent.
@@ -223,7 +281,10 @@ impl Refusal {
 
 /// Decides one command.
 pub fn decide(state: &State, command: &Command, facts: &Facts<'_>) -> Result<Decision, Refusal> {
-    if let Some(to) = state.meta.get([]).and_then(|meta| meta.moved_to) {
+    let arrives = matches!(command, Command::Move { to } if to.is_empty());
+    if let Some(to) = state.meta.get([]).and_then(|meta| meta.moved_to)
+        && !arrives
+    {
         return Err(Refusal::new(Code::BrokerMoved, "broker_root", format!("moved to {to}"))
             .hint("use that root"));
     }

@@ -103,7 +103,7 @@ impl State {
             }
             Payload::RootMoved(fact) => {
                 let mut meta = self.meta.get([]).unwrap_or_default();
-                meta.moved_to = Some(fact.to.clone());
+                meta.moved_to = Some(fact.to.clone()).filter(|to| !to.is_empty());
                 self.meta.put([], meta);
             }
         }

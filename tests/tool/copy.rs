@@ -96,3 +96,24 @@ fn a_root_that_is_moved_keeps_its_id() {
     assert_eq!(poll(&world, &moved), ["before", "moved"]);
     verify(&world, &moved);
 }
+
+#[test]
+fn a_root_moved_by_migrate_leaves_word_and_refuses_writes() {
+    let world = filled();
+    let moved = world.path().join("elsewhere");
+    let to = moved.display().to_string();
+    let old = id(&world, &world.root());
+    let migrate = |args: &[&str]| world.run("ada", &[&["migrate"], args].concat());
+    assert!(migrate(&["--to", &to, "--dry-run"]).ok().out.contains("Would move"));
+    migrate(&["--to", &to]).ok();
+    let refused = world.run("ada", &["send", "bob", "late"]).refused("broker_moved");
+    assert!(refused.err.contains(&to), "{}", refused.err);
+    world.run("bob", &["poll-inbox"]).refused("broker_moved");
+    assert_eq!(world.run("bob", &["peek-inbox", "--json"]).ok().json()[0]["content"], "before");
+    send(&world, &moved, "after the move");
+    assert_eq!(id(&world, &moved), old, "it is the same log");
+    assert_eq!(poll(&world, &moved), ["before", "after the move"]);
+    verify(&world, &moved);
+    // Somebody else's root is not moved over.
+    migrate(&["--from", &to, "--to", &world.root().display().to_string()]).refused("bad_root");
+}
