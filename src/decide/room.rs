@@ -76,9 +76,15 @@ pub(super) fn create(
     let invitees = new.invite.iter().map(|alias| invitee(state, alias, "invite"));
     let invitees = invitees.collect::<Result<Vec<Mailbox>, Refusal>>()?;
     let acting = acting(state, None, facts)?;
-    if state.rooms.get(fold(new.room_id)).is_some() {
+    if let Some(room) = state.rooms.get(fold(new.room_id)) {
+        // A name is taken for everybody; whether it can be joined is for those who may know.
+        let known = may_see(state, &room, &acting.mailbox);
         let message = format!("room '{}' exists", new.room_id);
-        return Err(Refusal::new(Code::RoomExists, "room_id", message).hint("join it"));
+        return Err(Refusal::new(Code::RoomExists, "room_id", message).hint(if known {
+            "join it"
+        } else {
+            "choose another name"
+        }));
     }
     let mut events = acting.events.clone();
     let invited: Vec<String> = invitees.iter().map(|row| row.alias.clone()).collect();
@@ -263,14 +269,18 @@ pub(super) fn invite(
 fn invitee(state: &State, alias: &str, field: &'static str) -> Result<Mailbox, Refusal> {
     check_alias(alias)
         .map_err(|e| Refusal::new(Code::InvalidAlias, field, format!("{field}: alias {e}")))?;
-    state.mailbox_of(alias).ok_or_else(|| send::unknown(state, alias))
+    state.mailbox_of(alias).ok_or_else(|| Refusal { field, ..send::unknown(state, alias) })
 }
 
 /// An invitation is itself a message to the one invited.
 fn invitation(room_id: &str, acting: &Acting, mailbox: &str, facts: &Facts<'_>) -> MessageSent {
     let message = Send {
         to: mailbox.to_owned(),
-        body: format!("{} invites you to room {room_id}", acting.alias),
+        body: format!(
+            "{} invites you to room {room_id}. To join: join_room with room_id {room_id}, or \
+             c2c rooms join {room_id}",
+            acting.alias
+        ),
         ..Send::default()
     };
     let mut sent = send::message(&message, acting, Target::Mailbox(mailbox.to_owned()), facts);

@@ -167,6 +167,47 @@ fn joining_twice_is_one_membership() {
     assert_eq!(sent["delivered_to"], json!(["robert"]));
 }
 
+fn invitation(room: &str) -> String {
+    format!(
+        "alice invites you to room {room}. To join: join_room with room_id {room}, or \
+         c2c rooms join {room}"
+    )
+}
+
+#[test]
+fn a_stranger_hears_of_a_hidden_room_what_he_hears_of_none() {
+    let world = three();
+    rooms(&world, "alice", &["create", "secret", "--visibility", "invite_only"]);
+    let asked: [&[&str]; 8] = [
+        &["history"],
+        &["members"],
+        &["visibility"],
+        &["visibility", "--set", "public"],
+        &["tail", "-n"],
+        &["leave"],
+        &["delete"],
+        &["delete", "--force"],
+    ];
+    let answer = |room: &str, args: &[&str]| {
+        let done = world.run("bob", &[&["rooms"], args, &[room]].concat());
+        (done.status, done.out, done.err.replace(room, "ROOM"))
+    };
+    for args in asked {
+        assert_eq!(answer("secret", args), answer("absent", args), "{args:?}");
+    }
+    for args in [["send", "secret", "x"], ["invite", "secret", "bob"], ["invite", "secret", "x"]] {
+        let done = world.run("bob", &[&["rooms"], &args[..]].concat());
+        done.refused("unknown_room");
+    }
+    // A name is taken for everybody: only this can be learnt, and nothing about the room.
+    let taken = world.run("bob", &["rooms", "create", "secret"]).refused("room_exists");
+    assert!(taken.err.contains("choose another name"), "{}", taken.err);
+    let join = world.run("bob", &["rooms", "join", "secret"]).refused("not_invited");
+    assert!(!join.err.contains("alice"), "{}", join.err);
+    let known = world.run("alice", &["rooms", "create", "secret"]).refused("room_exists");
+    assert!(known.err.contains("join it"), "{}", known.err);
+}
+
 #[test]
 fn a_room_by_invitation_is_hidden_from_strangers() {
     let world = three();
@@ -188,7 +229,7 @@ fn a_room_by_invitation_is_hidden_from_strangers() {
     world.run("alice", &["rooms", "invite", "secret", "nobody"]).refused("unknown_alias");
     let invited = rooms(&world, "alice", &["invite", "secret", "Bob"]);
     assert_eq!(invited, json!({ "ok": true, "room_id": "secret", "invitee_alias": "bob" }));
-    assert_eq!(world.poll("bob"), ["alice invites you to room secret"]);
+    assert_eq!(world.poll("bob"), [invitation("secret")]);
     let joined = rooms(&world, "bob", &["join", "secret"]);
     assert_eq!(contents(&joined["history"]), ["psst"]);
     assert_eq!(rooms(&world, "carol", &["list"]), json!([]));
@@ -242,10 +283,11 @@ fn only_members_speak_and_only_good_names_are_rooms() {
 fn a_room_made_with_invitations_tells_those_invited_and_knows_nobody_else() {
     let world = three();
     let with = |alias| ["rooms", "create", "den", "--visibility", "invite_only", "--invite", alias];
-    world.run("alice", &with("nobody")).refused("unknown_alias");
+    let unknown = world.run("alice", &with("bop")).refused("unknown_alias");
+    assert!(unknown.err.contains("field: invite\n  hint: did you mean 'bob'?"), "{}", unknown.err);
     world.run("alice", &with("../x")).refused("invalid_alias");
     world.run("alice", &with("bob")).ok();
-    assert_eq!(world.poll("bob"), ["alice invites you to room den"]);
+    assert_eq!(world.poll("bob"), [invitation("den")]);
     world.run("bob", &["rooms", "join", "den"]).ok();
     world.run("carol", &["rooms", "join", "den"]).refused("not_invited");
 }
