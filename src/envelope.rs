@@ -1,7 +1,8 @@
 //! How does delivered text look? The only formatter.
 //!
-//! Content is data. In the body just enough is escaped that no text can open or close an envelope;
-//! attributes are escaped fully. [`parse`] turns an envelope back into what was sent.
+//! Content is data. In the body just enough is escaped that no text can open or close an envelope
+//! or steer a terminal; attributes are escaped fully. [`parse`] turns an envelope back into what
+//! was sent.
 
 use c2c_log_format::payload::MessageSent;
 
@@ -101,15 +102,26 @@ fn escape_attribute(value: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push_str(&format!("&#{};", c as u32)),
+            c if c.is_control() || steers(c) => out.push_str(&format!("&#{};", c as u32)),
             c => out.push(c),
         }
     }
     out
 }
 
-/// Escapes `<` where it would open or close an envelope, and `&` where it would be read as one of
-/// our escapes. All other text stays readable.
+/// Whether a character of a text moves the cursor, changes colours or turns the reading direction:
+/// whatever is no text on a terminal. Line ends and tabs are text.
+fn steers(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' => true,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => true,
+        c => c.is_control(),
+    }
+}
+
+/// Escapes `<` where it would open or close an envelope, `&` where it would be read as one of our
+/// escapes, and what would steer a terminal. All other text stays readable.
 fn escape_body(body: &str) -> String {
     let mut out = String::with_capacity(body.len());
     for (at, c) in body.char_indices() {
@@ -119,6 +131,7 @@ fn escape_body(body: &str) -> String {
             '&' if ["lt;", "gt;", "amp;", "quot;", "#"].iter().any(|e| rest.starts_with(e)) => {
                 out.push_str("&amp;");
             }
+            c if steers(c) => out.push_str(&format!("&#{};", c as u32)),
             c => out.push(c),
         }
     }
@@ -155,17 +168,23 @@ fn unescape(text: &str) -> String {
     out
 }
 
-/// Text for a terminal: control characters, escapes and direction marks are made visible.
+/// Text for a terminal: what would steer it is made visible.
 pub fn for_terminal(text: &str) -> String {
+    visible(text, |c| c.escape_default().to_string())
+}
+
+/// JSON for a terminal: in its strings, what JSON itself leaves as it is becomes an escape, so that
+/// programs read the same.
+pub fn json_for_terminal(json: &str) -> String {
+    visible(json, |c| format!("\\u{:04x}", c as u32))
+}
+
+fn visible(text: &str, escape: impl Fn(char) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '\n' | '\t' => out.push(c),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}'..='\u{200f}' => {
-                out.push_str(&c.escape_unicode().to_string());
-            }
-            c if c.is_control() => out.push_str(&c.escape_default().to_string()),
-            c => out.push(c),
+        match steers(c) {
+            true => out.push_str(&escape(c)),
+            false => out.push(c),
         }
     }
     out
@@ -195,7 +214,8 @@ mod tests {
                 body: format!("<{body}&"),
                 ..Envelope::default()
             };
-            parse(&envelope.render()) == Some(envelope)
+            let text = envelope.render();
+            !text.chars().any(steers) && parse(&text) == Some(envelope)
         }
         quickcheck::quickcheck(
             property as fn(String, String, Option<String>, Option<String>) -> bool,
@@ -204,6 +224,14 @@ mod tests {
 
     #[test]
     fn a_terminal_sees_no_escape_sequence() {
-        assert_eq!(for_terminal("a\x1b[31mb\u{202e}c\u{9b}"), "a\\u{1b}[31mb\\u{202e}c\\u{9b}");
+        let text = "a\x1b[31mb\u{202e}c\u{9b}\rd\u{200d}e\n";
+        assert_eq!(for_terminal(text), "a\\u{1b}[31mb\\u{202e}c\\u{9b}\\rd\u{200d}e\n");
+        let envelope = Envelope { body: text.into(), ..Envelope::default() };
+        assert!(envelope.render().ends_with(">a&#27;[31mb&#8238;c&#155;&#13;d\u{200d}e\n</c2c>"));
+        assert_eq!(parse(&envelope.render()), Some(envelope));
+        let json = serde_json::json!([text]);
+        let shown = json_for_terminal(&json.to_string());
+        assert!(!shown.chars().any(steers), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).ok(), Some(json));
     }
 }

@@ -262,7 +262,7 @@ fn shown(delivery: &Delivery, json: bool, envelope: bool) -> String {
     if json {
         let rows = delivery.messages.iter();
         let rows: Vec<_> = rows.map(|row| shape::message(row, &delivery.alias)).collect();
-        return format!("{:#}\n", json!(rows));
+        return output::json_block(&json!(rows));
     }
     if delivery.messages.is_empty() {
         return String::from("(no messages)\n");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::broker::Message;
 use crate::code::Code;
 use crate::decide::Refusal;
-use crate::envelope::for_terminal;
+use crate::envelope::{for_terminal, json_for_terminal};
 use crate::failure::Failure;
 
 /// Writes to standard output and makes sure that it got there.
@@ -22,9 +22,19 @@ pub fn say(text: &str) -> Result<(), Failure> {
     print(text).map_err(Failure::Output)
 }
 
-/// One JSON value.
+/// One JSON value, over several lines.
+pub fn json_block(value: &Value) -> String {
+    format!("{}\n", json_for_terminal(&format!("{value:#}")))
+}
+
+/// One JSON value on a line of its own.
+pub fn json_line(value: &Value) -> String {
+    format!("{}\n", json_for_terminal(&value.to_string()))
+}
+
+/// One JSON value, as the end of a command.
 pub fn say_json(value: &Value) -> Result<(), Failure> {
-    say(&format!("{value:#}\n"))
+    say(&json_block(value))
 }
 
 /// A note for people, on standard error.
@@ -46,7 +56,7 @@ pub fn strong(text: &str) -> String {
 pub fn failed(failure: &Failure, as_json: bool) -> u8 {
     let code = failure.code();
     if as_json && !matches!(failure, Failure::Told(_)) {
-        let _ = print(&format!("{:#}\n", failure.to_json()));
+        let _ = print(&json_block(&failure.to_json()));
     }
     let mut text = format!("error: {} [{}]", for_terminal(&failure.message()), code.name());
     if let Failure::Refused(Refusal { field, .. }) | Failure::Told(Refusal { field, .. }) = failure

@@ -87,7 +87,7 @@ fn tell(context: &mut Context, told: &mut u64) -> Result<bool, Failure> {
                 "room_id": message.room_id,
                 "ts": clock::rfc3339(message.sent.sent_us),
             });
-            text.push_str(&format!("{row}\n"));
+            text.push_str(&output::json_line(&row));
         } else {
             let place = message.room_id.as_ref().map_or_else(String::new, |r| format!(" in #{r}"));
             let from = for_terminal(&message.sent.from);
@@ -107,7 +107,7 @@ fn take(context: &mut Context) -> Result<bool, Failure> {
             .messages
             .iter()
             .map(|message| match json {
-                true => format!("{}\n", shape::message(message, &delivery.alias)),
+                true => output::json_line(&shape::message(message, &delivery.alias)),
                 false => output::message_line(message),
             })
             .collect();
@@ -156,7 +156,7 @@ impl Run for Monitor {
                 if stored.event.head.sequence > start
                     && let Some(row) = self.row(state, stored)
                 {
-                    text.push_str(&if json { format!("{row}\n") } else { human(&row) });
+                    text.push_str(&if json { output::json_line(&row) } else { human(&row) });
                 }
             })?;
             if !text.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -173,6 +175,39 @@ fn a_mirror_shows_the_log_in_private_files() {
 }
 
 #[test]
+fn a_mirror_that_follows_shows_what_comes() {
+    let world = World::new();
+    world.register(&["alice", "bob"]);
+    for target in ["views", "--in-place"] {
+        let mut command = world.c2c(&["mirror", "--follow", target]);
+        let mut mirror = command.stdout(Stdio::null()).spawn().expect("starts");
+        let folder = if target == "views" { world.path().join(target) } else { world.root() };
+        let shows = |wanted: &[&str]| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            loop {
+                // A file is replaced as a whole: it is there with all its rows, or not yet.
+                let text = fs::read_to_string(folder.join("s-bob.inbox.json"));
+                let rows = text.map(|text| serde_json::from_str(&text).expect("whole"));
+                if rows.is_ok_and(|rows| contents(&rows) == wanted) {
+                    return;
+                }
+                assert!(Instant::now() < deadline, "{target} never showed {wanted:?}");
+                std::thread::yield_now();
+            }
+        };
+        shows(&[]);
+        world.run("alice", &["send", "bob", "one"]).ok();
+        shows(&["one"]);
+        world.run("alice", &["send", "bob", "two"]).ok();
+        shows(&["one", "two"]);
+        assert_eq!(world.poll("bob"), ["one", "two"]);
+        shows(&[]);
+        mirror.kill().expect("ours");
+        mirror.wait().expect("ends");
+    }
+}
+
+#[test]
 fn a_mirror_in_place_is_not_imported_back() {
     let world = World::new();
     world.register(&["alice", "bob"]);
@@ -227,7 +262,7 @@ fn a_whole_older_root_is_migrated_once_and_left_alone() {
 
 #[test]
 fn nothing_in_an_older_file_controls_a_terminal() {
-    let nasty = "x\u{1b}]0;owned\u{7}";
+    let nasty = "x\u{1b}]0;owned\u{7}\r\u{9b}2J";
     let row = json!({
         "from_alias": format!("eve@{nasty}"),
         "to_alias": nasty,
@@ -244,8 +279,9 @@ fn nothing_in_an_older_file_controls_a_terminal() {
     shown += &by(&["history"]).out;
     shown += &by(&["trace", &id]).out;
     assert!(shown.contains("owned"), "{shown:?}");
-    let lines = shown.lines().filter(|line| !line.starts_with("<c2c"));
-    assert!(lines.flat_map(str::chars).all(|c| !c.is_control()), "{shown:?}");
+    shown += &by(&["history", "--json"]).out;
+    shown += &by(&["trace", &id, "--json"]).out;
+    assert!(shown.lines().flat_map(str::chars).all(|c| !c.is_control()), "{shown:?}");
 }
 
 /// Holds the older program's lock of one file until the child's standard input ends.
