@@ -16,6 +16,8 @@ pub const CHECKPOINT_EVENTS: u64 = 128;
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024;
 /// A manual or foreign claim ends by itself after this long, seconds.
 pub const CLAIM_S: u64 = 60;
+/// An active session is noted again after this long, seconds.
+pub const HEARTBEAT_S: u64 = 60;
 /// Messages that one MCP poll returns unless told otherwise.
 pub const POLL_MESSAGES: usize = 50;
 /// Bytes of bodies that one MCP poll returns unless told otherwise.

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::code::Code;
 use crate::decide::{self, Actor, Command, Decision, Facts, Refusal, Reply};
 use crate::failure::Failure;
-use crate::limits::CONFLICT_RETRIES;
+use crate::limits::{CONFLICT_RETRIES, HEARTBEAT_S};
 use crate::mirror;
 use crate::store::StoreError;
 
@@ -30,6 +30,16 @@ impl Broker {
             self.checkpoint_if_due();
         }
         executed
+    }
+
+    /// Notes that a registered session is active, if that was not noted lately. A session whose
+    /// client does nothing is not noted, and what cannot be noted fails nobody.
+    pub fn heartbeat_if_due(&mut self, actor: &Actor) {
+        let session = actor.session_id.as_ref().and_then(|id| self.state.sessions.get(id));
+        let due_us = session.map(|session| session.active_us + HEARTBEAT_S * 1_000_000);
+        if due_us.is_some_and(|due_us| due_us <= clock::now_us()) {
+            let _ = self.execute(&Command::Heartbeat, actor);
+        }
     }
 
     fn attempt(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {

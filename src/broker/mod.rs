@@ -143,6 +143,14 @@ impl Broker {
         Ok(self.read_tail_with(see)?)
     }
 
+    /// Forgets what is known, checkpoint and all, so that [`Self::follow`] shows every event that the
+    /// log has.
+    pub fn rewind(&mut self) {
+        (self.state, self.relied_on, self.base) = (State::default(), 0, None);
+        self.merged.clear();
+        self.loaded = true;
+    }
+
     fn read_tail_with(
         &mut self,
         see: &mut dyn FnMut(&State, &Stored<'_>),

@@ -98,22 +98,33 @@ impl Broker {
         decide::mailbox_of_actor(&self.state, &actor, &liveness::of, &liveness::is_ancestor)
     }
 
+    /// The same for its mail: a session whose alias another one took over is told so.
+    pub fn held_mailbox(&self, actor: &Actor) -> Result<Option<Mailbox>, Failure> {
+        if let Some(session_id) = &liveness::adopt(&self.state, actor).session_id {
+            decide::check_held(&self.state, session_id)?;
+        }
+        Ok(self.own_mailbox(actor))
+    }
+
     /// Messages of the log by sequence, with their text. Unread ones carry their redelivery mark.
     pub fn messages(
         &mut self,
         wanted: &[(Sequence, Option<String>, bool)],
     ) -> Result<Vec<Message>, Failure> {
         let sequences: Vec<Sequence> = wanted.iter().map(|(sequence, ..)| *sequence).collect();
+        let marks: HashMap<Sequence, (&Option<String>, bool)> =
+            wanted.iter().map(|(sequence, room, again)| (*sequence, (room, *again))).collect();
         let mut found = Vec::with_capacity(sequences.len());
         let mut add = |sequence: Sequence, payload: Payload| {
             if let Payload::MessageSent(sent) = payload {
-                let mark = wanted.iter().find(|(at, ..)| *at == sequence);
-                let (_, room_id, redelivered) = mark.cloned().unwrap_or_default();
+                let (room_id, redelivered) = marks
+                    .get(&sequence)
+                    .map_or((None, false), |(room, again)| (Option::clone(room), *again));
                 found.push(Message { sequence, sent, room_id, redelivered, drained_us: None });
             }
         };
         for (sequence, payload, _) in &self.merged {
-            if sequences.contains(sequence) {
+            if marks.contains_key(sequence) {
                 add(*sequence, payload.clone());
             }
         }
@@ -331,7 +342,8 @@ impl Broker {
         let messages = self.messages(&wanted)?;
         let with_text = rows.into_iter().map(|(key, letter)| {
             let at = sequence_of(&key);
-            (letter, messages.iter().find(|message| message.sequence == at).cloned())
+            let found = messages.binary_search_by_key(&at, |message| message.sequence);
+            (letter, found.ok().map(|index| messages[index].clone()))
         });
         Ok(with_text.collect())
     }

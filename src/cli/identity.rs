@@ -82,7 +82,7 @@ pub struct Whoami {}
 impl Run for Whoami {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         context.broker.look(&context.actor)?;
-        let mailbox = context.broker.own_mailbox(&context.actor);
+        let mailbox = context.broker.held_mailbox(&context.actor)?;
         let actor = crate::broker::liveness::adopt(context.broker.state(), &context.actor);
         let Some(mailbox) = mailbox else {
             let hint = match &actor.session_id {
@@ -183,7 +183,8 @@ impl Run for Dnd {
             context.broker.look(&context.actor)?;
         }
         let mailbox = context.broker.own_mailbox(&context.actor);
-        let dnd = mailbox.as_ref().is_some_and(|mailbox| mailbox.dnd);
+        let now_us = crate::clock::now_us();
+        let dnd = mailbox.as_ref().is_some_and(|mailbox| mailbox.is_dnd(now_us));
         if context.common.json {
             let time = |us: Option<u64>| us.map(crate::clock::rfc3339);
             return output::say_json(&json!({

@@ -289,7 +289,7 @@ pub struct PeekInbox {}
 impl Run for PeekInbox {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         context.broker.look(&context.actor)?;
-        let mailbox = context.broker.own_mailbox(&context.actor);
+        let mailbox = context.broker.held_mailbox(&context.actor)?;
         let (alias, messages, claimed) = match mailbox {
             Some(mailbox) => {
                 let (messages, claimed) = context.broker.peek(&mailbox)?;
@@ -340,7 +340,7 @@ impl Run for History {
         context.broker.look(&context.actor)?;
         let mailbox = match &self.alias {
             Some(alias) => context.broker.state().mailbox_of(alias),
-            None => context.broker.own_mailbox(&context.actor),
+            None => context.broker.held_mailbox(&context.actor)?,
         };
         let (alias, messages) = match mailbox {
             Some(mailbox) => {

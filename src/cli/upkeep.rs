@@ -23,7 +23,7 @@ pub struct DeadLetter {
     #[command(subcommand)]
     what: Option<DeadLetterWhat>,
     /// At most this many, the newest
-    #[arg(long, short = 'l', default_value_t = 50)]
+    #[arg(long, short = 'l', default_value_t = 50, global = true)]
     limit: usize,
 }
 

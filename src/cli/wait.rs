@@ -24,7 +24,7 @@ pub fn until_mail(context: &mut Context, wait_s: f64) -> Result<bool, Failure> {
     loop {
         let pulse = context.broker.pulse();
         context.broker.look(&context.actor)?;
-        let mailbox = context.broker.own_mailbox(&context.actor);
+        let mailbox = context.broker.held_mailbox(&context.actor)?;
         if mailbox.is_some_and(|mailbox| context.broker.has_mail(&mailbox)) {
             return Ok(true);
         }
@@ -73,7 +73,7 @@ impl Run for Listen {
 
 /// One notice for each unread message that no notice was given for.
 fn tell(context: &mut Context, told: &mut u64) -> Result<bool, Failure> {
-    let Some(mailbox) = context.broker.own_mailbox(&context.actor) else { return Ok(false) };
+    let Some(mailbox) = context.broker.held_mailbox(&context.actor)? else { return Ok(false) };
     let (messages, _) = context.broker.peek(&mailbox)?;
     let new: Vec<_> = messages.iter().filter(|message| message.sequence > *told).collect();
     let mut text = String::new();
@@ -138,12 +138,11 @@ impl Run for Monitor {
         context.broker.look(&context.actor)?;
         let start = self.from_seq.unwrap_or(context.broker.state().head);
         if self.from_seq.is_some() {
-            // From an earlier place: a broker that has read nothing yet sees all events pass.
-            context.broker = crate::broker::Broker::open(&context.root.path);
+            context.broker.rewind();
         }
         let ready = json!({ "event_type": "monitor.ready", "monitor_ts": stamp() });
         if context.common.json {
-            output::say(&format!("{ready}\n"))?;
+            output::say(&output::json_line(&ready))?;
         }
         let deadline = self
             .timeout

@@ -19,7 +19,7 @@ use crate::state::{Mailbox, State};
 
 pub use import::{ForeignFile, ForeignMessage, ForeignSession};
 pub use room::may_see;
-pub use session::mailbox_of_actor;
+pub use session::{check_held, mailbox_of_actor};
 pub use sweep::SweepPlan;
 
 /// Whether an agent is running, as far as is known.

@@ -176,7 +176,7 @@ fn to_mailbox(
     if mailbox.name == acting.mailbox {
         return Err(Refusal::new(Code::SelfSend, "to_alias", "cannot send a message to yourself"));
     }
-    let dnd = mailbox.dnd && mailbox.dnd_until_us.is_none_or(|until| until > facts.now_us);
+    let dnd = mailbox.is_dnd(facts.now_us);
     let state_of = match mailbox_liveness(state, mailbox, facts.liveness) {
         _ if dnd => "dnd",
         Liveness::Alive => "alive",

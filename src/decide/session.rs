@@ -74,8 +74,17 @@ pub(super) fn own_mailbox(state: &State, facts: &Facts<'_>) -> Result<Option<Mai
         check_name(session_id).map_err(|e| {
             Refusal::new(Code::InvalidSessionId, "session_id", format!("session id {e}"))
         })?;
+        check_held(state, session_id)?;
     }
     Ok(mailbox_of_actor(state, facts.actor, facts.liveness, facts.is_mine))
+}
+
+/// Refuses a session whose alias another one took over: its mail is that one's now.
+pub fn check_held(state: &State, session_id: &str) -> Result<(), Refusal> {
+    let Some(lost) = state.lost_mailbox(session_id) else { return Ok(()) };
+    let message = format!("another session took '{}' over from this one", lost.alias);
+    Err(Refusal::new(Code::SessionSuperseded, "session_id", message)
+        .hint("register again, with another alias if that one is in use"))
 }
 
 /// The same without a word about what is wrong with a session id. A caller without a session, but

@@ -1,5 +1,7 @@
 //! What is cleared away, and how does it come back?
 
+use std::collections::BTreeMap;
+
 use c2c_log_format::payload::{
     DeadLettersPurged, DeadLettersReturned, MessagesDeadLettered, RoomLeft,
 };
@@ -70,8 +72,9 @@ pub(super) fn replay(
     to: Option<&str>,
     _facts: &Facts<'_>,
 ) -> Result<Decision, Refusal> {
-    let mut events = Vec::new();
     let mut moved = Vec::new();
+    // One event for each mailbox: a frame holds only so many.
+    let mut returned: BTreeMap<String, Vec<Sequence>> = BTreeMap::new();
     for (key, letter) in state.dead_letters.scan([]) {
         let sequence = sequence_of(&key);
         if !messages.is_empty() && !messages.contains(&sequence) {
@@ -86,9 +89,12 @@ pub(super) fn replay(
             return Err(Refusal::new(Code::UnknownAlias, "to", message).hint("name one with --to"));
         }
         moved.push(sequence);
-        let messages = vec![sequence];
-        events.push(Payload::DeadLettersReturned(DeadLettersReturned { mailbox, messages }));
+        returned.entry(mailbox).or_default().push(sequence);
     }
+    let events = returned.into_iter().map(|(mailbox, messages)| {
+        Payload::DeadLettersReturned(DeadLettersReturned { mailbox, messages })
+    });
+    let events = events.collect();
     Ok(Decision { events, reply: Reply::Moved { messages: moved }, durable: true })
 }
 

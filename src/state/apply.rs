@@ -110,11 +110,7 @@ impl State {
     }
 
     fn registered(&mut self, fact: &SessionRegistered, time_us: u64) {
-        if let Some(before) = self.mailboxes.get(&fact.mailbox).and_then(|row| row.session)
-            && before != fact.session_id
-        {
-            self.sessions.remove(before);
-        }
+        self.superseded.remove(&fact.session_id);
         let before = self.sessions.get(&fact.session_id);
         let session = Session {
             session_id: fact.session_id.clone(),
@@ -140,13 +136,22 @@ impl State {
             alias: fact.alias.clone(),
             former: Vec::new(),
             session: None,
+            lost_by: None,
             created_us: time_us,
             dnd: false,
             dnd_since_us: None,
             dnd_until_us: None,
             claim: None,
         });
-        mailbox.session = Some(fact.session_id.clone());
+        let holder = mailbox.session.replace(fact.session_id.clone());
+        if let Some(lost) = holder.filter(|holder| *holder != fact.session_id) {
+            self.sessions.remove(&lost);
+            self.superseded.put(&lost, mailbox.name.clone());
+            // Only the last one is remembered: a mailbox may change hands every day.
+            if let Some(earlier) = mailbox.lost_by.replace(lost) {
+                self.superseded.remove(earlier);
+            }
+        }
         self.aliases.put(fold(&mailbox.alias), mailbox.name.clone());
         self.mailboxes.put(&fact.mailbox, mailbox);
     }

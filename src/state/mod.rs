@@ -21,7 +21,7 @@ pub use rows::{
 pub use table::{Base, Bytes, Rebuild, Table};
 
 /// Version of the tables below: a checkpoint of another version is not used.
-pub const PROJECTION: u16 = 2;
+pub const PROJECTION: u16 = 3;
 
 /// All projections at one sequence.
 #[derive(Clone)]
@@ -50,6 +50,8 @@ pub struct State {
     pub imported: Table<String>,
     /// One row.
     pub meta: Table<Meta>,
+    /// Mailbox name, by the session that last lost it to another one.
+    pub superseded: Table<String>,
     /// Last sequence applied.
     pub head: Sequence,
     /// Whether an unknown must-understand kind was met: then nothing may be written.
@@ -131,6 +133,7 @@ impl State {
             outbox: Table::new(10, base),
             imported: Table::new(11, base),
             meta: Table::new(12, base),
+            superseded: Table::new(13, base),
             head,
             upgrade_needed: false,
             skipped: 0,
@@ -152,6 +155,7 @@ impl State {
         self.outbox.encode(&mut out);
         self.imported.encode(&mut out);
         self.meta.encode(&mut out);
+        self.superseded.encode(&mut out);
         let (rows, index) = out.finish();
         let digest = sha256(&rows);
         (rows, index, digest)
@@ -193,6 +197,11 @@ impl State {
     /// The mailbox whose current or last session this is.
     pub fn mailbox_of_session(&self, session_id: &str) -> Option<Mailbox> {
         self.mailboxes.get(self.sessions.get(session_id)?.mailbox)
+    }
+
+    /// The mailbox that a session had until another one took it over.
+    pub fn lost_mailbox(&self, session_id: &str) -> Option<Mailbox> {
+        self.mailboxes.get(self.superseded.get(session_id)?)
     }
 
     /// The session that holds a mailbox now.

@@ -32,12 +32,22 @@ pub struct Mailbox {
     pub former: Vec<String>,
     /// The session that holds it; `None` when the last one ended.
     pub session: Option<String>,
+    /// The session that held it before, if that was another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_by: Option<String>,
     pub created_us: u64,
     pub dnd: bool,
     pub dnd_since_us: Option<u64>,
     pub dnd_until_us: Option<u64>,
     /// At most one claim is open.
     pub claim: Option<Claim>,
+}
+
+impl Mailbox {
+    /// Whether its owner is not to be disturbed now.
+    pub fn is_dnd(&self, now_us: u64) -> bool {
+        self.dnd && self.dnd_until_us.is_none_or(|until| until > now_us)
+    }
 }
 
 /// Messages on their way to being shown.

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::process::Stdio;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Done, World, contents, run};
 
@@ -104,6 +104,43 @@ fn a_manual_claim_stays_until_it_is_acked_once() {
     assert_eq!(acked, json!({ "ok": true, "claim": claim }));
     world.run("bob", &["ack", &claim]).refused("claim_not_open");
     assert_eq!(world.poll("bob"), ["three"]);
+}
+
+#[test]
+fn a_manual_claim_that_is_over_gives_back_and_takes_no_late_ack() {
+    let world = with_mail(&["one", "two"]);
+    let taken = world.run("bob", &["poll-inbox", "--manual", "--limit", "1"]).ok();
+    let claim = claim_of(&taken);
+    // The same log a minute later: its claim is over, and no time had to pass for that.
+    let text = run(world.log_tool(&["export"])).ok().out;
+    let mut rows: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let claimed = rows.last_mut().unwrap();
+    let (until, at) = (&claimed["payload"]["until_us"], &claimed["time_us"]);
+    let lasts_us = until.as_u64().unwrap() - at.as_u64().unwrap();
+    assert!((30_000_000..=60_000_000).contains(&lasts_us), "{claimed}");
+    claimed["payload"]["until_us"] = at.clone();
+    let later = World::new();
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let file = later.path().join("events");
+    std::fs::write(&file, lines).unwrap();
+    let (file, root) = (file.display().to_string(), later.root().display().to_string());
+    run(later.log_tool(&["import", &file, "--to", &root])).ok();
+
+    let peeked = later.run("bob", &["peek-inbox", "--json"]).ok().json();
+    assert_eq!(contents(&peeked), ["one", "two"]);
+    assert_eq!((&peeked[0]["redelivered"], peeked[1].get("redelivered")), (&json!(true), None));
+    later.run("bob", &["ack", &claim]).refused("claim_not_open");
+    let polled = later.run("bob", &["poll-inbox", "--json"]).ok().json();
+    assert_eq!(polled, peeked);
+    let id = polled[0]["message_id"].as_str().unwrap();
+    let told = hops(&later, id);
+    let wanted = ["late ack refused", "returned: expired", "claimed by cli_poll", "written"];
+    assert_eq!(told[2..], wanted, "{told:?}");
+    // Where no minute has passed, the claim is open and its ack counts.
+    assert_eq!(world.poll("bob"), [""; 0]);
+    world.run("bob", &["ack", &claim]).ok();
+    assert_eq!(world.poll("bob"), ["two"]);
 }
 
 #[test]

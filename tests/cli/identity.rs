@@ -29,10 +29,29 @@ fn a_session_that_was_taken_over_gets_none_of_the_mail() {
     world.register(&["bob"]);
     as_session(&world, "s2", &["register", "--alias", "alice"]).ok();
     world.run("bob", &["send", "alice", "for the new one"]).ok();
-    assert_eq!(as_session(&world, "s1", &["poll-inbox", "--json"]).ok().json(), json!([]));
-    as_session(&world, "s1", &["whoami"]).refused("not_registered");
+    let asked: [&[&str]; 9] = [
+        &["poll-inbox"],
+        &["peek-inbox"],
+        &["history"],
+        &["whoami"],
+        &["listen", "--once"],
+        &["listen", "--once", "--take"],
+        &["send", "bob", "as whom?"],
+        &["rooms", "join", "den"],
+        &["rename", "other"],
+    ];
+    for args in asked {
+        let done = as_session(&world, "s1", args).refused("session_superseded");
+        assert_eq!(done.out, "", "{args:?}");
+    }
+    assert_eq!(world.poll("bob"), [""; 0]);
     let rows = as_session(&world, "s2", &["poll-inbox", "--json"]).ok().json();
     assert_eq!(contents(&rows), ["for the new one"]);
+    // An alias of its own again, and it is somebody.
+    as_session(&world, "s1", &["register", "--alias", "alice-the-first"]).ok();
+    world.run("bob", &["send", "alice-the-first", "hello again"]).ok();
+    let rows = as_session(&world, "s1", &["poll-inbox", "--json"]).ok().json();
+    assert_eq!(contents(&rows), ["hello again"]);
 }
 
 #[test]

@@ -218,6 +218,51 @@ fn an_expired_message_is_not_delivered_and_the_trace_says_so() {
 }
 
 #[test]
+fn do_not_disturb_is_told_to_senders_and_keeps_their_mail() {
+    let world = pair();
+    let dnd = |args: &[&str]| world.run("bob", &[&["dnd"], args, &["--json"]].concat()).ok().json();
+    assert_eq!(dnd(&[])["dnd"], false);
+    assert_eq!(dnd(&["on"])["dnd"], true);
+    assert_eq!(dnd(&["status"])["dnd"], true);
+    let sent = send(&world, &["quiet"]);
+    assert_eq!((&sent["queued"], &sent["recipient_dnd"]), (&json!(true), &json!(true)));
+    assert_eq!(sent["recipient_state"], "dnd");
+    assert_eq!(dnd(&["off"])["dnd"], false);
+    assert!(send(&world, &["loud"]).get("recipient_dnd").is_none());
+    // One that ends by itself.
+    let until = dnd(&["on", "--until", "2999-01-01T00:00:00Z"]);
+    assert_eq!(
+        (&until["dnd"], &until["dnd_until"]),
+        (&json!(true), &json!("2999-01-01T00:00:00.000Z"))
+    );
+    assert_eq!(dnd(&["on", "--until", "2001-01-01T00:00:00Z"])["dnd"], false);
+    assert_eq!(dnd(&[])["dnd"], false);
+    assert!(send(&world, &["late"]).get("recipient_dnd").is_none());
+    world.run("bob", &["dnd", "on", "--until", "soon"]).refused("usage");
+    assert_eq!(world.poll("bob"), ["quiet", "loud", "late"]);
+}
+
+#[test]
+fn a_monitor_from_an_earlier_place_shows_what_a_checkpoint_covers() {
+    let world = pair();
+    for n in 0..150 {
+        send(&world, &[&format!("m{n}")]);
+    }
+    let names = std::fs::read_dir(world.root().join("log")).unwrap().flatten();
+    let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    assert!(names.any(|name| name.starts_with("checkpoint-")), "nothing to see past");
+    let monitor = |from: &str| {
+        let done = world.run("bob", &["monitor", "--from-seq", from, "--timeout", "0", "--json"]);
+        let rows: Vec<Value> =
+            done.ok().out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        rows.iter().filter_map(|row| Some(row["content"].as_str()?.to_owned())).collect::<Vec<_>>()
+    };
+    let all: Vec<String> = (0..150).map(|n| format!("m{n}")).collect();
+    assert_eq!(monitor("0"), all);
+    assert_eq!(monitor("100"), all[98..]);
+}
+
+#[test]
 fn nobody_sends_to_himself() {
     let world = pair();
     world.run("alice", &["send", "alice", "x"]).refused("self_send");
