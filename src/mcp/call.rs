@@ -290,7 +290,9 @@ fn row(message: &Message, to: &str, wish: &Wish) -> Value {
 fn peek_inbox(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
     broker.look(actor)?;
     let limit = args.count("limit", POLL_MESSAGES)?;
-    let Some(mailbox) = broker.own_mailbox(actor) else { return Ok(array("messages", Vec::new())) };
+    let Some(mailbox) = broker.held_mailbox(actor)? else {
+        return Ok(array("messages", Vec::new()));
+    };
     let (messages, _) = broker.peek(&mailbox)?;
     let wish = Wish { max_bytes: POLL_BYTES, ..Wish::all("peek") };
     let rows = messages.iter().take(limit).map(|message| row(message, &mailbox.alias, &wish));
@@ -300,7 +302,9 @@ fn peek_inbox(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<An
 fn history(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
     broker.look(actor)?;
     let limit = args.count("limit", 50)?;
-    let Some(mailbox) = broker.own_mailbox(actor) else { return Ok(array("messages", Vec::new())) };
+    let Some(mailbox) = broker.held_mailbox(actor)? else {
+        return Ok(array("messages", Vec::new()));
+    };
     let messages = broker.history(&mailbox, limit)?;
     let rows = messages.iter().map(|message| shape::message(message, &mailbox.alias));
     Ok(array("messages", rows.collect()))

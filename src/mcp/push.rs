@@ -5,17 +5,19 @@
 //! only with `C2C_MCP_AUTO_DRAIN_CHANNEL=1`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rmcp::model::{
     ClientCapabilities, CustomNotification, Resource, ResourceContents,
     ResourceUpdatedNotificationParam, ServerNotification,
 };
-use rmcp::service::{Peer, RoleServer};
+use rmcp::service::{Peer, RoleServer, SubscriptionSink};
 use serde_json::{Value, json};
 
 use super::serve::Shared;
-use crate::broker::{Broker, Wish};
+use crate::broker::{Broker, Delivery, Wish};
 use crate::clock;
 use crate::decide::Actor;
 use crate::failure::Failure;
@@ -28,6 +30,8 @@ const ROOM: &str = "c2c://room/";
 const CHANNEL: &str = "claude/channel";
 /// A waiting thread looks again after this long even if no wake-up came.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
+/// Pause before a push that failed is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The resources of a caller: its inbox, and each room that it is in.
 pub fn resources(broker: &mut Broker, actor: &Actor) -> Result<Vec<Resource>, Failure> {
@@ -71,51 +75,83 @@ fn contents(uri: &str, rows: &[Value]) -> Vec<ResourceContents> {
     vec![ResourceContents::text(json!(rows).to_string(), uri)]
 }
 
-/// A number that changes when a resource does.
-fn mark(broker: &mut Broker, actor: &Actor, uri: &str) -> u64 {
+/// A number that changes when a resource does. Who is not to be disturbed hears of no mail.
+pub fn mark(broker: &mut Broker, actor: &Actor, uri: &str) -> u64 {
     if broker.look(actor).is_err() {
         return 0;
     }
     let state = broker.state();
-    match uri.strip_prefix(ROOM) {
-        Some(room_id) => state.rooms.get(room_id.to_ascii_lowercase()).map_or(0, |room| room.head),
-        None => broker.own_mailbox(actor).map_or(0, |mailbox| {
-            let unread = state.unread(&mailbox.name).in_order();
-            unread.last().map_or(0, |(sequence, ..)| *sequence)
-        }),
+    if let Some(room_id) = uri.strip_prefix(ROOM) {
+        return state.rooms.get(room_id.to_ascii_lowercase()).map_or(0, |room| room.head);
+    }
+    let mailbox = broker.own_mailbox(actor).filter(|mailbox| !mailbox.is_dnd(clock::now_us()));
+    mailbox.map_or(0, |mailbox| {
+        let unread = state.unread(&mailbox.name).in_order();
+        unread.last().map_or(0, |(sequence, ..)| *sequence)
+    })
+}
+
+/// How long nothing can change without an append: until do-not-disturb ends by itself.
+fn quiet_time(broker: &Broker, actor: &Actor) -> Duration {
+    let until = broker.own_mailbox(actor).and_then(|mailbox| mailbox.dnd_until_us);
+    let left = until.map_or(0, |until| until.saturating_sub(clock::now_us()));
+    if left == 0 { LOOK_AGAIN } else { LOOK_AGAIN.min(Duration::from_micros(left)) }
+}
+
+/// Tells a waiting thread that nobody waits for it any more.
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
-/// Sleeps on a thread of its own until a resource grows past `seen`.
+/// Sleeps on a thread of its own until a resource is not as `seen`.
 async fn changed(root: &Path, actor: &Actor, uri: &str, seen: u64) -> u64 {
     let (root, actor, uri) = (root.to_owned(), actor.clone(), uri.to_owned());
+    let gone = Arc::new(AtomicBool::new(false));
+    let _guard = Gone(Arc::clone(&gone));
     let waiting = tokio::task::spawn_blocking(move || {
         let mut broker = Broker::open(&root);
         loop {
             let pulse = broker.pulse();
             let now = mark(&mut broker, &actor, &uri);
-            if now != seen {
+            if now != seen || gone.load(Ordering::Acquire) {
                 return now;
             }
-            broker.wait(pulse, LOOK_AGAIN);
+            let pause = quiet_time(&broker, &actor);
+            broker.wait(pulse, pause);
         }
     });
     waiting.await.unwrap_or(seen)
 }
 
-/// Announces changes of one resource for as long as the client is there.
-pub async fn announce(root: PathBuf, shared: Shared, uri: String, peer: Peer<RoleServer>) {
-    let actor = shared.actor();
-    let mut seen = shared.with(|broker, _| mark(broker, &actor, &uri));
+/// Where a client hears of changes: everywhere, or where it subscribed to them.
+pub enum Ear {
+    Session(Peer<RoleServer>),
+    Subscription(SubscriptionSink),
+}
+
+impl Ear {
+    /// Tells of a change; false when nobody listens any more.
+    async fn tell(&self, uri: &str) -> bool {
+        match self {
+            Self::Session(peer) => {
+                let update = ResourceUpdatedNotificationParam::new(uri);
+                peer.notify_resource_updated(update).await.is_ok()
+            }
+            Self::Subscription(sink) => sink.notify_resource_updated(uri).await.is_ok(),
+        }
+    }
+}
+
+/// Announces changes of one resource since `seen` for as long as the client is there.
+pub async fn announce(root: PathBuf, shared: Shared, uri: String, mut seen: u64, ear: Ear) {
     loop {
         let now = changed(&root, &shared.actor(), &uri, seen).await;
         // A resource that became less was read, which is no news.
-        if now > seen
-            && peer
-                .notify_resource_updated(ResourceUpdatedNotificationParam::new(uri.clone()))
-                .await
-                .is_err()
-        {
+        if now > seen && !ear.tell(&uri).await {
             return;
         }
         seen = now;
@@ -150,10 +186,22 @@ pub async fn drain_to_channel(root: PathBuf, shared: Shared, peer: Peer<RoleServ
             deferrable: false,
         };
         let delivery = shared.with(|broker, actor| {
-            let dnd = broker.own_mailbox(actor).is_some_and(|mailbox| mailbox.dnd);
-            if dnd { Ok(Default::default()) } else { broker.claim(actor, &wish) }
+            broker.look(actor)?;
+            let now_us = clock::now_us();
+            let dnd = broker.own_mailbox(actor).is_some_and(|mailbox| mailbox.is_dnd(now_us));
+            if dnd { Ok(Delivery::default()) } else { broker.claim(actor, &wish) }
         });
-        let Ok(delivery) = delivery else { return };
+        let delivery = match delivery {
+            Ok(delivery) => delivery,
+            Err(failure) => {
+                eprintln!("c2c: channel: {}", failure.message());
+                if !failure.code().retryable() {
+                    return;
+                }
+                tokio::time::sleep(TRY_AGAIN).await;
+                continue;
+            }
+        };
         let mut written = true;
         for message in &delivery.messages {
             let sent = &message.sent;

@@ -12,14 +12,17 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
     Implementation, JsonObject, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
     ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
-    ServerConfig, SubscribeRequestParams, UnsubscribeRequestParams,
+    ServerConfig, SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
 };
-use rmcp::service::{NotificationContext, RequestContext, RoleServer, ServiceExt};
+use rmcp::service::{
+    NotificationContext, RequestContext, RoleServer, ServiceExt, SubscriptionContext,
+};
 use rmcp::transport::async_rw::AsyncRwTransport;
 use serde_json::Value;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::call::{Answer, Arguments, call};
+use super::push::Ear;
 use super::transport::{Acking, Claims, expect};
 use super::{INSTRUCTIONS, push, tools};
 use crate::broker::Broker;
@@ -204,7 +207,9 @@ impl Server {
         }
         let done = {
             let inside = &mut *self.shared.lock();
-            call(&mut inside.broker, &mut actor, &name, &arguments)
+            let done = call(&mut inside.broker, &mut actor, &name, &arguments);
+            inside.broker.heartbeat_if_due(&actor);
+            done
         };
         Ok(match done {
             Ok(answer) => self.success(answer, &context, from_request),
@@ -336,12 +341,38 @@ impl ServerHandler for Server {
             self.root.clone(),
             self.shared.clone(),
             request.uri.clone(),
-            context.peer,
+            self.shared.with(|broker, actor| push::mark(broker, actor, &request.uri)),
+            Ear::Session(context.peer),
         );
         let task = tokio::spawn(announcing).abort_handle();
         if let Some(before) = self.subscriptions().insert(request.uri, task) {
             before.abort();
         }
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        let mut accepted = requested.clone();
+        if let Some(uris) = &mut accepted.resource_subscriptions {
+            self.shared.with(|broker, actor| {
+                uris.retain(|uri| matches!(push::read(broker, actor, uri), Ok(Some(_))));
+            });
+        }
+        Some(accepted)
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let mut announcing = JoinSet::new();
+        for uri in context.accepted().resource_subscriptions.clone().unwrap_or_default() {
+            let ear = Ear::Subscription(context.sink().clone());
+            let (root, shared) = (self.root.clone(), self.shared.clone());
+            // It is subscribed already: what is there may have come since, and is told of.
+            announcing.spawn(push::announce(root, shared, uri, 0, ear));
+        }
+        context.cancelled().await;
         Ok(())
     }
 

@@ -130,3 +130,23 @@ fn a_declared_channel_is_handed_the_mail() {
 fn without_a_declared_channel_mail_stays_where_it_is() {
     play("channel_undeclared", false);
 }
+
+#[test]
+fn who_is_not_to_be_disturbed_is_handed_the_mail_later() {
+    play("channel_dnd", false);
+}
+
+#[test]
+fn a_subscription_hears_of_what_it_asked_for() {
+    play("listening", true);
+}
+
+#[test]
+fn an_active_client_is_noted_and_an_idle_one_is_not() {
+    play("heartbeat", false);
+}
+
+#[test]
+fn a_session_that_lost_its_alias_is_told_so() {
+    play("superseded", false);
+}

@@ -15,6 +15,7 @@ import time
 
 PATIENCE_S = 90
 C2C = sys.argv[2]
+LOG_TOOL = os.path.join(os.path.dirname(C2C), "c2c-log")
 
 
 def identity(name, **more):
@@ -36,6 +37,11 @@ def polled(name):
 
 def contents(rows):
     return [row["content"] for row in rows]
+
+
+def events():
+    rows = subprocess.run([LOG_TOOL, "export"], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in rows.stdout.splitlines()]
 
 
 def until(what, condition):
@@ -304,6 +310,97 @@ def channel_undeclared():
         raw.close()
 
 
+def channel_dnd():
+    """Who is not to be disturbed is handed nothing, and everything when that is over."""
+    cli("alice", "register", "--alias", "alice")
+    raw = Raw(identity("bob", C2C_MCP_AUTO_DRAIN_CHANNEL="1"))
+    raw.initialize(**{"claude/channel": {}})
+    dnd = raw.tool("set_dnd", on=True)
+    assert structured(raw.ask(dnd))["dnd"] is True
+    sent = json.loads(cli("alice", "send", "bob", "quiet", "--json"))
+    assert sent["recipient_dnd"] is True and sent["recipient_state"] == "dnd", sent
+    assert contents(structured(raw.ask(raw.tool("peek_inbox")))["messages"]) == ["quiet"]
+    off = raw.tool("set_dnd", on=False)
+    raw.send(off)
+    lines = [raw.read(), raw.read()]
+    [answer] = [line for line in lines if line.get("id") == off["id"]]
+    assert structured(answer)["dnd"] is False, answer
+    [note] = [line for line in lines if line.get("method") == "notifications/claude/channel"]
+    assert note["params"]["content"] == "quiet", note
+    # An end that is over already disturbs nobody any more, and is no do-not-disturb.
+    past = raw.tool("set_dnd", on=True, until_epoch=time.time() - 1)
+    raw.ask(past)
+    sent = json.loads(cli("alice", "send", "bob", "loud", "--json"))
+    assert "recipient_dnd" not in sent, sent
+    assert raw.read()["params"]["content"] == "loud"
+    raw.close()
+    assert polled("bob") == []
+
+
+def moved_back(seconds):
+    """The same log, of so long ago, under another root."""
+    rows = events()
+    for row in rows:
+        row["time_us"] -= seconds * 1_000_000
+    root = os.environ["C2C_MCP_BROKER_ROOT"] + "-earlier"
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    subprocess.run([LOG_TOOL, "import", "-", "--to", root], input=text, text=True, check=True,
+                   stdout=subprocess.DEVNULL)
+    os.environ["C2C_MCP_BROKER_ROOT"] = root
+
+
+def heartbeat():
+    """A client that does something is noted as active, once a minute; one that does nothing is not."""
+    cli("bob", "register", "--alias", "bob")
+    moved_back(120)
+
+    def seen():
+        return json.loads(cli("bob", "list", "--json"))[0]["last_seen"]
+
+    def kinds():
+        return [row["kind"] for row in events()]
+
+    before = seen()
+    raw = Raw({"C2C_MCP_SESSION_ID": "s-bob"})
+    raw.initialize()
+    raw.ask(raw.call("ping"))
+    assert seen() == before
+    for tool in ("whoami", "list", "poll_inbox", "whoami"):
+        structured(raw.ask(raw.tool(tool)))
+    assert seen() > before, (seen(), before)
+    assert kinds() == ["session_registered", "session_heartbeat"], kinds()
+    raw.close()
+    # Nobody is noted who never registered.
+    raw = Raw({"C2C_MCP_SESSION_ID": "s-nobody"})
+    raw.initialize()
+    structured(raw.ask(raw.tool("whoami")))
+    raw.close()
+    assert len(kinds()) == 2, kinds()
+
+
+def superseded():
+    """A session whose alias another one took over is told so, and gets none of its mail."""
+    cli("alice", "register", "--alias", "alice")
+    raw = Raw({"C2C_MCP_SESSION_ID": "s-old"})
+    raw.initialize()
+    structured(raw.ask(raw.tool("register", alias="bob")))
+    # The same client begins another session.
+    again = Raw({"C2C_MCP_SESSION_ID": "s-new"})
+    again.initialize()
+    structured(again.ask(again.tool("register", alias="bob")))
+    cli("alice", "send", "bob", "for the new one")
+    calls = [("poll_inbox", {}), ("peek_inbox", {}), ("history", {}),
+             ("send", {"to_alias": "alice", "content": "as whom?"})]
+    for tool, arguments in calls:
+        result = raw.ask(raw.tool(tool, **arguments))["result"]
+        assert result["isError"], (tool, result)
+        assert result["structuredContent"]["error_code"] == "session_superseded", (tool, result)
+    assert contents(structured(again.ask(again.tool("poll_inbox")))["messages"]) == [
+        "for the new one"]
+    raw.close()
+    again.close()
+
+
 BAD_LINES = [b"{not json\n", b"\n", b"\xff\xfe{}\n", b"[]\n", b"42\n", b'{"jsonrpc":"2.0"}\n']
 
 
@@ -509,6 +606,31 @@ async def cancelled():
             [row] = (await call(bob, "poll_inbox"))["messages"]
             assert row["content"] == mode and "redelivered" not in row, row
             assert (await call(bob, "poll_inbox", wait_s=0.5))["messages"] == []
+
+
+async def listening():
+    """The subscriptions of a client of 2026: announced, and nothing is taken."""
+    for name in ("alice", "bob"):
+        cli(name, "register", "--alias", name)
+        cli(name, "rooms", "join", "den")
+    wanted = ["c2c://inbox", "c2c://room/den", "c2c://room/other"]
+    async with connect(identity("bob")) as bob:
+        async with bob.listen(resource_subscriptions=wanted) as changes:
+            assert changes.honored.resource_subscriptions == wanted[:2], changes.honored
+
+            async def told_of(uri):
+                while (await anext(changes)).uri != uri:
+                    pass
+
+            cli("alice", "send", "bob", "direct")
+            await told_of(wanted[0])
+            cli("alice", "rooms", "send", "den", "to all")
+            await told_of(wanted[1])
+            assert contents((await call(bob, "peek_inbox"))["messages"]) == ["direct", "to all"]
+        rows = (await call(bob, "poll_inbox"))["messages"]
+        assert contents(rows) == ["direct", "to all"], rows
+        taken = (await call(bob, "history"))["messages"]
+        assert contents(taken) == ["direct"] and taken[0]["drained_at"], taken
 
 
 async def same_alias():
