@@ -20,8 +20,17 @@ pub struct Root {
     pub reason: &'static str,
 }
 
-/// Finds the root for a working directory.
+/// Finds the root for a working directory. It need not be there, but nothing else may be.
 pub fn resolve(flag: Option<&Path>, working_directory: &Path) -> Result<Root, Refusal> {
+    let root = named(flag, working_directory)?;
+    if fs::metadata(&root.path).is_ok_and(|found| !found.is_dir()) {
+        let message = format!("{} is not a directory", root.path.display());
+        return Err(Refusal::new(Code::BadRoot, "broker_root", message).hint("name a directory"));
+    }
+    Ok(root)
+}
+
+fn named(flag: Option<&Path>, working_directory: &Path) -> Result<Root, Refusal> {
     if let Some(path) = flag {
         let path = working_directory.join(path);
         return Ok(Root { path, reason: "--broker-root" });

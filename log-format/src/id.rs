@@ -23,6 +23,10 @@ pub enum NameError {
     LeadingDot,
     /// A character outside the grammar.
     Character(char),
+    /// A message id of more than 128 bytes.
+    LongMessageId,
+    /// A character that a message id must not have.
+    MessageIdCharacter(char),
     /// Spoken for by the system.
     Reserved,
 }
@@ -35,6 +39,10 @@ impl fmt::Display for NameError {
             Self::LeadingDot => f.write_str("must not start with a dot"),
             Self::Character(c) => {
                 write!(f, "must not contain {:?} (allowed: A-Z a-z 0-9 . _ -)", c)
+            }
+            Self::LongMessageId => write!(f, "must have at most {MESSAGE_ID_BYTES_MAX} bytes"),
+            Self::MessageIdCharacter(c) => {
+                write!(f, "must not contain {:?} (allowed: printable ASCII, no spaces)", c)
             }
             Self::Reserved => f.write_str("is reserved for the system"),
         }
@@ -74,10 +82,10 @@ pub fn check_message_id(id: &str) -> Result<(), NameError> {
         return Err(NameError::Empty);
     }
     if id.len() > MESSAGE_ID_BYTES_MAX {
-        return Err(NameError::TooLong);
+        return Err(NameError::LongMessageId);
     }
     match id.chars().find(|c| !c.is_ascii_graphic()) {
-        Some(c) => Err(NameError::Character(c)),
+        Some(c) => Err(NameError::MessageIdCharacter(c)),
         None => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ pub struct Register {
     #[arg(long, short = 'a')]
     alias: Option<String>,
     /// Free text about what this agent does
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     role: Option<String>,
 }
 
@@ -27,12 +27,12 @@ impl Run for Register {
             context.actor.session_id = self.alias.clone().filter(|alias| !alias.is_empty());
         }
         let command = Command::Register { alias: self.alias };
-        registered(context, &command)
+        registered(context, &command, "registered")
     }
 }
 
 /// Runs a command that ends in a registration, and tells it.
-fn registered(context: &mut Context, command: &Command) -> Result<(), Failure> {
+fn registered(context: &mut Context, command: &Command, done: &str) -> Result<(), Failure> {
     let Reply::Registered(registered) = context.broker.execute(command, &context.actor)?.reply
     else {
         return Ok(());
@@ -50,11 +50,11 @@ fn registered(context: &mut Context, command: &Command) -> Result<(), Failure> {
         }
         return output::say_json(&row);
     }
-    output::say(&format!("{}\n", registered_line(&registered)))
+    output::say(&format!("{}\n", registered_line(&registered, done)))
 }
 
-fn registered_line(registered: &Registered) -> String {
-    let mut line = format!("registered {} (session {})", registered.alias, registered.session_id);
+fn registered_line(registered: &Registered, done: &str) -> String {
+    let mut line = format!("{done} {} (session {})", registered.alias, registered.session_id);
     if let Some(asked) = &registered.asked {
         line.push_str(&format!("; '{asked}' is held by a live session"));
     }
@@ -72,7 +72,8 @@ pub struct Rename {
 
 impl Run for Rename {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        registered(context, &Command::Rename { alias: self.alias })
+        let command = Command::Rename { alias: self.alias };
+        registered(context, &command, "renamed to")
     }
 }
 
@@ -164,7 +165,7 @@ pub struct Dnd {
     #[arg(value_parser = ["on", "off", "status"])]
     state: Option<String>,
     /// When it ends by itself: RFC 3339 or seconds since 1970
-    #[arg(long)]
+    #[arg(long, value_name = "TIME")]
     until: Option<String>,
 }
 

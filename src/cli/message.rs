@@ -21,7 +21,7 @@ use crate::state::pair;
 #[derive(Args, Clone, Default)]
 pub struct Tags {
     /// Mark the message: fail, blocking or urgent
-    #[arg(long)]
+    #[arg(long, value_name = "TAG")]
     tag: Option<String>,
     /// Same as --tag fail
     #[arg(long, conflicts_with_all = ["tag", "blocking", "urgent"])]
@@ -80,7 +80,7 @@ pub struct Send {
     /// The message; `-` or nothing reads standard input
     words: Vec<String>,
     /// Alias to send as, if this session has none yet
-    #[arg(long, short = 'F')]
+    #[arg(long, short = 'F', value_name = "ALIAS")]
     from: Option<String>,
     #[command(flatten)]
     tags: Tags,
@@ -100,8 +100,9 @@ pub struct Send {
     #[arg(long, value_name = "STATE", value_parser = ["acked"])]
     wait_for: Option<String>,
     /// Longest wait, seconds
-    #[arg(long, default_value_t = 60.0)]
-    timeout: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = output::seconds,
+          allow_negative_numbers = true)]
+    timeout: Duration,
 }
 
 impl Run for Send {
@@ -129,7 +130,7 @@ impl Run for Send {
             None => true,
         };
         let late = (!acked).then(|| {
-            let message = format!("not acked within {} s; the message stays queued", self.timeout);
+            let message = format!("not acked within {:?}; the message stays queued", self.timeout);
             let hint = format!("c2c trace {}", sent.message_id);
             Failure::Told(Refusal::new(Code::Timeout, "timeout", message).hint(hint))
         });
@@ -153,9 +154,9 @@ fn wait_acked(
     context: &mut Context,
     sent: &decide::Sent,
     sequence: u64,
-    timeout_s: f64,
+    timeout: Duration,
 ) -> Result<bool, Failure> {
-    let deadline = Instant::now() + Duration::from_secs_f64(timeout_s.clamp(0.0, 86_400.0));
+    let deadline = Instant::now() + timeout;
     loop {
         let pulse = context.broker.pulse();
         context.broker.look(&context.actor)?;
@@ -179,10 +180,10 @@ pub struct SendAll {
     /// The message; `-` or nothing reads standard input
     words: Vec<String>,
     /// Aliases to leave out
-    #[arg(long, short = 'x', value_delimiter = ',')]
+    #[arg(long, short = 'x', value_name = "ALIASES", value_delimiter = ',')]
     exclude: Vec<String>,
     /// Alias to send as, if this session has none yet
-    #[arg(long, short = 'F', visible_alias = "from-alias")]
+    #[arg(long, short = 'F', value_name = "ALIAS", visible_alias = "from-alias")]
     from: Option<String>,
     #[command(flatten)]
     tags: Tags,
@@ -205,7 +206,10 @@ impl Run for SendAll {
                 "message_ids": message_ids,
             }));
         }
-        let mut text = format!("Sent to: {}\n", sent_to.join(", "));
+        let mut text = match sent_to.as_slice() {
+            [] => String::from("Sent to nobody.\n"),
+            sent_to => format!("Sent to: {}\n", sent_to.join(", ")),
+        };
         for row in &skipped {
             text.push_str(&format!("  skipped {} ({})\n", row.alias, row.reason));
         }
@@ -219,7 +223,7 @@ pub struct PollInbox {
     #[arg(long, short = 'p')]
     peek: bool,
     /// Take at most this many
-    #[arg(long, short = 'l')]
+    #[arg(long, short = 'l', value_name = "N")]
     limit: Option<usize>,
     /// Keep the claim open until `c2c ack CLAIM`, or for 60 s
     #[arg(long)]
@@ -228,8 +232,9 @@ pub struct PollInbox {
     #[arg(long)]
     envelope: bool,
     /// Wait up to this many seconds for a message
-    #[arg(long, value_name = "SECONDS")]
-    wait: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = output::seconds,
+          allow_negative_numbers = true)]
+    wait: Option<Duration>,
 }
 
 impl Run for PollInbox {
@@ -237,8 +242,8 @@ impl Run for PollInbox {
         if self.peek {
             return PeekInbox {}.run(context);
         }
-        if let Some(wait_s) = self.wait {
-            super::wait::until_mail(context, wait_s)?;
+        if let Some(wait) = self.wait {
+            super::wait::until_mail(context, wait)?;
         }
         let wish = Wish {
             limit: self.limit.unwrap_or(usize::MAX),
@@ -325,7 +330,7 @@ impl Run for Ack {
 #[derive(Args)]
 pub struct History {
     /// At most this many, newest first
-    #[arg(long, short = 'l', default_value_t = 50)]
+    #[arg(long, short = 'l', value_name = "N", default_value_t = 50)]
     limit: usize,
     /// Mailbox to show instead of one's own
     #[arg(long, short = 'a')]

@@ -12,6 +12,7 @@ mod server;
 mod upkeep;
 mod wait;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
@@ -24,6 +25,7 @@ use crate::root::{self, Root};
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Common {
     /// Broker root to use instead of the one for this directory
     #[arg(long, visible_alias = "root", value_name = "DIR")]
@@ -126,12 +128,14 @@ fn table() -> Vec<Entry> {
 }
 
 fn build(entry: &Entry) -> Command {
-    let command = Command::new(entry.name).about(entry.about).visible_aliases(entry.aliases);
-    let command = (entry.augment)(Common::augment_args(command));
+    let command = Command::new(entry.name).visible_aliases(entry.aliases);
+    // A group of options brings its own description along, so the command's comes last.
+    let command = Common::augment_args((entry.augment)(command)).about(entry.about);
     if !command.has_subcommands() {
         return command;
     }
-    // The options of every command may stand behind the inner one, too. There `-s` is taken.
+    // The options of every command may stand behind the inner one, too. There `-s` is taken;
+    // elsewhere it has become the long form.
     let options = ["broker_root", "json", "session_id", "utc"];
     let command =
         options.iter().fold(command, |command, id| command.mut_arg(id, |a| a.global(true)));
@@ -159,16 +163,17 @@ const USAGE: u8 = 2;
 
 /// Runs the command line of this process; answers with the exit status.
 pub fn main() -> u8 {
-    let named = std::env::args().nth(1).unwrap_or_default();
+    let words = arguments();
+    let named = words.get(1).map_or_else(String::new, |word| word.to_string_lossy().into_owned());
     if named == "log" {
         // The operator's tool under the one name that everybody has.
-        let words = std::iter::once("c2c-log".into()).chain(std::env::args_os().skip(2));
+        let words = std::iter::once("c2c-log".into()).chain(words.into_iter().skip(2));
         return crate::log_tool::main(words);
     }
     let table = table();
     let entry = table.iter().find(|row| row.name == named || row.aliases.contains(&&*named));
-    let Some(entry) = entry else { return without_command(&named) };
-    let matches = match program().subcommand(build(entry)).try_get_matches() {
+    let Some(entry) = entry else { return without_command(words) };
+    let matches = match program().subcommand(build(entry)).try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
     };
@@ -182,14 +187,40 @@ pub fn main() -> u8 {
     }
 }
 
+/// The words of the command line, the command first: options of every command may stand before it,
+/// and `-s` before or right behind it even where an inner command has a `-s` of its own.
+fn arguments() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let (mut at, mut command) = (1, None);
+    while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
+        at += match word {
+            "-s" => {
+                words[at] = "--session-id".into();
+                2
+            }
+            "--broker-root" | "--root" | "--session-id" => 2,
+            "--json" | "-j" | "--utc" => 1,
+            word if word.starts_with("--") && word.contains('=') => 1,
+            word if word.starts_with('-') || command.is_some() => break,
+            _ => {
+                command = Some(at);
+                1
+            }
+        };
+    }
+    if let Some(at) = command {
+        words[1..=at].rotate_right(1);
+    }
+    words
+}
+
 /// No command, or an unknown one: the landing page, help, or a usage error.
-fn without_command(named: &str) -> u8 {
-    if named.is_empty() {
-        let mut whole = whole();
-        let _ = whole.print_help();
+fn without_command(words: Vec<OsString>) -> u8 {
+    if words.len() < 2 {
+        let _ = whole().print_help();
         return DONE;
     }
-    match whole().try_get_matches() {
+    match whole().try_get_matches_from(words) {
         Ok(_) => DONE,
         Err(error) => usage(&error),
     }
@@ -198,4 +229,30 @@ fn without_command(named: &str) -> u8 {
 fn usage(error: &clap::Error) -> u8 {
     let _ = error.print();
     if error.use_stderr() { USAGE } else { DONE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything below a command that lacks a description of its own.
+    fn undescribed(command: &Command, found: &mut Vec<String>) {
+        let name = command.get_name();
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        if about.is_empty() || about.contains("every command") || about.contains("Marks on") {
+            found.push(format!("{name}: {about:?}"));
+        }
+        let bare = command.get_arguments().filter(|arg| arg.get_help().is_none());
+        found.extend(bare.map(|arg| format!("{name} {}", arg.get_id())));
+        command.get_subcommands().for_each(|inner| undescribed(inner, found));
+    }
+
+    #[test]
+    fn every_command_and_every_option_is_described() {
+        let whole = whole();
+        whole.clone().debug_assert();
+        let mut found = Vec::new();
+        undescribed(&whole, &mut found);
+        assert!(found.is_empty(), "{found:#?}");
+    }
 }

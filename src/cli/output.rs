@@ -1,6 +1,7 @@
 //! How is something printed, for people and for programs?
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -52,8 +53,21 @@ pub fn strong(text: &str) -> String {
     if colour() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
 }
 
+/// A length of time on the command line, at most a year.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
+    let seconds = seconds.ok_or("not a number of seconds, 0 or more")?;
+    Ok(Duration::from_secs_f64(seconds.min(365.0 * 86_400.0)))
+}
+
 /// Ends a command that failed.
 pub fn failed(failure: &Failure, as_json: bool) -> u8 {
+    if let Failure::Output(cause) = failure
+        && cause.kind() == io::ErrorKind::BrokenPipe
+    {
+        // The reader has seen enough; there is nobody to tell.
+        return failure.code().exit();
+    }
     let code = failure.code();
     if as_json && !matches!(failure, Failure::Told(_)) {
         let _ = print(&json_block(&failure.to_json()));

@@ -25,12 +25,13 @@ enum What {
     List,
     /// Make a room
     Create {
+        /// Name of the room
         room: String,
         /// public, invite_only or local
-        #[arg(long, default_value = "public")]
+        #[arg(long, value_name = "WHO", default_value = "public")]
         visibility: String,
         /// Alias to invite (repeat)
-        #[arg(long)]
+        #[arg(long, value_name = "ALIAS")]
         invite: Vec<String>,
         /// Do not become a member
         #[arg(long)]
@@ -38,9 +39,10 @@ enum What {
     },
     /// Become a member; makes the room if it is not there
     Join {
+        /// Name of the room
         room: String,
         /// Messages to show
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, value_name = "N", default_value_t = 20)]
         history_limit: usize,
         /// Alias to join as, if this session has none yet
         #[arg(long, short = 'a')]
@@ -48,53 +50,72 @@ enum What {
     },
     /// Stop being a member
     Leave {
+        /// Name of the room
         room: String,
+        /// Alias to leave as, if this session has none
         #[arg(long, short = 'a')]
         alias: Option<String>,
     },
     /// Say something to all members
     Send {
+        /// Name of the room
         room: String,
+        /// The message; `-` or nothing reads standard input
         words: Vec<String>,
-        #[arg(long, short = 'F')]
+        /// Alias to send as, if this session has none yet
+        #[arg(long, short = 'F', value_name = "ALIAS")]
         from: Option<String>,
         #[command(flatten)]
         tags: Tags,
-        /// Idempotency key
-        #[arg(long)]
+        /// Idempotency key: the same id is accepted once
+        #[arg(long, value_name = "ID")]
         message_id: Option<String>,
     },
     /// What was said
     History {
+        /// Name of the room
         room: String,
-        #[arg(long, short = 'l', default_value_t = 50)]
+        /// At most this many, the newest; 0 for all
+        #[arg(long, short = 'l', value_name = "N", default_value_t = 50)]
         limit: usize,
-        /// RFC 3339, seconds since 1970, or 30m, 24h, 7d
-        #[arg(long)]
+        /// Only what was said since: RFC 3339, seconds since 1970, or 30m, 24h, 7d
+        #[arg(long, value_name = "TIME")]
         since: Option<String>,
     },
     /// Who is a member
-    Members { room: String },
+    Members {
+        /// Name of the room
+        room: String,
+    },
     /// Show what is said, as it is said
     Tail {
+        /// Name of the room
         room: String,
-        #[arg(long, short = 'l', default_value_t = 20)]
+        /// Messages to begin with
+        #[arg(long, short = 'l', value_name = "N", default_value_t = 20)]
         lines: usize,
         /// Do not wait for more
         #[arg(long, short = 'n')]
         no_follow: bool,
     },
     /// Let somebody into an invite-only room
-    Invite { room: String, alias: String },
+    Invite {
+        /// Name of the room
+        room: String,
+        /// Who is invited
+        alias: String,
+    },
     /// Show or set who may see the room
     Visibility {
+        /// Name of the room
         room: String,
         /// public, invite_only or local
-        #[arg(long, short = 's')]
+        #[arg(long, short = 's', value_name = "WHO")]
         set: Option<String>,
     },
     /// Delete a room
     Delete {
+        /// Name of the room
         room: String,
         /// Although it has members
         #[arg(long)]
@@ -359,7 +380,12 @@ fn tail(context: &mut Context, room_id: &str, lines: usize, follow: bool) -> Res
         let rows = context.broker.room_history(&info.room.room_id, limit, 0)?;
         let utc = context.common.utc;
         let new = rows.iter().filter(|row| row.sequence > shown);
-        let text: String = new.map(|row| history_line(row, utc)).collect();
+        let json = context.common.json;
+        let line = |row| match json {
+            true => output::json_line(&history_row(row)),
+            false => history_line(row, utc),
+        };
+        let text: String = new.map(line).collect();
         if !text.is_empty() {
             output::say(&text)?;
         }

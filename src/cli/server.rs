@@ -37,6 +37,7 @@ impl Run for ServerInfo {
 
 #[derive(Args)]
 pub struct Completion {
+    /// Shell to write them for
     shell: Shell,
 }
 

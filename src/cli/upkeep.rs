@@ -23,7 +23,7 @@ pub struct DeadLetter {
     #[command(subcommand)]
     what: Option<DeadLetterWhat>,
     /// At most this many, the newest
-    #[arg(long, short = 'l', default_value_t = 50, global = true)]
+    #[arg(long, short = 'l', value_name = "N", default_value_t = 50, global = true)]
     limit: usize,
 }
 
@@ -32,13 +32,16 @@ enum DeadLetterWhat {
     /// All dead letters
     List,
     /// One dead letter, whole
-    Show { message_id: String },
+    Show {
+        /// Id of the message
+        message_id: String,
+    },
     /// Put dead letters back into a mailbox
     Replay {
         /// Message id; all when left out
         message_id: Option<String>,
         /// Another recipient
-        #[arg(long)]
+        #[arg(long, value_name = "ALIAS")]
         to: Option<String>,
     },
     /// Strike dead letters from the list; the log keeps them
@@ -296,10 +299,10 @@ impl Run for Status {
 #[derive(Args)]
 pub struct Migrate {
     /// Older root to bring in; without it, older files under this root
-    #[arg(long, short = 'f')]
+    #[arg(long, short = 'f', value_name = "DIR")]
     from: Option<PathBuf>,
     /// Root to bring it into; without it, the one for this directory
-    #[arg(long, short = 't')]
+    #[arg(long, short = 't', value_name = "DIR")]
     to: Option<PathBuf>,
     /// Show what would be done
     #[arg(long, short = 'n')]
@@ -378,7 +381,7 @@ impl Migrate {
 
 #[derive(Args)]
 pub struct Mirror {
-    /// Directory to write to
+    /// Directory to write to, if not in place
     #[arg(required_unless_present = "in_place")]
     target: Option<PathBuf>,
     /// Write into the broker root itself
@@ -408,6 +411,9 @@ impl Run for Mirror {
                 .map_err(|e| LogError::io("write", &target.display().to_string(), e))?;
             drop(locks);
             if !self.follow {
+                if context.common.json {
+                    return output::say_json(&json!({ "files": written, "directory": target }));
+                }
                 return output::say(&format!("Wrote {written} files to {}\n", target.display()));
             }
             let head = context.broker.state().head;

@@ -19,8 +19,8 @@ use crate::store::Stored;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Waits until the caller has mail, at most so long. Takes nothing.
-pub fn until_mail(context: &mut Context, wait_s: f64) -> Result<bool, Failure> {
-    let deadline = Instant::now() + Duration::from_secs_f64(wait_s.clamp(0.0, 86_400.0));
+pub fn until_mail(context: &mut Context, wait: Duration) -> Result<bool, Failure> {
+    let deadline = Instant::now() + wait;
     loop {
         let pulse = context.broker.pulse();
         context.broker.look(&context.actor)?;
@@ -45,15 +45,13 @@ pub struct Listen {
     #[arg(long, short = '1')]
     once: bool,
     /// Return after this many seconds
-    #[arg(long)]
-    timeout: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = output::seconds, allow_negative_numbers = true)]
+    timeout: Option<Duration>,
 }
 
 impl Run for Listen {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let deadline = self
-            .timeout
-            .map(|s| Instant::now() + Duration::from_secs_f64(s.clamp(0.0, 86_400.0 * 365.0)));
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut told = 0;
         loop {
             let pulse = context.broker.pulse();
@@ -126,11 +124,11 @@ pub struct Monitor {
     #[arg(long, visible_alias = "body")]
     full_body: bool,
     /// Begin after this sequence instead of now
-    #[arg(long)]
+    #[arg(long, value_name = "SEQUENCE")]
     from_seq: Option<u64>,
     /// Return after this many seconds
-    #[arg(long)]
-    timeout: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = output::seconds, allow_negative_numbers = true)]
+    timeout: Option<Duration>,
 }
 
 impl Run for Monitor {
@@ -144,9 +142,7 @@ impl Run for Monitor {
         if context.common.json {
             output::say(&output::json_line(&ready))?;
         }
-        let deadline = self
-            .timeout
-            .map(|s| Instant::now() + Duration::from_secs_f64(s.clamp(0.0, 86_400.0 * 365.0)));
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         loop {
             let pulse = context.broker.pulse();
             let mut text = String::new();
@@ -249,5 +245,5 @@ fn human(row: &Value) -> String {
         }
         kind => format!("{}  {}", kind.unwrap_or(""), text("alias")),
     };
-    format!("{:>8}  {what}\n", row["sequence"])
+    format!("{:>8}  {what}\n", row["sequence"].as_u64().unwrap_or(0))
 }

@@ -6,6 +6,8 @@ mod legacy;
 mod limits;
 mod messages;
 mod rooms;
+mod scale;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fs;
