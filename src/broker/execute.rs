@@ -51,6 +51,8 @@ impl Broker {
         }
         mirror::check_root(&self.root)?;
         for _ in 0..CONFLICT_RETRIES {
+            // ORDER: the older locks before the writer lock, as in a mirror in place.
+            let older = self.lock_older_files(command)?;
             match self.store.lock() {
                 // The root was removed or replaced while this process ran.
                 Err(StoreError::Reload) => {
@@ -59,8 +61,9 @@ impl Broker {
                 }
                 other => other?,
             }
-            let done = self.locked(command, actor);
+            let done = self.locked(command, actor, older.is_some());
             self.store.unlock();
+            drop(older);
             match done {
                 Err(Failure::Store(StoreError::Conflict { .. })) => {}
                 Err(failure) => return Err(failure),
@@ -80,9 +83,16 @@ impl Broker {
     }
 
     /// Under the writer lock: nobody else appends between the decision and its events.
-    fn locked(&mut self, command: &Command, actor: &Actor) -> Result<(Executed, u64), Failure> {
+    fn locked(
+        &mut self,
+        command: &Command,
+        actor: &Actor,
+        imports: bool,
+    ) -> Result<(Executed, u64), Failure> {
         self.catch_up()?;
-        self.import_foreign(command, actor)?;
+        if imports {
+            self.import_foreign(actor)?;
+        }
         let prior = self.prior(command)?;
         let Decision { events, reply, durable } = self.decide(command, actor, prior)?;
         let last = self.append(&events, durable)?;
@@ -111,20 +121,28 @@ impl Broker {
         Ok(appended.last)
     }
 
-    /// Rows of older files are taken into the log, in a frame of their own before the command's.
-    fn import_foreign(&mut self, command: &Command, actor: &Actor) -> Result<(), Failure> {
+    /// The locks of older files with rows that this command has to import first; `None` if there
+    /// are none.
+    fn lock_older_files(&mut self, command: &Command) -> Result<Option<mirror::Sidecars>, Failure> {
         if matches!(command, Command::Import { .. } | Command::Ack { .. } | Command::Return { .. })
         {
-            return Ok(());
+            return Ok(None);
         }
+        let files = self.foreign.files(&self.root, &self.state)?;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let names = files.iter().map(|file| file.file.as_str());
+        Ok(Some(mirror::Sidecars::take(&self.root, names)?))
+    }
+
+    /// Rows of older files are taken into the log, in a frame of their own before the command's.
+    fn import_foreign(&mut self, actor: &Actor) -> Result<(), Failure> {
+        // Read again: the older program cannot be writing now.
         let files = self.foreign.files(&self.root, &self.state)?;
         if files.is_empty() {
             return Ok(());
         }
-        // The older program may be rewriting one: read again when it cannot.
-        let names = files.iter().map(|file| file.file.as_str());
-        let _locks = mirror::Sidecars::take(&self.root, names)?;
-        let files = self.foreign.files(&self.root, &self.state)?;
         let decision = self.decide(&Command::Import { files }, actor, Vec::new())?;
         self.append(&decision.events, true)?;
         Ok(())

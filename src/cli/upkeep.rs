@@ -325,10 +325,16 @@ impl Run for Migrate {
         }
         let state = crate::state::State::default();
         let own = fs::canonicalize(&from).ok() == fs::canonicalize(context.broker.root()).ok();
-        let files = match own {
+        let mut files = match own {
             true => context.broker.foreign_files()?,
             false => mirror::files_of_another_root(&from, &state)?,
         };
+        let mut locks = None;
+        if own && !self.dry_run && !files.is_empty() {
+            let names = files.iter().map(|file| file.file.as_str());
+            locks = Some(Sidecars::take(&from, names)?);
+            files = context.broker.foreign_files()?;
+        }
         let (sessions, messages) = files.iter().fold((0, 0), |(sessions, messages), file| {
             (sessions + file.sessions.len(), messages + file.messages.len())
         });
@@ -339,6 +345,7 @@ impl Run for Migrate {
                 (new_sessions, new_messages) = (sessions, messages);
             }
         }
+        drop(locks);
         if context.common.json {
             return output::say_json(&json!({
                 "ok": true,

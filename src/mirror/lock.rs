@@ -11,11 +11,15 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::INBOX_SUFFIX;
 use crate::failure::Failure;
 use crate::limits::LOCK_WAIT;
 use crate::log::LogError;
+
+/// With more locks than this the usual limit of open files may not do.
+const FILES_PLAIN: usize = 256;
 
 /// Pause before a lock that the older program holds is tried again.
 const STEP: Duration = Duration::from_millis(2);
@@ -37,6 +41,9 @@ impl Sidecars {
         let mut names: Vec<String> = inboxes.map(|id| format!("{id}.inbox.lock")).collect();
         names.sort_unstable();
         names.insert(0, "registry.json.lock".into());
+        if names.len() > FILES_PLAIN {
+            allow_more_files();
+        }
         let mut held = Vec::new();
         for name in names {
             let failed = |e| Failure::Store(LogError::io("lock", &name, e));
@@ -54,6 +61,14 @@ impl Sidecars {
             held.push(file);
         }
         Ok(Self { _held: held })
+    }
+}
+
+/// Lets this process have as many files open as it may have at most.
+fn allow_more_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where this fails, opening the files says so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

@@ -311,6 +311,7 @@ fn older_program_with_lock(world: &World, name: &str) -> Option<std::process::Ch
 fn an_import_and_a_mirror_in_place_wait_for_the_older_programs_lock() {
     for (lock, args) in [
         ("registry.json.lock", ["send", "old", "hi"].as_slice()),
+        ("registry.json.lock", &["migrate"]),
         ("registry.json.lock", &["mirror", "--in-place"]),
         ("s-old.inbox.lock", &["mirror", "--in-place"]),
     ] {
@@ -358,4 +359,30 @@ fn the_same_row_without_an_id_in_two_older_roots_comes_in_from_both() {
         }
     }
     assert_eq!(world.poll("bob"), ["ping", "ping"]);
+}
+
+#[test]
+fn more_older_inboxes_than_files_may_be_open_come_in_and_go_out() {
+    let count = 400;
+    let registry: Vec<Value> = (0..count)
+        .map(|n| json!({ "session_id": format!("s{n}"), "alias": format!("a{n}") }))
+        .collect();
+    let world = older(&[("registry.json", &json!(registry).to_string())]);
+    for n in 0..count {
+        let row = json!([{ "from_alias": "x", "to_alias": format!("a{n}"), "content": "hi" }]);
+        fs::write(world.root().join(format!("s{n}.inbox.json")), row.to_string()).unwrap();
+    }
+    let limited = |args: &str| {
+        let script = format!("ulimit -Sn 300; exec \"$0\" {args}");
+        let mut command = world.program("sh", &["-c", &script]);
+        run({
+            command.arg(env!("CARGO_BIN_EXE_c2c"));
+            command
+        })
+        .ok()
+    };
+    limited("send a7 hello");
+    assert!(limited("mirror --in-place").out.contains(&format!("Wrote {} files", count + 4)));
+    let polled = run(world.c2c(&["poll-inbox", "--session-id", "s7", "--json"])).ok().json();
+    assert_eq!(contents(&polled), ["hi", "hello"]);
 }
