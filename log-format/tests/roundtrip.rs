@@ -317,7 +317,10 @@ fn names_have_their_limits() {
     assert_eq!(check_name(&"a".repeat(NAME_CHARS_MAX)), Ok(()));
     assert_eq!(check_name(&"a".repeat(NAME_CHARS_MAX + 1)), Err(NameError::TooLong));
     assert_eq!(check_message_id(&"m".repeat(MESSAGE_ID_BYTES_MAX)), Ok(()));
-    assert_eq!(check_message_id(&"m".repeat(MESSAGE_ID_BYTES_MAX + 1)), Err(NameError::TooLong));
+    assert_eq!(
+        check_message_id(&"m".repeat(MESSAGE_ID_BYTES_MAX + 1)),
+        Err(NameError::LongMessageId)
+    );
 }
 
 #[test]
