@@ -13,7 +13,7 @@ use crate::decide::{self, Actor, Liveness};
 use crate::failure::Failure;
 use crate::log::Damaged;
 use crate::mirror::{LegacyMessage, Views};
-use crate::state::{Base, Mailbox, State, sequence_of};
+use crate::state::{Mailbox, State, sequence_of};
 
 /// One message with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub struct Health {
     pub outbox_oldest_us: Option<u64>,
     pub damage: Vec<Damaged>,
     pub quarantine: Vec<String>,
-    /// The checkpoint in use cannot be read in full; answers come from the log then.
+    /// The newest checkpoint cannot be read in full; answers come from the log then.
     pub checkpoint_damaged: bool,
     pub upgrade_needed: bool,
 }
@@ -328,7 +328,7 @@ impl Broker {
             outbox_oldest_us: outbox.iter().map(|(_, row)| row.queued_us).min(),
             damage: self.store.damage(),
             quarantine,
-            checkpoint_damaged: self.base.as_ref().is_some_and(Base::is_damaged),
+            checkpoint_damaged: self.store.checkpoint_damaged()?,
             upgrade_needed: self.state.upgrade_needed,
         })
     }

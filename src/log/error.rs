@@ -30,9 +30,10 @@ pub enum LogError {
     Reload,
     /// The events before the base are archived elsewhere, and the base is not for this program.
     #[error(
-        "{file} was written by another version of c2c, and the segments before it are archived"
+        "{file} is damaged or of another version, and the segments before it are archived{}",
+        archive.as_ref().map_or_else(String::new, |place| format!(" in {place}"))
     )]
-    ArchiveNeeded { file: String },
+    ArchiveNeeded { file: String, archive: Option<String> },
     /// Written by a newer program.
     #[error("{file} was written by a newer version of c2c")]
     UpgradeNeeded { file: String },

@@ -25,7 +25,7 @@ use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
 use c2c_log_format::scan::Place;
 use c2c_log_format::segment::{self, SegmentHeader};
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{ARCHIVED_TO, Checkpoint};
 pub use control::{Bell, Control, Tail};
 pub use error::LogError;
 pub use reader::{FrameRef, read_segment};

@@ -43,6 +43,10 @@ impl Log {
             let Some(base) = self.bases()?.first().copied() else { return Ok(()) };
             *cursor =
                 Cursor { segment: base, place: first_place(&self.segment(base)?.header), epoch };
+            if base > 1 {
+                let last = Some(base - 1);
+                self.lose(Damaged { segment: base, offset: 0, len: 0, first: 1, last });
+            }
         }
         if cursor.epoch != epoch {
             return Err(LogError::Reload);
@@ -117,12 +121,16 @@ impl Log {
                 first: cursor.place.sequence,
                 last: Some(header.durable),
             };
-            if !self.damage.contains(&lost) {
-                self.damage.push(lost);
-            }
+            self.lose(lost);
         }
         *cursor = Cursor { segment: next, place: first_place(&header), epoch: cursor.epoch };
         Ok(true)
+    }
+
+    fn lose(&mut self, lost: Damaged) {
+        if !self.damage.contains(&lost) {
+            self.damage.push(lost);
+        }
     }
 
     /// The whole content of a segment.

@@ -5,8 +5,9 @@
 //! copied to `quarantine-…`, and writing goes on in a new segment.
 
 use c2c_log_format::limits::FRAME_HEADER_BYTES;
-use c2c_log_format::scan::{Damage, Piece};
-use c2c_log_format::segment::{Reason, file_name};
+use c2c_log_format::scan::{Damage, Piece, Place};
+use c2c_log_format::segment::{Reason, SegmentHeader, file_name};
+use c2c_log_format::verdict::{Facts, Verdict, judge};
 use c2c_log_format::{Sequence, bytes};
 
 use super::storage::{FileIdentity, read_range};
@@ -20,6 +21,19 @@ fn place_line(identity: FileIdentity) -> String {
     format!("{} {}\n", identity.inode, identity.born_ns)
 }
 
+/// The time of birth decides where the file system keeps it: no copy has the same, and other than
+/// the inode on some file systems it outlives a remount.
+fn is_same_file(noted: &str, found: FileIdentity) -> bool {
+    let mut numbers = noted.split_whitespace().map(str::parse::<u64>);
+    let (Some(Ok(inode)), Some(Ok(born_ns))) = (numbers.next(), numbers.next()) else {
+        return false;
+    };
+    match (born_ns, found.born_ns) {
+        (0, _) | (_, 0) => inode == found.inode,
+        (noted, found) => noted == found,
+    }
+}
+
 impl Log {
     /// Makes the tail true, and gives a restored copy an id of its own.
     pub(super) fn recover(&mut self) -> Result<(), LogError> {
@@ -27,10 +41,8 @@ impl Log {
         match self.last_usable_segment()? {
             None => self.create_first()?,
             Some(last) => {
-                self.recover_tail(last)?;
-                if self.is_copy()? {
-                    self.fork()?;
-                }
+                let copy = self.is_copy()?;
+                self.recover_tail(last, copy)?;
             }
         }
         match self.mark_place() {
@@ -44,7 +56,7 @@ impl Log {
     fn is_copy(&self) -> Result<bool, LogError> {
         let io = |e| LogError::io("read", PLACE, e);
         let Some(noted) = self.noted_place().map_err(io)? else { return Ok(false) };
-        Ok(noted != place_line(self.storage.identity(PLACE).map_err(io)?))
+        Ok(!is_same_file(&noted, self.storage.identity(PLACE).map_err(io)?))
     }
 
     /// What the file says of itself; `None` if it is missing or was cut off.
@@ -73,17 +85,9 @@ impl Log {
         self.storage.sync_dir().map_err(io)
     }
 
-    /// Goes on in a segment with another log id; the segment before holds the old one.
-    fn fork(&mut self) -> Result<(), LogError> {
-        let tail = self.tail().ok_or(LogError::Reload)?;
-        let empty = tail.place.offset == super::SEGMENT_HEADER_BYTES;
-        // An empty segment has the name that the new one would get.
-        let base = tail.place.sequence + Sequence::from(empty);
-        self.open_next(tail.segment, tail.place, base, Reason::Restored)
-    }
-
-    /// Scans the last segment, syncs it, and publishes the tail.
-    fn recover_tail(&mut self, last: Sequence) -> Result<(), LogError> {
+    /// Scans the last segment, syncs it, and goes on there, or in a new segment, as the verdicts say.
+    /// In a copy the new segment has another log id; the one before holds the old.
+    fn recover_tail(&mut self, last: Sequence, copy: bool) -> Result<(), LogError> {
         let name = file_name(last);
         let segment = self.segment(last)?;
         let io = |operation: &'static str| {
@@ -92,40 +96,56 @@ impl Log {
         };
         let len = segment.file.len().map_err(io("measure"))?;
         let content = read_range(&*segment.file, 0, len).map_err(io("read"))?;
-        let mut scanner = read_segment(&content, &segment.header);
-        let mut place = scanner.place();
-        let mut damages = Vec::new();
-        while let Some(piece) = scanner.next() {
-            match piece {
-                Piece::Frame { .. } => place = scanner.place(),
-                Piece::Damage(damage) => {
-                    if damage.followed {
-                        place = scanner.place();
-                    }
-                    damages.push(damage);
-                }
-            }
-        }
+        let Scanned { place, sealed, damages } = scan(&content, &segment.header);
         segment.file.sync().map_err(io("sync"))?;
-        self.note_loss(last, place.offset, place.sequence)?;
-        let seal = scanner.seal();
-        let page = self.page();
-        page.set_poisoned(0);
-        page.set_durable(place.sequence - 1);
-        if let Some(next) = seal {
-            return self.open_next(last, place, next, Reason::Rotation);
-        }
-        if damages.is_empty() {
-            let tail = Tail { boot_id: self.boot_id, segment: last, place };
-            self.page().set_zeroed(0);
-            self.page().set_tail(&tail);
-            return Ok(());
+        let acknowledged = self.acknowledged(last)?;
+        let end =
+            Facts { unused: true, followed: false, sealed, proven: place.sequence <= acknowledged };
+        if judge(end) != Verdict::Clean {
+            self.note_loss(last, place, acknowledged)?;
         }
         for damage in &damages {
             self.quarantine(last, damage, &content)?;
         }
-        let base = highest_named(&content, &damages, segment.header.salt, place.sequence);
-        self.open_next(last, place, base, Reason::Recovery)
+        let stumbles = damages.iter().map(|damage| Facts {
+            unused: false,
+            followed: damage.followed,
+            sealed,
+            proven: damage.first <= acknowledged,
+        });
+        let whole = stumbles.chain([end]).all(|facts| judge(facts) == Verdict::Clean);
+        let page = self.page();
+        page.set_poisoned(0);
+        page.set_durable(place.sequence - 1);
+        let reason = match (copy, whole, sealed) {
+            (true, ..) => Reason::Restored,
+            (false, false, _) => Reason::Recovery,
+            (false, true, true) => Reason::Rotation,
+            (false, true, false) => {
+                page.set_zeroed(0);
+                page.set_tail(&Tail { boot_id: self.boot_id, segment: last, place });
+                return Ok(());
+            }
+        };
+        if !whole {
+            self.forget_checkpoints_above(place.sequence - 1)?;
+        }
+        let named = highest_named(&content, &damages, segment.header.salt, place.sequence);
+        // Never the name of this segment, even if nothing is in it.
+        let base = named.max(acknowledged + 1).max(last + 1);
+        self.open_next(last, place, base, reason)
+    }
+
+    /// The highest sequence of which somebody may have been told that it is on disk, as far as the
+    /// page of an earlier boot and the checkpoints know; 0 if they know nothing.
+    fn acknowledged(&mut self, last: Sequence) -> Result<Sequence, LogError> {
+        let page = self.page();
+        let of_page = match page.tail() {
+            Some(tail) if tail.segment >= last => page.durable(),
+            _ => 0,
+        };
+        let log_id = self.segment(last)?.header.log_id;
+        Ok(of_page.max(self.covered_by_checkpoints(log_id)?))
     }
 
     /// The newest segment with a readable header. One without any is set aside, whole.
@@ -146,21 +166,15 @@ impl Log {
         Ok(None)
     }
 
-    /// The page may remember that more was on disk than is there now: that is loss, and is kept
-    /// for `health` as a range set aside.
+    /// More was on disk than is there now: that is kept for `health` as a range set aside.
     fn note_loss(
-        &mut self,
+        &self,
         segment: Sequence,
-        offset: usize,
-        next: Sequence,
+        end: Place,
+        acknowledged: Sequence,
     ) -> Result<(), LogError> {
-        let page = self.page();
-        let same = page.tail().is_some_and(|tail| tail.segment == segment);
-        let durable = page.durable();
-        if !same || durable < next {
-            return Ok(());
-        }
-        let name = format!("quarantine-{segment:020}-{offset:012}-lost-{next}-{durable}");
+        let (offset, next) = (end.offset, end.sequence);
+        let name = format!("quarantine-{segment:020}-{offset:012}-lost-{next}-{acknowledged}");
         let io = |e| LogError::io("write", &name, e);
         self.storage.open(&name, true).map_err(io)?.sync().map_err(io)?;
         self.storage.sync_dir().map_err(io)
@@ -193,6 +207,31 @@ impl Log {
     }
 }
 
+/// What a scan of a segment found.
+struct Scanned {
+    /// After the last good frame, or after damage that one follows.
+    place: Place,
+    sealed: bool,
+    damages: Vec<Damage>,
+}
+
+fn scan(content: &[u8], header: &SegmentHeader) -> Scanned {
+    let mut scanner = read_segment(content, header);
+    let (mut place, mut damages) = (scanner.place(), Vec::new());
+    while let Some(piece) = scanner.next() {
+        match piece {
+            Piece::Frame { .. } => place = scanner.place(),
+            Piece::Damage(damage) => {
+                if damage.followed {
+                    place = scanner.place();
+                }
+                damages.push(damage);
+            }
+        }
+    }
+    Scanned { place, sealed: scanner.seal().is_some(), damages }
+}
+
 /// Sequences are never reused: goes above every one that the damaged bytes still name.
 fn highest_named(content: &[u8], damages: &[Damage], salt: u32, next: Sequence) -> Sequence {
     let mut highest = next;
@@ -210,4 +249,21 @@ fn highest_named(content: &[u8], damages: &[Damage], salt: u32, next: Sequence) 
         }
     }
     highest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_from_its_copy_by_birth_and_by_inode_only_where_there_is_no_birth() {
+        let noted = place_line(FileIdentity { inode: 7, born_ns: 1000 });
+        assert!(is_same_file(&noted, FileIdentity { inode: 7, born_ns: 1000 }));
+        assert!(is_same_file(&noted, FileIdentity { inode: 8, born_ns: 1000 }), "a remount");
+        assert!(!is_same_file(&noted, FileIdentity { inode: 7, born_ns: 2000 }), "inode reused");
+        assert!(is_same_file(&noted, FileIdentity { inode: 7, born_ns: 0 }), "an older kernel");
+        let noted = place_line(FileIdentity { inode: 7, born_ns: 0 });
+        assert!(is_same_file(&noted, FileIdentity { inode: 7, born_ns: 3 }), "a newer kernel");
+        assert!(!is_same_file(&noted, FileIdentity { inode: 8, born_ns: 0 }));
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::control::{Control, WORDS};
-use super::storage::{FileIdentity, LockFile, Storage, StorageFile};
+use super::storage::{ARCHIVE, FileIdentity, LockFile, Storage, StorageFile};
 
 const SECTOR: usize = 512;
 
@@ -77,6 +77,30 @@ impl SimDisk {
     /// Write-like calls so far.
     pub fn calls(&self) -> u64 {
         self.lock().calls
+    }
+
+    /// Another directory with the same files, in other inodes.
+    pub fn copied(&self, plan: Plan) -> Self {
+        let old = self.lock();
+        let mut disk = Disk { inodes: vec![Inode::default()], plan, ..Disk::default() };
+        disk.inodes.extend(old.inodes.iter().cloned());
+        disk.names = old.names.iter().map(|(name, inode)| (name.clone(), inode + 1)).collect();
+        disk.durable_names = disk.names.clone();
+        Self { disk: Arc::new(Mutex::new(disk)), page: new_page(), boot: self.boot }
+    }
+
+    /// The same disk in the same boot, when only the process was killed.
+    pub fn after_kill(&self) -> Self {
+        let mut disk = self.lock();
+        disk.crashed = false;
+        disk.plan = Plan::default();
+        disk.locks.clear();
+        self.clone()
+    }
+
+    /// Whether a file was archived.
+    pub fn is_archived(&self, name: &str) -> bool {
+        self.lock().names.contains_key(&format!("{ARCHIVE}/{name}"))
     }
 
     /// The disk as the next boot finds it: what was synced, and any part of what was not.
@@ -150,12 +174,17 @@ impl LockFile for SimLock {
 
 impl Storage for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.lock().names.keys().cloned().collect())
+        let disk = self.lock();
+        let names = disk.names.keys().map(|name| name.rsplit('/').next().unwrap_or(name));
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort();
+        Ok(names)
     }
 
     fn open(&self, name: &str, create: bool) -> io::Result<Arc<dyn StorageFile>> {
         let mut disk = self.lock();
-        let inode = match disk.names.get(name) {
+        let archived = || disk.names.get(&format!("{ARCHIVE}/{name}"));
+        let inode = match disk.names.get(name).or_else(archived) {
             Some(inode) => *inode,
             None if create => {
                 disk.call()?;
@@ -169,8 +198,9 @@ impl Storage for SimDisk {
         Ok(Arc::new(SimFile { disk: self.clone(), inode }))
     }
 
-    fn archive(&self, _name: &str) -> io::Result<()> {
-        self.lock().call()
+    fn archive(&self, name: &str) -> io::Result<()> {
+        self.rename(name, &format!("{ARCHIVE}/{name}"))?;
+        self.sync_dir()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

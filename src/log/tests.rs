@@ -205,3 +205,115 @@ fn a_lock_that_is_held_too_long_is_called_busy_and_free_again_afterwards() {
     holder.unlock();
     assert_eq!(step(&mut waiter, 3).expect("append"), 3);
 }
+
+#[test]
+fn acknowledged_events_that_vanished_are_noted_and_their_sequences_not_reused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || Log::open(Arc::new(super::Directory::new(dir.path())), options());
+    let mut log = open();
+    for number in 1..=3 {
+        step(&mut log, number).expect("append");
+    }
+    let page = super::Control::map(
+        &std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(dir.path().join("control"))
+            .expect("a page"),
+    )
+    .expect("mapped");
+    // As a boot leaves it when the disk kept less than it had said.
+    page.raise_durable(9);
+    let tail = page.tail().expect("a tail");
+    page.set_tail(&super::Tail { boot_id: [9; 16], ..tail });
+    assert_eq!(step(&mut open(), 4).expect("append"), 10);
+    let found = read_all(&mut open());
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 10]);
+    let noted = open().quarantined().expect("listed");
+    assert!(noted.len() == 1 && noted[0].ends_with("-lost-4-9"), "{noted:?}");
+}
+
+#[test]
+fn a_first_batch_larger_than_a_segment_gets_room() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || Log::open(Arc::new(super::Directory::new(dir.path())), options());
+    let mut log = open();
+    log.lock().expect("lock");
+    let last = log.append(&[event(&format!("1 {}", "x".repeat(40_000)))], 1, true);
+    log.unlock();
+    assert_eq!(last.expect("append").last, 1);
+    assert_eq!(step(&mut log, 2).expect("append"), 2);
+    assert_eq!(read_all(&mut open()).into_iter().collect::<Vec<_>>(), [(1, 1), (2, 2)]);
+    let bases = open().bases().expect("listed");
+    for base in bases {
+        let header = open().segment(base).expect("a segment").header;
+        assert!(header.previous_base < base, "segment {base} follows itself");
+    }
+}
+
+/// Archives all but the last segment, after a base.
+fn archive(disk: &SimDisk) -> Result<(), LogError> {
+    let mut log = Log::open(Arc::new(disk.clone()), options());
+    let bases = log.bases()?;
+    log.write_base(&BASE, STEPS)?;
+    let name = |base: &Sequence| c2c_log_format::segment::file_name(*base);
+    let mut old = bases[..bases.len() - 1].iter().filter(|base| !disk.is_archived(&name(base)));
+    old.try_for_each(|base| log.archive_segment(*base))
+}
+
+/// What stands for a base here: no checkpoint, for nothing is read from it.
+const BASE: [u8; 3000] = [7; 3000];
+
+#[test]
+fn a_crash_at_every_call_of_archiving_loses_no_event_and_moves_none_before_the_base() {
+    let whole = SimDisk::new(Plan::default());
+    run(&whole);
+    let before = whole.calls();
+    archive(&whole).expect("archived");
+    assert!(whole.calls() > before + 6, "a base and several segments");
+    let mut moved = 0;
+    for crash_at in before + 1..=whole.calls() {
+        let disk = SimDisk::new(Plan { crash_at: Some(crash_at), ..Plan::default() });
+        let acknowledged = run(&disk);
+        assert!(archive(&disk).is_err());
+        for seed in 1..=3 {
+            let what = format!("crash at call {crash_at}, seed {seed}");
+            let survived = disk.after_power_loss(&mut Random(crash_at * 7919 + seed));
+            let mut log = Log::open(Arc::new(survived.clone()), options());
+            assert_kept(&acknowledged, &read_all(&mut log), &what);
+            if survived.is_archived(&c2c_log_format::segment::file_name(1)) {
+                moved += 1;
+                let base = log.storage.open(&format!("base-{STEPS:020}"), false).expect("a base");
+                assert_eq!(&*base.whole().expect("read"), &BASE, "{what}");
+            }
+            archive(&survived).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_kept(&acknowledged, &read_all(&mut log), &what);
+            assert!(step(&mut log, 7).expect("append") > STEPS);
+        }
+    }
+    assert!(moved > 0, "no segment had moved: the test shows nothing");
+}
+
+#[test]
+fn a_copy_whose_first_writer_is_killed_anywhere_never_writes_under_the_old_id() {
+    let original = SimDisk::new(Plan::default());
+    let acknowledged = run(&original);
+    let id = |disk: &SimDisk| {
+        let mut log = Log::open(Arc::new(disk.clone()), options());
+        log.log_id().expect("read").expect("an id")
+    };
+    let old = id(&original);
+    let whole = original.copied(Plan::default());
+    step(&mut Log::open(Arc::new(whole.clone()), options()), 1).expect("append");
+    assert!(whole.calls() > 5);
+    for crash_at in 1..=whole.calls() {
+        let copy = original.copied(Plan { crash_at: Some(crash_at), ..Plan::default() });
+        let _ = step(&mut Log::open(Arc::new(copy.clone()), options()), 1);
+        let copy = copy.after_kill();
+        let mut log = Log::open(Arc::new(copy.clone()), options());
+        step(&mut log, 2).expect("append");
+        assert_ne!(id(&copy), old, "killed at call {crash_at}");
+        assert_kept(&acknowledged, &read_all(&mut log), "the copy");
+    }
+    assert_eq!(id(&original), old);
+}

@@ -264,12 +264,20 @@ impl Log {
         file.write_at(tail.place.offset as u64, frame).map_err(|e| LogError::io("write", &name, e))
     }
 
-    /// Rotates if the frame does not fit any more.
+    /// Rotates if the frame does not fit any more. A segment without any frame grows: the one after
+    /// it would have its name.
     fn make_room(&mut self, tail: Tail, body: usize, durable: bool) -> Result<Tail, LogError> {
         let needed = (FRAME_HEADER_BYTES + bytes::align8(body) + SEAL_BYTES) as u64;
-        let size = self.segment(tail.segment)?.size;
+        let segment = self.segment(tail.segment)?;
         let reserve = if durable { RESERVE_BYTES.min(self.options.segment_bytes / 16) } else { 0 };
-        if tail.place.offset as u64 + needed + reserve <= size {
+        let end = tail.place.offset as u64 + needed + reserve;
+        if end <= segment.size {
+            return Ok(tail);
+        }
+        if tail.place.offset == SEGMENT_HEADER_BYTES {
+            let name = file_name(tail.segment);
+            segment.file.allocate(end).map_err(|e| LogError::io("allocate", &name, e))?;
+            self.segments.remove(&tail.segment);
             return Ok(tail);
         }
         self.rotate(tail, needed)?;

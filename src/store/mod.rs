@@ -111,6 +111,11 @@ pub trait EventStore: Send {
     /// What could not be read.
     fn damage(&self) -> Vec<Damaged>;
 
+    /// Whether the newest checkpoint is damaged.
+    fn checkpoint_damaged(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Bytes of the log, and ranges set aside that nobody has accepted yet.
     fn size(&mut self) -> Result<(u64, Vec<String>), StoreError>;
 }

@@ -226,6 +226,10 @@ impl EventStore for SegmentedStore {
         self.log.damage().to_vec()
     }
 
+    fn checkpoint_damaged(&mut self) -> Result<bool, StoreError> {
+        self.log.checkpoint_damaged()
+    }
+
     fn size(&mut self) -> Result<(u64, Vec<String>), StoreError> {
         Ok((self.log.bytes()?, self.log.quarantined()?))
     }

@@ -252,6 +252,8 @@ fn a_damaged_checkpoint_changes_no_answer_and_is_reported_and_replaced() {
         bytes[at] ^= 0x10;
         fs::write(&path, &bytes).expect("written");
         assert_eq!(peek(), expected, "offset {at}");
+        let health = world.run("bob", &["health", "--json"]).ok().json();
+        assert_eq!(health["checkpoint"], "damaged", "offset {at}");
         assert_eq!(run(world.log_tool(&["verify"])).status, 2, "offset {at}");
     }
     let mut bytes = whole.clone();
@@ -266,4 +268,73 @@ fn a_damaged_checkpoint_changes_no_answer_and_is_reported_and_replaced() {
     assert_eq!(world.run("bob", &["health", "--json"]).ok().json()["checkpoint"], "ok");
     fs::remove_file(&path).expect("the damaged one goes");
     assert_eq!(world.poll("bob").len(), 201);
+}
+
+#[test]
+fn without_the_control_page_all_is_read_and_writing_goes_on() {
+    let world = World::new();
+    world.register(&["ada", "bob"]);
+    let control = world.root().join("log/control");
+    let mut expected = Vec::new();
+    for number in 0..6 {
+        let text = format!("message {number}");
+        world.run("ada", &["send", "bob", &text]).ok();
+        expected.push(text);
+        // As after a boot that lost it.
+        fs::remove_file(&control).expect("removed");
+        let peeked = world.run("bob", &["peek-inbox", "--json"]).ok().json();
+        assert_eq!(crate::support::contents(&peeked), expected);
+        assert!(!control.exists(), "a reader makes none");
+        let head = world.run("bob", &["health", "--json"]).ok().json()["head"].clone();
+        assert_eq!(head, 3 + number);
+        run(world.log_tool(&["verify"])).ok();
+    }
+    assert_eq!(world.poll("bob"), expected);
+    assert!(world.poll("bob").is_empty());
+    assert_eq!(segment_names(&world.root().join("log")).len(), 1, "no recovery was needed");
+}
+
+fn segment_names(log: &Path) -> Vec<String> {
+    let names = fs::read_dir(log).expect("listed").flatten().map(|entry| entry.file_name());
+    let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.ends_with(".seg"));
+    names.sort();
+    names
+}
+
+#[test]
+fn damage_that_an_operator_accepts_is_kept_listed_and_no_longer_in_the_way() {
+    let mut world = World::new();
+    world.register(&["ada", "bob"]);
+    for text in ["one", "two", "three"] {
+        world.run("ada", &["send", "bob", text]).ok();
+    }
+    world.may_be_damaged = true;
+    let log = world.root().join("log");
+    let path = log.join(c2c_log_format::segment::file_name(1));
+    let mut bytes = fs::read(&path).expect("segment");
+    let (frames, _) = scan(&bytes).expect("a good segment");
+    let (offset, sequence) = frames[3];
+    bytes[offset + 100] ^= 0x20;
+    fs::write(&path, &bytes).expect("write");
+    assert_eq!(run(world.log_tool(&["verify"])).status, 2);
+    let plan = run(world.log_tool(&["repair"]));
+    assert_eq!(plan.status, 2);
+    assert!(plan.out.contains("--accept") && plan.out.contains(&format!("offset {offset}")));
+    assert_eq!(segment_names(&log).len(), 1);
+    run(world.log_tool(&["repair", "--accept"])).ok();
+    assert_eq!(fs::read(&path).expect("segment"), bytes, "the damaged segment stays as it is");
+    let kept = fs::read(log.join(format!("accepted-{:020}-{offset:012}", 1))).expect("a copy");
+    assert_eq!(kept, bytes[offset..offset + kept.len()]);
+    let verified = run(world.log_tool(&["verify", "--json"])).ok().json();
+    assert_eq!(verified["findings"][0]["verdict"], "accepted");
+    assert_eq!(verified["findings"][0]["first"], sequence);
+    world.run("ada", &["send", "bob", "four"]).ok();
+    assert_eq!(world.poll("bob"), ["one", "three", "four"]);
+    let again = run(world.log_tool(&["repair", "--accept"])).ok();
+    assert_eq!(again.out, "nothing to repair\n");
+    assert_eq!(
+        world.run("ada", &["health", "--json"]).ok().json()["quarantine"],
+        serde_json::json!([])
+    );
 }
