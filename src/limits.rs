@@ -28,5 +28,9 @@ pub const HOOK_BYTES: usize = 8 * 1024;
 pub const WAIT_S_MAX: u64 = 25;
 /// Messages of a room that stay at hand for history.
 pub const ROOM_HISTORY: usize = 200;
+/// An id that somebody gave may be given again for this long, microseconds ...
+pub const ID_KEPT_US: u64 = 7 * 24 * 3600 * 1_000_000;
+/// ... and as long as its sender has not sent this many more.
+pub const ID_KEPT_COUNT: u64 = 10_000;
 /// Tries to append when the head moved in between.
 pub const CONFLICT_RETRIES: u32 = 16;

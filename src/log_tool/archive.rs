@@ -3,10 +3,13 @@
 //! Whole segments from the front, oldest first, and only up to the first message that somebody has
 //! yet to read. Before any of them moves, the state is kept in a base on disk. In the directory
 //! `archive` below the log they are found as before; in another directory they are out of sight,
-//! and reading starts from the base.
+//! and reading starts from the base. What is out of sight cannot tell a retry from a new message,
+//! so segments whose message ids may still be repeated stay.
 
-use std::fs;
-use std::io;
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +22,7 @@ use serde_json::json;
 use super::files::{self, LogFiles};
 use super::verify::check;
 use super::{CLEAN, Ended, Place, Trouble, render};
+use crate::limits::{ID_KEPT_COUNT, ID_KEPT_US};
 use crate::log::{ARCHIVE, Cursor, Directory, Log, LogError, Options};
 use crate::state::State;
 
@@ -32,6 +36,10 @@ pub struct Archive {
     /// Move them to this directory instead of `archive` below the log
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
+    /// With --to: move also what is needed to know a message id again; a retry under one that went
+    /// would be delivered as a new message
+    #[arg(long, requires = "to")]
+    forget_ids: bool,
     /// Say what would move, and move nothing
     #[arg(long)]
     dry_run: bool,
@@ -70,7 +78,11 @@ impl Archive {
         let storage = Arc::new(Directory::new(&log_files.directory));
         let mut log = Log::open(storage, Options::default());
         let (state, cursor) = replay(&mut log).map_err(trouble)?;
-        let plan = self.plan(&log_files, &state);
+        if state.skipped > 0 {
+            let hint = "the log holds events of a newer c2c: archive it with that";
+            return Err(Trouble::Unreadable(hint.into()));
+        }
+        let plan = self.plan(&log_files, &state)?;
         if !self.dry_run && !plan.move_bases.is_empty() {
             let log_id = log.log_id().map_err(trouble)?.unwrap_or_default();
             let now_us = crate::clock::now_us();
@@ -83,9 +95,13 @@ impl Archive {
         Ok(CLEAN)
     }
 
-    fn plan(&self, log: &LogFiles, state: &State) -> Plan {
-        let held_by = state.first_needed();
-        let archived = |base: &Sequence| !log.directory.join(file_name(*base)).exists();
+    fn plan(&self, log: &LogFiles, state: &State) -> Result<Plan, Trouble> {
+        let mut held_by = state.first_needed();
+        if self.to.is_some() && !self.forget_ids {
+            let remembered = first_remembered(log, crate::clock::now_us())?;
+            let what = "its message id may be given again";
+            held_by = held_by.into_iter().chain(remembered.map(|first| (first, what))).min();
+        }
         let mut move_bases = Vec::new();
         for pair in log.bases.windows(2) {
             let (base, next) = (pair[0], pair[1]);
@@ -93,11 +109,17 @@ impl Archive {
             if needed || !self.ends_before(log, next) {
                 break;
             }
-            if !archived(&base) || self.to.is_some() {
+            let target = self.directory(log).join(file_name(base));
+            if fs::canonicalize(target).ok() != fs::canonicalize(log.path(base)).ok() {
                 move_bases.push(base);
             }
         }
-        Plan { move_bases, held_by }
+        Ok(Plan { move_bases, held_by })
+    }
+
+    /// Where the segments go.
+    fn directory(&self, log: &LogFiles) -> PathBuf {
+        self.to.clone().unwrap_or_else(|| log.directory.join(ARCHIVE))
     }
 
     /// Whether the segment before `next` ends before what was asked for.
@@ -111,6 +133,9 @@ impl Archive {
     }
 
     fn move_all(&self, log: &mut Log, files: &LogFiles, bases: &[Sequence]) -> Result<(), Trouble> {
+        if let Some(directory) = &self.to {
+            note(files, directory).map_err(|e| cannot("note", directory, &e))?;
+        }
         let bar = files::progress(bases.len() as u64);
         for base in bases {
             match &self.to {
@@ -179,18 +204,57 @@ fn replay(log: &mut Log) -> Result<(State, Cursor), LogError> {
     Ok((state, cursor))
 }
 
+/// The first message whose id is remembered: younger than the time that ids are kept, or followed by
+/// too few of its sender.
+fn first_remembered(log: &LogFiles, now_us: u64) -> Result<Option<Sequence>, Trouble> {
+    let (mut newer, mut first) = (HashMap::<u64, u64>::new(), None);
+    for base in log.bases.iter().rev() {
+        let mut sent = Vec::new();
+        log.rows(*base, &|head, _| head.message != 0, &mut |row| {
+            sent.push((row.head.sequence, row.head.actor, row.time_us));
+        })?;
+        for (sequence, sender, time_us) in sent.into_iter().rev() {
+            let count = newer.entry(sender).or_default();
+            if *count < ID_KEPT_COUNT || time_us + ID_KEPT_US > now_us {
+                first = Some(sequence);
+            }
+            *count += 1;
+        }
+    }
+    Ok(first)
+}
+
+/// Leaves word where segments went, for whoever needs them again.
+fn note(log: &LogFiles, directory: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut note = options
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(log.directory.join(crate::log::ARCHIVED_TO))?;
+    let directory = std::path::absolute(directory)?;
+    note.write_all(format!("{}\n", directory.display()).as_bytes())?;
+    note.sync_all()
+}
+
 /// Moves a file, to another file system if need be: it is there, whole, before it goes from here.
+/// A move that was interrupted goes on from where it was.
 fn carry(from: &Path, to: &Path) -> Result<(), Trouble> {
-    let failed = |e: io::Error| {
-        Trouble::Unreadable(format!("cannot move {} to {}: {e}", from.display(), to.display()))
-    };
+    let failed = |e: io::Error| cannot("move to", to, &e);
     let directory = to.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(failed)?;
-    if to.exists() {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    if !to.exists() {
+        let part = to.with_extension("part");
+        fs::copy(from, &part).map_err(failed)?;
+        fs::File::open(&part).and_then(|file| file.sync_all()).map_err(failed)?;
+        fs::rename(&part, to).map_err(failed)?;
+    } else if fs::read(from).map_err(failed)? != fs::read(to).map_err(failed)? {
         return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
-    fs::copy(from, to).map_err(failed)?;
-    fs::File::open(to).and_then(|file| file.sync_all()).map_err(failed)?;
     fs::File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed)?;
     fs::remove_file(from).map_err(failed)
+}
+
+fn cannot(what: &str, path: &Path, cause: &io::Error) -> Trouble {
+    Trouble::Unreadable(format!("cannot {what} {}: {cause}", path.display()))
 }

@@ -29,26 +29,35 @@ pub struct LogFiles {
     pub root: PathBuf,
     pub directory: PathBuf,
     pub bases: Vec<Sequence>,
+    /// Other directories in which segments of this log lie.
+    archives: Vec<PathBuf>,
 }
 
 /// Finds the log that is meant.
 pub fn open(place: &Place) -> Result<LogFiles, Trouble> {
+    open_with(place, &[])
+}
+
+/// The same, with segments that lie in other directories.
+pub fn open_with(place: &Place, with: &[PathBuf]) -> Result<LogFiles, Trouble> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let named = place.root.as_deref().or(place.broker_root.as_deref());
     let root = crate::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
     let below = root.join(crate::broker::LOG_DIRECTORY);
     let directory = if below.is_dir() { below } else { root.clone() };
     let mut bases = bases(&directory)?;
-    let archive = directory.join(ARCHIVE);
-    if archive.is_dir() {
-        bases.extend(self::bases(&archive)?);
-        bases.sort_unstable();
-        bases.dedup();
+    let mut archives = vec![directory.join(ARCHIVE)];
+    archives.retain(|archive| archive.is_dir());
+    archives.extend_from_slice(with);
+    for archive in &archives {
+        bases.extend(self::bases(archive)?);
     }
+    bases.sort_unstable();
+    bases.dedup();
     if bases.is_empty() {
         return Err(Trouble::Unreadable(format!("no log in {}", root.display())));
     }
-    Ok(LogFiles { root, directory, bases })
+    Ok(LogFiles { root, directory, bases, archives })
 }
 
 fn bases(directory: &Path) -> Result<Vec<Sequence>, Trouble> {
@@ -63,8 +72,10 @@ fn bases(directory: &Path) -> Result<Vec<Sequence>, Trouble> {
 impl LogFiles {
     /// Where a segment lies: archived ones are read like the others.
     pub fn path(&self, base: Sequence) -> PathBuf {
-        let here = self.directory.join(file_name(base));
-        if here.exists() { here } else { self.directory.join(ARCHIVE).join(file_name(base)) }
+        let name = file_name(base);
+        let places = std::iter::once(&self.directory).chain(&self.archives);
+        let found = places.map(|place| place.join(&name)).find(|path| path.exists());
+        found.unwrap_or_else(|| self.directory.join(name))
     }
 
     /// The bytes of one segment.

@@ -3,13 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::log::{Directory, Storage, read_segment};
+use crate::log::{Checkpoint, Directory, Storage, Whole, read_segment};
 use crate::state::{Base, PROJECTION, State};
-use c2c_log_format::checkpoint::CheckpointHeader;
-use c2c_log_format::checksum::{SegmentDigest, crc32, sha256};
+use c2c_log_format::checksum::SegmentDigest;
 use c2c_log_format::event::events;
 use c2c_log_format::frame::{FrameHeader, Seal};
-use c2c_log_format::limits::{CHECKPOINT_HEADER_BYTES, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use c2c_log_format::limits::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use c2c_log_format::scan::{Damage, Piece};
 use c2c_log_format::segment::{Reason, SegmentHeader, file_name};
 use c2c_log_format::verdict::{Facts, Verdict, judge};
@@ -27,6 +26,9 @@ pub struct Verify {
     /// One JSON value
     #[arg(long, short = 'j')]
     json: bool,
+    /// Directory to which segments were archived; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    with: Vec<std::path::PathBuf>,
     /// Leave out the replay against checkpoints
     #[arg(long)]
     no_replay: bool,
@@ -85,7 +87,7 @@ impl Report {
 
 impl Verify {
     pub fn run(self) -> Ended {
-        let log = files::open(&self.place)?;
+        let log = files::open_with(&self.place, &self.with)?;
         let report = check(&log, !self.no_replay)?;
         if self.json {
             let rows: Vec<_> = report.findings.iter().map(as_json).collect();
@@ -197,8 +199,8 @@ pub fn check(log: &LogFiles, replay: bool) -> Result<Report, Trouble> {
         checkpoints: 0,
         findings,
     };
-    let begins_late = log.bases.first().is_some_and(|base| *base > 1);
-    if begins_late && !has_base(log) {
+    let (kept, damaged) = checkpoints(log);
+    if begins_late(log) && kept.is_empty() {
         report.findings.push(Finding {
             segment: log.bases[0],
             offset: 0,
@@ -210,15 +212,17 @@ pub fn check(log: &LogFiles, replay: bool) -> Result<Report, Trouble> {
             accepted: false,
         });
     } else if replay && report.findings.is_empty() {
-        check_checkpoints(log, &mut report)?;
+        check_checkpoints(log, kept, &mut report)?;
+    }
+    if replay {
+        report.findings.extend(damaged);
     }
     Ok(report)
 }
 
-/// Whether archiving has left a state that stands for the segments it moved.
-fn has_base(log: &LogFiles) -> bool {
-    let names = std::fs::read_dir(&log.directory).into_iter().flatten().flatten();
-    names.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("base-0"))
+/// Whether the first segments are archived where they are not seen.
+fn begins_late(log: &LogFiles) -> bool {
+    log.bases.first().is_some_and(|base| *base > 1)
 }
 
 /// All segments, as many at once as there are processors.
@@ -427,25 +431,22 @@ fn check_chain(segment: &Found, next: &Found, findings: &mut Vec<Finding>) {
 }
 
 /// Replays from the first event and compares with every checkpoint on the way.
-fn check_checkpoints(log: &LogFiles, report: &mut Report) -> Result<(), Trouble> {
-    let kept = checkpoints(log, report);
-    let mut headers: Vec<CheckpointHeader> = kept.iter().map(|(header, _)| *header).collect();
-    headers.sort_unstable_by_key(|header| header.sequence);
-    if headers.is_empty() {
-        return Ok(());
-    }
-    let begins_late = log.bases.first().is_some_and(|base| *base > 1);
+fn check_checkpoints(
+    log: &LogFiles,
+    mut kept: Vec<Checkpoint>,
+    report: &mut Report,
+) -> Result<(), Trouble> {
+    kept.retain(|checkpoint| checkpoint.header.projection == PROJECTION);
+    kept.sort_unstable_by_key(|checkpoint| checkpoint.header.sequence);
+    let Some(oldest) = kept.first() else { return Ok(()) };
     let mut state = State::default();
-    if begins_late {
-        // The events before are archived elsewhere: the oldest state kept is where replay starts.
-        let Some((header, bytes)) = kept.into_iter().min_by_key(|(header, _)| header.sequence)
-        else {
-            return Ok(());
-        };
-        let rows = Base::open(Arc::new(bytes), &header, Arc::new(|| None));
-        state = State::from_base(rows.as_ref(), header.sequence);
-        headers.retain(|other| other.sequence > header.sequence);
+    if begins_late(log) {
+        // The oldest state kept is where replay starts.
+        let rows = Base::open(Arc::new(oldest.bytes.clone()), &oldest.header, Arc::new(|| None));
+        state = State::from_base(rows.as_ref(), oldest.header.sequence);
     }
+    let headers = kept.iter().map(|checkpoint| checkpoint.header);
+    let headers: Vec<_> = headers.filter(|header| header.sequence > state.head).collect();
     let mut waiting = headers.into_iter().peekable();
     let bar = files::progress(log.bases.len() as u64);
     for base in &log.bases {
@@ -484,38 +485,41 @@ fn check_checkpoints(log: &LogFiles, report: &mut Report) -> Result<(), Trouble>
     Ok(())
 }
 
-/// The checkpoints and bases of this projection that are whole; the others are reported.
-fn checkpoints(log: &LogFiles, report: &mut Report) -> Vec<(CheckpointHeader, Vec<u8>)> {
-    let Ok(entries) = std::fs::read_dir(&log.directory) else { return Vec::new() };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let kept = names.filter(|name| name.starts_with("checkpoint-0") || name.starts_with("base-0"));
-    let mut whole = Vec::new();
-    for name in kept {
+/// The checkpoints and bases from which reading can start, and what is to say of damaged ones.
+fn checkpoints(log: &LogFiles) -> (Vec<Checkpoint>, Vec<Finding>) {
+    let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+    let names = std::fs::read_dir(&log.directory).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names.filter(|name| is_state(name)) {
         // A newer one may just have replaced it.
         let Ok(bytes) = std::fs::read(log.directory.join(&name)) else { continue };
-        match CheckpointHeader::decode(&bytes) {
-            Ok(header) if is_whole(&header, &bytes) => {
-                if header.projection == PROJECTION {
-                    whole.push((header, bytes));
-                }
-            }
-            _ => report.findings.push(Finding {
-                segment: log.bases.last().copied().unwrap_or(1),
-                offset: 0,
-                first: name.rsplit('-').next().and_then(|text| text.parse().ok()).unwrap_or(0),
-                last: None,
-                verdict: Verdict::Corrupt,
-                what: format!("{name} is damaged: delete it"),
-                len: 0,
-                accepted: false,
-            }),
+        let bytes = Whole::Read(bytes.into());
+        match Checkpoint::open(bytes.clone()).filter(Checkpoint::is_whole) {
+            Some(found) if log.bases.contains(&found.header.segment) => whole.push(found),
+            None if Checkpoint::is_damaged(bytes) => damaged.push(damaged_state(log, &name)),
+            _ => {}
         }
     }
-    whole
+    (whole, damaged)
 }
 
-fn is_whole(header: &CheckpointHeader, bytes: &[u8]) -> bool {
-    let index_at = CHECKPOINT_HEADER_BYTES + header.rows_len as usize;
-    sha256(&bytes[CHECKPOINT_HEADER_BYTES..index_at]) == header.digest
-        && crc32(&bytes[index_at..]) == header.index_crc
+fn is_state(name: &str) -> bool {
+    name.starts_with("checkpoint-0") || name.starts_with("base-0")
+}
+
+fn damaged_state(log: &LogFiles, name: &str) -> Finding {
+    let remedy = match begins_late(log) && name.starts_with("base-") {
+        true => "bring the archived segments back, then delete it",
+        false => "delete it",
+    };
+    Finding {
+        segment: log.bases.last().copied().unwrap_or(1),
+        offset: 0,
+        first: name.rsplit('-').next().and_then(|text| text.parse().ok()).unwrap_or(0),
+        last: None,
+        verdict: Verdict::Corrupt,
+        what: format!("{name} is damaged: {remedy}"),
+        len: 0,
+        accepted: false,
+    }
 }

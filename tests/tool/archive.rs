@@ -1,12 +1,14 @@
 //! Do old segments leave the log without taking anything along that is needed?
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use c2c::log::{Directory, Log, Options};
 use c2c_log_format::Payload;
+use c2c_log_format::frame::NewFrame;
 use c2c_log_format::payload::{MessageSent, MessagesExpired, SessionRegistered, Target};
+use c2c_log_format::segment::SegmentHeader;
 use serde_json::Value;
 
 use crate::support::{Done, World, contents, run};
@@ -131,30 +133,188 @@ fn segments_out_of_sight_change_no_answer_and_come_back() {
     let all = world.poll("bob");
     assert_eq!(all.len(), 4);
     let to = away.display().to_string();
-    assert_eq!(archive(&world, &["--to", &to])["moved"].as_array().expect("names").len(), 4);
+    let moved = archive(&world, &["--to", &to, "--forget-ids"]);
+    assert_eq!(moved["moved"].as_array().expect("names").len(), 4);
     assert_eq!((segments(&log), segments(&away)), (1, 4));
     world.run("ada", &["send", "bob", "after"]).ok();
     assert_eq!(contents(&world.run("bob", &["peek-inbox", "--json"]).ok().json()), ["after"]);
     tool(&world, &["verify"]).ok();
     // Without what the base says nothing may be guessed.
-    let base = |name: &fs::DirEntry| {
-        let name = name.file_name().to_string_lossy().into_owned();
-        name.starts_with("base-") || name.starts_with("checkpoint-0")
-    };
-    let states: Vec<_> = fs::read_dir(&log).expect("list").flatten().filter(base).collect();
-    assert!(!states.is_empty());
-    for state in &states {
-        let mut bytes = fs::read(state.path()).expect("read");
+    for state in states(&log) {
+        let mut bytes = fs::read(&state).expect("read");
         // As if another version had written it: projection, and checksum of the header.
         bytes[10] = 0xff;
         let crc = c2c_log_format::checksum::crc32(&bytes[..252]);
         bytes[252..256].copy_from_slice(&crc.to_le_bytes());
-        fs::write(state.path(), bytes).expect("written");
+        fs::write(&state, bytes).expect("written");
     }
-    world.run("bob", &["peek-inbox"]).refused("archive_needed");
+    let refused = world.run("bob", &["peek-inbox"]).refused("archive_needed");
+    assert!(refused.err.contains(&to), "it says where they are: {}", refused.err);
     world.run("ada", &["send", "bob", "no"]).refused("archive_needed");
     fs::rename(&away, log.join("archive")).expect("brought back");
     assert_eq!(world.poll("bob"), ["after"]);
+}
+
+/// Checkpoints and bases, oldest first.
+fn states(log: &Path) -> Vec<PathBuf> {
+    let names = fs::read_dir(log).expect("list").flatten().map(|entry| entry.path());
+    let end = |path: &PathBuf| path.display().to_string().rsplit('-').next().map(str::to_owned);
+    let is_state = |path: &PathBuf| {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        name.starts_with("base-") || name.starts_with("checkpoint-0")
+    };
+    let mut found: Vec<PathBuf> = names.filter(is_state).collect();
+    found.sort_by_key(end);
+    assert!(!found.is_empty());
+    found
+}
+
+#[test]
+fn with_segments_out_of_sight_a_damaged_checkpoint_gives_way_to_an_older_one_or_to_no_answer() {
+    let world = filled();
+    let log = world.root().join("log");
+    let away = world.path().join("away").display().to_string();
+    world.poll("bob");
+    archive(&world, &["--to", &away, "--forget-ids"]);
+    for number in 0..300 {
+        world.run("ada", &["send", "bob", &format!("new {number}")]).ok();
+    }
+    let kept = states(&log);
+    assert!(kept.len() > 1, "the base, and a checkpoint after it");
+    let expected = world.run("bob", &["peek-inbox", "--json"]).ok().out;
+    let listed = world.run("bob", &["list", "--json"]).ok().out;
+    for at in [3, 60, 300, 900, usize::MAX] {
+        for path in kept.iter().rev() {
+            let mut bytes = fs::read(path).expect("read");
+            let at = at.min(bytes.len() - 1);
+            bytes[at] ^= 4;
+            fs::write(path, bytes).expect("written");
+            assert_eq!(tool(&world, &["verify"]).status, 2);
+            let health = world.run("bob", &["health", "--json"]);
+            if Some(path) == kept.first() {
+                health.refused("archive_needed");
+                world.run("bob", &["peek-inbox"]).refused("archive_needed");
+                world.run("ada", &["send", "bob", "no"]).refused("archive_needed");
+                let again = ["archive", "--before", "1000000"];
+                assert_eq!(tool(&world, &again).status, 3, "no base of less than all");
+            } else {
+                assert_eq!(health.ok().json()["checkpoint"], "damaged");
+                assert_eq!(world.run("bob", &["peek-inbox", "--json"]).ok().out, expected);
+                assert_eq!(world.run("bob", &["list", "--json"]).ok().out, listed);
+            }
+        }
+        for path in &kept {
+            let mut bytes = fs::read(path).expect("read");
+            let at = at.min(bytes.len() - 1);
+            bytes[at] ^= 4;
+            fs::write(path, bytes).expect("written");
+        }
+    }
+    tool(&world, &["verify"]).ok();
+}
+
+#[test]
+fn segments_whose_ids_may_be_given_again_stay_in_sight() {
+    let world = filled();
+    world.poll("bob");
+    let away = world.path().join("away").display().to_string();
+    let kept = archive(&world, &["--to", &away]);
+    assert_eq!(kept["moved"].as_array().expect("names").len(), 0);
+    assert_eq!(kept["first_needed"]["what"], "its message id may be given again");
+    assert_eq!(archive(&world, &[])["moved"].as_array().expect("names").len(), 4);
+    let again = ["send", "bob", "other text", "--message-id", "m-1"];
+    world.run("ada", &again).refused("message_id_reused");
+}
+
+#[test]
+fn an_archiving_that_was_interrupted_goes_on_and_replaces_nothing() {
+    let world = filled();
+    world.poll("bob");
+    let log = world.root().join("log");
+    let away = world.path().join("away");
+    let first = c2c_log_format::segment::file_name(1);
+    let all: Vec<u8> = fs::read(log.join(&first)).expect("read");
+    fs::create_dir(&away).expect("made");
+    // Somebody else's file.
+    fs::write(away.join(&first), "something").expect("written");
+    let to = away.display().to_string();
+    let args = ["archive", "--before", "1000000", "--forget-ids", "--to", &to];
+    assert_eq!(tool(&world, &args).status, 3);
+    assert_eq!(fs::read(log.join(&first)).expect("still there"), all);
+    assert_eq!(fs::read(away.join(&first)).expect("still there"), b"something");
+    fs::remove_file(away.join(&first)).expect("removed");
+    // Stopped while copying.
+    fs::write(away.join(&first).with_extension("part"), &all[..5000]).expect("written");
+    tool(&world, &["verify"]).ok();
+    // Stopped after copying the second, before the one here was removed.
+    let bases: Vec<String> = {
+        let names = fs::read_dir(&log).expect("listed").flatten().map(|entry| entry.file_name());
+        let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into()).collect();
+        names.retain(|name| name.ends_with(".seg"));
+        names.sort();
+        names
+    };
+    fs::copy(log.join(&bases[1]), away.join(&bases[1])).expect("copied");
+    tool(&world, &args).ok();
+    assert_eq!((segments(&log), segments(&away)), (1, 4));
+    assert_eq!(fs::read(away.join(&first)).expect("moved"), all);
+    // To where they are already.
+    tool(&world, &args).ok();
+    let here = log.display().to_string();
+    tool(&world, &["archive", "--before", "1000000", "--forget-ids", "--to", &here]).ok();
+    assert_eq!((segments(&log), segments(&away)), (1, 4));
+    let with = ["verify", "--json", "--with", &to];
+    let whole = tool(&world, &with).ok().json();
+    assert_eq!(whole["segments"], 5);
+    let mut changed = all.clone();
+    changed[4096 + 70] ^= 1;
+    fs::write(away.join(&first), changed).expect("written");
+    assert_eq!(tool(&world, &with).status, 2, "the archived ones are looked at");
+    tool(&world, &["verify"]).ok();
+}
+
+#[test]
+fn a_log_with_events_of_a_newer_version_is_not_archived() {
+    let mut world = filled();
+    world.poll("bob");
+    world.may_be_damaged = true;
+    add_unknown(&world.root().join("log"));
+    let done = tool(&world, &["archive", "--before", "1000000"]);
+    assert_eq!(done.status, 3, "{}", done.out);
+    assert!(done.err.contains("newer"), "{}", done.err);
+    assert_eq!(segments(&world.root().join("log")), 5);
+    world.run("ada", &["send", "bob", "no"]).refused("upgrade_needed");
+}
+
+/// Appends an event of a kind that must be understood and is not known here.
+fn add_unknown(log: &Path) {
+    let names = fs::read_dir(log).expect("listed").flatten().map(|entry| entry.path());
+    let last = names.filter(|path| path.extension().is_some_and(|end| end == "seg")).max();
+    let last = last.expect("a segment");
+    let mut bytes = fs::read(&last).expect("read");
+    let header = SegmentHeader::decode(&bytes).expect("a header");
+    let mut scanner = c2c::log::read_segment(&bytes, &header);
+    while scanner.next().is_some() {}
+    let place = scanner.place();
+    let mut body = Vec::new();
+    let known = registered("eve");
+    known.head(place.sequence).encode(&known.encode(), &mut body);
+    body[..2].copy_from_slice(&9_999u16.to_le_bytes());
+    let mut frame = Vec::new();
+    NewFrame {
+        sequence: place.sequence,
+        time_us: 1_700_000_000_000_000,
+        count: 1,
+        durable: true,
+        seal: false,
+        durable_sequence: place.sequence - 1,
+        previous_frame: place.previous_frame,
+        body: &body,
+    }
+    .encode(header.salt, &mut frame);
+    bytes[place.offset..place.offset + frame.len()].copy_from_slice(&frame);
+    fs::write(last, bytes).expect("written");
+    fs::remove_file(log.join("control")).expect("removed");
 }
 
 #[test]
