@@ -18,6 +18,9 @@ use crate::log::{ARCHIVE, LogError};
 /// Files of a log that belong to one place and one boot.
 const LEFT_BEHIND: [&str; 3] = ["control", "place", ".lock"];
 
+/// Directory of a copy that is not finished yet.
+const PART: &str = "log.part";
+
 impl Broker {
     /// Moves this root to a directory that holds no log yet; answers with the broker there.
     pub fn relocate(&mut self, to: &Path, actor: &Actor) -> Result<Self, Failure> {
@@ -36,12 +39,9 @@ impl Broker {
         if self.moved_to().as_deref() != Some(&*shown) {
             self.execute(&Command::Move { to: shown.clone() }, actor)?;
         }
-        let from = self.root.join(LOG_DIRECTORY);
-        let failed = |e| Failure::from(LogError::io("copy the log to", &shown, e));
-        copy_files(&from, &target.join(LOG_DIRECTORY)).map_err(failed)?;
-        if from.join(ARCHIVE).is_dir() {
-            let archive = target.join(LOG_DIRECTORY).join(ARCHIVE);
-            copy_files(&from.join(ARCHIVE), &archive).map_err(failed)?;
+        if !interrupted {
+            let failed = |e| Failure::from(LogError::io("copy the log to", &shown, e));
+            copy_log(&self.root.join(LOG_DIRECTORY), &target).map_err(failed)?;
         }
         let mut there = Self::open(&target);
         there.execute(&Command::Move { to: String::new() }, actor)?;
@@ -52,6 +52,17 @@ impl Broker {
     pub fn moved_to(&self) -> Option<String> {
         self.state.meta.get([])?.moved_to
     }
+}
+
+/// Copies a log under another name, and gives it its own when it is whole and on disk.
+fn copy_log(from: &Path, root: &Path) -> io::Result<()> {
+    let part = root.join(PART);
+    copy_files(from, &part)?;
+    if from.join(ARCHIVE).is_dir() {
+        copy_files(&from.join(ARCHIVE), &part.join(ARCHIVE))?;
+    }
+    fs::rename(&part, root.join(LOG_DIRECTORY))?;
+    File::open(root)?.sync_all()
 }
 
 /// Copies the files of a directory, whole and on disk when this returns.

@@ -180,7 +180,13 @@ pub fn main() -> u8 {
     let Some((_, matches)) = matches.subcommand() else { return DONE };
     let common = Common::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
     let json = common.json;
-    let done = Context::new(common).and_then(|mut context| (entry.run)(matches, &mut context));
+    let done = Context::new(common).and_then(|mut context| {
+        (entry.run)(matches, &mut context)?;
+        if let Some(to) = context.broker.moved_to() {
+            eprintln!("note: this root moved to {to}");
+        }
+        Ok(())
+    });
     match done {
         Ok(()) => DONE,
         Err(failure) => output::failed(&failure, json),

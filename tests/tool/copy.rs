@@ -114,6 +114,44 @@ fn a_root_moved_by_migrate_leaves_word_and_refuses_writes() {
     assert_eq!(id(&world, &moved), old, "it is the same log");
     assert_eq!(poll(&world, &moved), ["before", "after the move"]);
     verify(&world, &moved);
+    let peek = world.run("bob", &["peek-inbox"]).ok();
+    assert!(peek.err.contains(&to), "a reader is told: {}", peek.err);
+    let health = world.run("bob", &["health", "--json"]).ok().json();
+    assert_eq!(health["moved_to"], to.as_str());
     // Somebody else's root is not moved over.
     migrate(&["--from", &to, "--to", &world.root().display().to_string()]).refused("bad_root");
+}
+
+#[test]
+fn a_move_that_was_interrupted_is_finished_by_the_same_command() {
+    let world = filled();
+    let moved = world.path().join("elsewhere");
+    let to = moved.display().to_string();
+    let old = id(&world, &world.root());
+    let migrate = || world.run("ada", &["migrate", "--to", &to]);
+    migrate().ok();
+    // Stopped while copying: the log has not got its name yet, and one file is cut off.
+    std::fs::rename(moved.join("log"), moved.join("log.part")).expect("renamed");
+    let segment = moved.join("log.part").join(c2c_log_format::segment::file_name(1));
+    std::fs::write(&segment, "c2c").expect("written");
+    // Nobody has opened it.
+    for name in ["control", "place", "lock", "sync.lock"] {
+        std::fs::remove_file(moved.join("log.part").join(name)).expect("removed");
+    }
+    migrate().ok();
+    // Stopped before it was opened again.
+    std::fs::remove_dir_all(moved.join("log")).expect("removed");
+    std::fs::create_dir(moved.join("log")).expect("made");
+    for entry in std::fs::read_dir(world.root().join("log")).expect("listed").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".seg") || name.starts_with("checkpoint-0") {
+            std::fs::copy(entry.path(), moved.join("log").join(name)).expect("copied");
+        }
+    }
+    migrate().ok();
+    assert_eq!(id(&world, &moved), old);
+    send(&world, &moved, "after the move");
+    assert_eq!(poll(&world, &moved), ["before", "after the move"]);
+    verify(&world, &moved);
+    migrate().refused("bad_root");
 }
