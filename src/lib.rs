@@ -20,3 +20,6 @@ pub mod root;
 pub mod shape;
 pub mod state;
 pub mod store;
+pub mod time;
+#[cfg(feature = "relay")]
+pub mod wire;

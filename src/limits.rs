@@ -30,3 +30,9 @@ pub const WAIT_S_MAX: u64 = 25;
 pub const ROOM_HISTORY: usize = 200;
 /// Tries to append when the head moved in between.
 pub const CONFLICT_RETRIES: u32 = 16;
+/// A replication batch is closed when its content passes this, bytes.
+pub const REPLICATION_BYTES: usize = 1024 * 1024;
+/// Largest content of a replication batch: one event always fits, however its body is escaped.
+pub const REPLICATION_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Events in one replication batch.
+pub const REPLICATION_EVENTS_MAX: usize = 1000;
