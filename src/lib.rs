@@ -11,6 +11,8 @@ pub mod code;
 pub mod decide;
 pub mod envelope;
 pub mod failure;
+#[cfg(feature = "relay")]
+pub mod identity;
 pub mod limits;
 pub mod log;
 pub mod log_tool;

@@ -8,6 +8,12 @@ pub fn rfc3339(time_us: u64) -> String {
     }
 }
 
+/// RFC 3339 in UTC, in whole seconds: the form in which times are signed.
+pub fn rfc3339_seconds(time_us: u64) -> String {
+    let second_us = time_us - time_us % 1_000_000;
+    rfc3339(second_us).replace(".000Z", "Z")
+}
+
 /// Reads RFC 3339, or seconds since 1970 (with a fraction), into microseconds.
 pub fn parse(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse::<f64>() {
@@ -36,6 +42,7 @@ mod tests {
         assert_eq!(parse("1770000000.250000"), Some(1_770_000_000_250_000));
         assert_eq!(parse("2026-02-02T02:40:00.25Z"), Some(1_770_000_000_250_000));
         assert_eq!(rfc3339(1_770_000_000_250_000), "2026-02-02T02:40:00.250Z");
+        assert_eq!(rfc3339_seconds(1_770_000_000_999_999), "2026-02-02T02:40:00Z");
     }
 
     #[test]

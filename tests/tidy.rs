@@ -10,11 +10,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("decide", &["state"]),
     ("store", &["log"]),
     ("wire", &[]),
+    ("identity", &["wire"]),
     ("mirror", &["state", "decide", "log"]),
     ("broker", &["store", "decide", "state", "log", "mirror"]),
     ("mcp", &["broker", "decide", "state"]),
     ("log_tool", &["log", "state", "broker"]),
-    ("cli", &["broker", "decide", "state", "store", "log", "mirror", "mcp", "log_tool"]),
+    (
+        "cli",
+        &[
+            "broker", "decide", "state", "store", "log", "mirror", "mcp", "log_tool", "wire",
+            "identity",
+        ],
+    ),
 ];
 
 /// Single files that any room may name.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::cursor::Cursor;
-use super::sign::Moment;
+use super::sign::{self, Moment, PublicKey, SecretKey, SignError};
 use crate::time;
 
 /// What is wrong with a body.
@@ -246,6 +246,27 @@ impl Envelope {
     }
 }
 
+impl RotateKey {
+    /// States that `new` follows `old`.
+    pub fn signed(old: &SecretKey, new: &SecretKey, moment: Moment<'_>) -> Result<Self, SignError> {
+        let (old_pk, new_pk) = (old.public().to_string(), new.public().to_string());
+        let text = sign::rotate_key(&old_pk, &new_pk, moment)?;
+        let (sig, new_sig) = (old.sign(&text), new.sign(&text));
+        let (ts, nonce) = (moment.ts.to_owned(), moment.nonce.to_owned());
+        Ok(Self { old_pk, new_pk, ts, nonce, sig, new_sig })
+    }
+
+    /// The old key and the new one, if both have signed.
+    pub fn verify(&self) -> Result<(PublicKey, PublicKey), SignError> {
+        let moment = Moment { ts: &self.ts, nonce: &self.nonce };
+        let text = sign::rotate_key(&self.old_pk, &self.new_pk, moment)?;
+        let (old, new) = (PublicKey::parse(&self.old_pk)?, PublicKey::parse(&self.new_pk)?);
+        old.verify(&text, &self.sig)?;
+        new.verify(&text, &self.new_sig)?;
+        Ok((old, new))
+    }
+}
+
 impl RoomHistory {
     /// How many messages are wanted.
     pub fn limit(&self) -> u64 {
@@ -415,6 +436,28 @@ mod tests {
         let partial = json!({ "alias": "a", "room_id": "r", "sig": "s", "nonce": "n" });
         let partial: RoomChange = serde_json::from_value(partial).expect("a body");
         assert_eq!(partial.proof().expect_err("partial").field, "identity_pk");
+    }
+
+    #[test]
+    fn a_new_key_needs_both_signatures() {
+        let [old, new, eve] = [1, 2, 3].map(|seed| SecretKey::from_seed(&[seed; 32]));
+        let moment = Moment { ts: "2026-02-02T02:40:00Z", nonce: "n" };
+        let stated = RotateKey::signed(&old, &new, moment).expect("signed");
+        assert_eq!(stated.verify(), Ok((old.public(), new.public())));
+        let by_eve = RotateKey::signed(&eve, &eve, moment).expect("signed");
+        for forged in [
+            RotateKey { sig: by_eve.sig.clone(), ..stated.clone() },
+            RotateKey { new_sig: by_eve.new_sig.clone(), ..stated.clone() },
+            RotateKey { new_pk: by_eve.new_pk.clone(), ..stated.clone() },
+            RotateKey {
+                old_pk: stated.new_pk.clone(),
+                new_pk: stated.old_pk.clone(),
+                ..stated.clone()
+            },
+            RotateKey { nonce: "m".into(), ..stated.clone() },
+        ] {
+            assert_eq!(forged.verify(), Err(SignError::Mismatch));
+        }
     }
 
     #[test]
