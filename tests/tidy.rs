@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mirror", &["state", "decide", "log"]),
     ("broker", &["store", "decide", "state", "log", "mirror"]),
     ("mcp", &["broker", "decide", "state"]),
-    ("log_tool", &["log", "state", "broker"]),
+    ("log_tool", &["log", "state", "store", "broker"]),
     (
         "cli",
         &[
