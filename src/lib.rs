@@ -11,6 +11,8 @@ pub mod code;
 pub mod decide;
 pub mod envelope;
 pub mod failure;
+#[cfg(feature = "relay")]
+pub mod identity;
 pub mod limits;
 pub mod log;
 pub mod log_tool;
@@ -20,3 +22,6 @@ pub mod root;
 pub mod shape;
 pub mod state;
 pub mod store;
+pub mod time;
+#[cfg(feature = "relay")]
+pub mod wire;

@@ -34,3 +34,9 @@ pub const ID_KEPT_US: u64 = 7 * 24 * 3600 * 1_000_000;
 pub const ID_KEPT_COUNT: u64 = 10_000;
 /// Tries to append when the head moved in between.
 pub const CONFLICT_RETRIES: u32 = 16;
+/// A replication batch is closed when its content passes this, bytes.
+pub const REPLICATION_BYTES: usize = 1024 * 1024;
+/// Largest content of a replication batch: one event always fits, however its body is escaped.
+pub const REPLICATION_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Events in one replication batch.
+pub const REPLICATION_EVENTS_MAX: usize = 1000;

@@ -9,19 +9,27 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("state", &[]),
     ("decide", &["state"]),
     ("store", &["log"]),
+    ("wire", &[]),
+    ("identity", &["wire"]),
     ("mirror", &["state", "decide", "log"]),
     ("broker", &["store", "decide", "state", "log", "mirror"]),
     ("mcp", &["broker", "decide", "state"]),
-    ("log_tool", &["log", "state", "broker"]),
-    ("cli", &["broker", "decide", "state", "store", "log", "mirror", "mcp", "log_tool"]),
+    ("log_tool", &["log", "state", "store", "broker"]),
+    (
+        "cli",
+        &[
+            "broker", "decide", "state", "store", "log", "mirror", "mcp", "log_tool", "wire",
+            "identity",
+        ],
+    ),
 ];
 
 /// Single files that any room may name.
 const BASEMENT: &[&str] =
-    &["clock", "code", "limits", "root", "actor", "envelope", "failure", "shape"];
+    &["clock", "code", "limits", "root", "actor", "envelope", "failure", "shape", "time"];
 
 /// Rooms that know no clock, no file, no process, no terminal.
-const PURE: &[&str] = &["state", "decide"];
+const PURE: &[&str] = &["state", "decide", "wire"];
 const IMPURE: &[&str] =
     &["std::fs", "std::io", "std::net", "std::env", "std::process", "std::thread", "crate::clock"];
 
@@ -163,4 +171,26 @@ fn the_spec_lists_every_kind_of_event() {
             .any(|line| line.contains(&number.to_string()) && line.contains(&format!("`{name}`")));
         assert!(row, "SPEC.md lacks kind {number} {name}");
     }
+}
+
+#[cfg(feature = "relay")]
+#[test]
+fn the_spec_lists_exactly_the_routes_of_the_relay() {
+    use c2c::wire::{Access, route};
+    let spec = fs::read_to_string(root().join("SPEC.md")).expect("SPEC.md");
+    let section = spec.split("### 17.1 Routes").nth(1).expect("a section on routes");
+    let rows = section.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    let listed: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+    for row in route::TABLE {
+        let access = match row.access {
+            Access::Public => "public",
+            Access::BodyProof => "body proof",
+            Access::Peer => "peer",
+            Access::PeerOrProof => "peer or proof",
+            Access::Admin => "admin",
+        };
+        let start = format!("| {} | `{}` | {access} |", row.methods.join(", "), row.path);
+        assert!(listed.iter().any(|line| line.starts_with(&start)), "SPEC.md lacks: {start}");
+    }
+    assert_eq!(listed.len(), route::TABLE.len(), "SPEC.md lists a route that is not there");
 }

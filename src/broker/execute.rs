@@ -177,18 +177,14 @@ impl Broker {
         let Some(id) = id else { return Ok(Vec::new()) };
         let hash = name_hash(id);
         let mut found = Vec::new();
-        self.store.search(
-            &|head| head.message == hash,
-            &mut |stored| {
-                let payload = Payload::decode(stored.event.head.kind, stored.event.payload);
-                if let Some(Ok(Payload::MessageSent(sent))) = payload
-                    && sent.message_id == *id
-                {
-                    found.push(sent);
-                }
-            },
-            &|| false,
-        )?;
+        self.store.find(hash, &mut |stored| {
+            let payload = Payload::decode(stored.event.head.kind, stored.event.payload);
+            if let Some(Ok(Payload::MessageSent(sent))) = payload
+                && sent.message_id == *id
+            {
+                found.push(sent);
+            }
+        })?;
         Ok(found)
     }
 

@@ -250,19 +250,15 @@ impl Broker {
     pub fn trace(&mut self, message_id: &str) -> Result<Vec<Trace>, Failure> {
         let hash = name_hash(message_id);
         let mut sent = Vec::new();
-        self.store.search(
-            &|head| head.message == hash,
-            &mut |stored| {
-                let head = stored.event.head;
-                let payload = Payload::decode(head.kind, stored.event.payload);
-                if let Some(Ok(Payload::MessageSent(message))) = payload
-                    && message.message_id == message_id
-                {
-                    sent.push((head.sequence, stored.time_us, message));
-                }
-            },
-            &|| false,
-        )?;
+        self.store.find(hash, &mut |stored| {
+            let head = stored.event.head;
+            let payload = Payload::decode(head.kind, stored.event.payload);
+            if let Some(Ok(Payload::MessageSent(message))) = payload
+                && message.message_id == message_id
+            {
+                sent.push((head.sequence, stored.time_us, message));
+            }
+        })?;
         let mut traces = Vec::new();
         for (sequence, time_us, message) in sent {
             traces.push(self.trace_one(sequence, time_us, message)?);

@@ -7,6 +7,8 @@ mod demo;
 mod identity;
 mod message;
 mod output;
+#[cfg(feature = "relay")]
+mod relay;
 mod rooms;
 mod server;
 mod upkeep;
@@ -120,6 +122,8 @@ fn table() -> Vec<Entry> {
         also(entry::<upkeep::Migrate>("migrate", "Bring in an older root"), &["migrate-broker"]),
         entry::<upkeep::Mirror>("mirror", "Write the older JSON files as views of the log"),
         also(entry::<server::Mcp>("mcp", "Serve MCP on standard input and output"), &["serve"]),
+        #[cfg(feature = "relay")]
+        entry::<relay::Relay>("relay", "Messages between machines: identity"),
         entry::<server::ServerInfo>("server-info", "Version and features"),
         entry::<demo::Demo>("demo", "Show two agents at work on a fresh root"),
         entry::<upkeep::Install>("install", "Put c2c on the PATH: install self"),

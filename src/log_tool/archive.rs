@@ -70,6 +70,7 @@ struct Plan {
 impl Archive {
     pub fn run(self) -> Ended {
         let log_files = files::open(&self.place)?;
+        log_files.only_directory("archive")?;
         let report = check(&log_files, false)?;
         if report.status() != CLEAN {
             let hint = "the log has damage: see c2c-log verify, then c2c-log repair --accept";

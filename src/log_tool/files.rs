@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::log::{ARCHIVE, read_segment};
+use crate::log::{ARCHIVE, Directory, Storage, read_segment};
+use crate::store::{EventStore, SegmentedStore};
 use c2c_log_format::event::events;
 use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
 use c2c_log_format::scan::{Damage, Piece};
@@ -24,13 +25,14 @@ pub struct Row {
     pub durable: bool,
 }
 
-/// A directory of segments.
+/// A directory of segments, or a SQLite file, which is read as one segment.
 pub struct LogFiles {
     pub root: PathBuf,
     pub directory: PathBuf,
     pub bases: Vec<Sequence>,
     /// Other directories in which segments of this log lie.
     archives: Vec<PathBuf>,
+    in_one_file: bool,
 }
 
 /// Finds the log that is meant.
@@ -43,6 +45,11 @@ pub fn open_with(place: &Place, with: &[PathBuf]) -> Result<LogFiles, Trouble> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let named = place.root.as_deref().or(place.broker_root.as_deref());
     let root = crate::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
+    #[cfg(feature = "sqlite")]
+    if crate::store::is_sqlite(&root) {
+        let (directory, bases, archives) = (root.clone(), vec![1], Vec::new());
+        return Ok(LogFiles { root, directory, bases, archives, in_one_file: true });
+    }
     let below = root.join(crate::broker::LOG_DIRECTORY);
     let directory = if below.is_dir() { below } else { root.clone() };
     let mut bases = bases(&directory)?;
@@ -57,7 +64,7 @@ pub fn open_with(place: &Place, with: &[PathBuf]) -> Result<LogFiles, Trouble> {
     if bases.is_empty() {
         return Err(Trouble::Unreadable(format!("no log in {}", root.display())));
     }
-    Ok(LogFiles { root, directory, bases, archives })
+    Ok(LogFiles { root, directory, bases, archives, in_one_file: false })
 }
 
 fn bases(directory: &Path) -> Result<Vec<Sequence>, Trouble> {
@@ -78,8 +85,46 @@ impl LogFiles {
         found.unwrap_or_else(|| self.directory.join(name))
     }
 
+    /// Refuses what is done to the segments of a directory, where there is none.
+    pub fn only_directory(&self, what: &str) -> Result<(), Trouble> {
+        if !self.in_one_file {
+            return Ok(());
+        }
+        let hint = "bring it back from a copy, or export it and import the lines into a directory";
+        let path = self.root.display();
+        Err(Trouble::Unreadable(format!("{what} is for log directories, not for {path}: {hint}")))
+    }
+
+    /// The same events as a store, to read only.
+    pub fn store(&self) -> Box<dyn EventStore> {
+        #[cfg(feature = "sqlite")]
+        if self.in_one_file {
+            return Box::new(crate::store::SqliteStore::open_read_only(&self.root));
+        }
+        Box::new(SegmentedStore::open(&self.directory))
+    }
+
+    /// The highest sequence that the log itself says is on disk, and what is wrong besides frames.
+    pub fn marks(&self) -> Result<(Sequence, Vec<String>), Trouble> {
+        #[cfg(feature = "sqlite")]
+        if self.in_one_file {
+            let mut store = crate::store::SqliteStore::open_read_only(&self.root);
+            let wrong = store.integrity().map_err(|e| Trouble::Unreadable(e.to_string()))?;
+            return Ok((store.durable_mark().unwrap_or(0), wrong));
+        }
+        let page = Directory::new(&self.directory).control(false).ok();
+        let last = self.bases.last();
+        let page = page.filter(|page| page.tail().is_some_and(|t| last == Some(&t.segment)));
+        Ok((page.map_or(0, |page| page.durable()), Vec::new()))
+    }
+
     /// The bytes of one segment.
     pub fn segment(&self, base: Sequence) -> Result<Vec<u8>, Trouble> {
+        #[cfg(feature = "sqlite")]
+        if self.in_one_file {
+            let mut store = crate::store::SqliteStore::open_read_only(&self.root);
+            return store.segment_bytes().map_err(|e| Trouble::Unreadable(e.to_string()));
+        }
         let path = self.path(base);
         fs::read(&path)
             .map_err(|e| Trouble::Unreadable(format!("cannot read {}: {e}", path.display())))

@@ -231,8 +231,7 @@ impl Inspect {
 
     /// Waits for appends and shows what they bring.
     fn follow(&self, log: &LogFiles, wanted: &Wanted, mut last: u64) -> Ended {
-        let storage = std::sync::Arc::new(crate::log::Directory::new(&log.directory));
-        let mut watcher = crate::log::Log::open(storage, crate::log::Options::default());
+        let mut watcher = log.store();
         loop {
             let pulse = watcher.pulse();
             let log = files::open(&self.place)?;

@@ -32,7 +32,7 @@ struct Cli {
 /// Which log.
 #[derive(Args, Clone)]
 pub struct Place {
-    /// Broker root, or a log directory; without it, the root for this directory
+    /// Broker root, log directory, or a relay's SQLite file; without it, the root for this directory
     root: Option<PathBuf>,
     /// Broker root, spelt as for c2c
     #[arg(long, value_name = "DIR", conflicts_with = "root")]

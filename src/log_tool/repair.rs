@@ -31,6 +31,7 @@ impl Repair {
             render::out("nothing to repair\n")?;
             return Ok(CLEAN);
         }
+        log.only_directory("repair")?;
         if !self.accept {
             for finding in &open {
                 render::out(&format!(

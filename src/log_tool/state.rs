@@ -117,7 +117,7 @@ pub struct Trace {
 impl Trace {
     pub fn run(self) -> Ended {
         let log = files::open(&self.place)?;
-        let mut broker = Broker::open(&log.root);
+        let mut broker = Broker::on(&log.root, log.store());
         let traces = broker
             .trace(&self.message_id)
             .map_err(|failure| Trouble::Unreadable(failure.message()))?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::log::{Checkpoint, Directory, Storage, Whole, read_segment};
+use crate::log::{Checkpoint, Whole, read_segment};
 use crate::state::{Base, PROJECTION, State};
 use c2c_log_format::checksum::SegmentDigest;
 use c2c_log_format::event::events;
@@ -169,7 +169,9 @@ pub fn accepted_name(segment: Sequence, offset: usize) -> String {
 pub fn check(log: &LogFiles, replay: bool) -> Result<Report, Trouble> {
     let found = scan_all(log)?;
     let mut findings = Vec::new();
-    let proven = proven_durable(log, &found);
+    let (mark, wrong) = log.marks()?;
+    let proven = proven_durable(mark, &found);
+    findings.extend(wrong.into_iter().map(|what| of_file(&found, what)));
     for (at, segment) in found.iter().enumerate() {
         judge_segment(segment, found.get(at + 1), proven, &mut findings);
         if let Some(next) = found.get(at + 1) {
@@ -326,15 +328,26 @@ fn broken_chain() -> FormatError {
     FormatError { offset: 0, problem: c2c_log_format::error::Problem::BrokenChain }
 }
 
+/// Something wrong with the file around the frames.
+fn of_file(found: &[Found], what: String) -> Finding {
+    Finding {
+        segment: found.first().map_or(1, |segment| segment.base),
+        offset: 0,
+        first: 1,
+        last: None,
+        verdict: Verdict::Corrupt,
+        what,
+        len: 0,
+        accepted: false,
+    }
+}
+
 /// The highest sequence of which somebody was told that it is on disk.
-fn proven_durable(log: &LogFiles, found: &[Found]) -> Sequence {
+fn proven_durable(mark: Sequence, found: &[Found]) -> Sequence {
     let headers = found.iter().filter_map(|segment| segment.header.ok());
     let named = headers.map(|header| header.durable).max().unwrap_or(0);
     let marks = found.iter().map(|segment| segment.durable).max().unwrap_or(0);
-    let page = Directory::new(&log.directory).control(false).ok();
-    let page =
-        page.filter(|page| page.tail().is_some_and(|tail| log.bases.last() == Some(&tail.segment)));
-    named.max(marks).max(page.map_or(0, |page| page.durable()))
+    named.max(marks).max(mark)
 }
 
 fn judge_segment(

@@ -31,6 +31,8 @@ fn on_every_store(check: fn(&str, &mut dyn EventStore)) {
     check("memory", &mut MemoryStore::default());
     let directory = tempfile::tempdir().expect("temporary directory");
     check("segmented", &mut SegmentedStore::open(&directory.path().join("log")));
+    #[cfg(feature = "sqlite")]
+    check("sqlite", &mut super::SqliteStore::open(&directory.path().join("new/relay.db")));
     let disk = crate::log::sim_disk();
     check("simulated", &mut SegmentedStore::on(Arc::new(disk), Options::default()));
 }
@@ -104,5 +106,63 @@ fn events_are_found_by_sequence_and_by_hash() {
             .search(&by_id, &mut |s| found.push(s.event.head.sequence), &|| false)
             .expect("search");
         assert_eq!(found, [2], "{name}");
+    });
+}
+
+#[test]
+fn a_message_is_found_by_its_id() {
+    on_every_store(|name, store| {
+        let find = |store: &mut dyn EventStore, id: &str| {
+            let mut found = Vec::new();
+            let visit = &mut |s: super::Stored<'_>| found.push(s.event.head.sequence);
+            store.find(name_hash(id), visit).expect("find");
+            found
+        };
+        assert_eq!(find(store, "a"), [0; 0], "{name}");
+        store.lock().expect("lock");
+        store.unlock();
+        append(store, &["a", "b", "a"]).expect("append");
+        append(store, &["a"]).expect("append");
+        assert_eq!(find(store, "a"), [1, 3, 4], "{name}");
+        assert_eq!(find(store, "b"), [2], "{name}");
+        assert_eq!(find(store, "c"), [0; 0], "{name}");
+    });
+}
+
+#[test]
+fn an_empty_store_answers_everything_and_creates_nothing() {
+    on_every_store(|name, store| {
+        assert_eq!(read(store, 0), [], "{name}");
+        store.wait_durable(0).expect("durable");
+        assert_eq!(store.durable(), 0, "{name}");
+        let never = &mut |_: super::Stored<'_>| panic!("{name}: there is no event");
+        store.fetch(&[0, 1], never).expect("fetch");
+        store.search(&|_| true, never, &|| false).expect("search");
+        assert!(store.checkpoint(1).expect("checkpoint").is_none(), "{name}");
+        assert_eq!(store.damage(), [], "{name}");
+    });
+}
+
+#[test]
+fn a_search_comes_from_the_newest_and_ends_when_told() {
+    on_every_store(|name, store| {
+        store.lock().expect("lock");
+        store.unlock();
+        for number in 0..600 {
+            append(store, &[&format!("m{number}")]).expect("append");
+        }
+        let seen = std::cell::RefCell::new(Vec::new());
+        let visit = &mut |s: super::Stored<'_>| seen.borrow_mut().push(s.event.head.sequence);
+        store
+            .search(&|head| head.sequence % 2 == 0, visit, &|| !seen.borrow().is_empty())
+            .expect("search");
+        let mut found = seen.into_inner();
+        assert_eq!(found.iter().max(), Some(&600), "{name}");
+        found.dedup();
+        assert!(found.iter().all(|sequence| sequence % 2 == 0), "{name}");
+        let all = std::cell::Cell::new(0);
+        let count = &mut |_: super::Stored<'_>| all.set(all.get() + 1);
+        store.search(&|_| true, count, &|| false).expect("search");
+        assert_eq!(all.get(), 600, "{name}");
     });
 }

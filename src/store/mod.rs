@@ -7,6 +7,8 @@
 mod conformance;
 mod memory;
 mod segmented;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use c2c_log_format::{Event, Payload, Sequence};
 
 pub use memory::MemoryStore;
 pub use segmented::SegmentedStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteStore, is_sqlite};
 
 use crate::log::{Appended, Checkpoint, Damaged, LogError};
 
@@ -81,6 +85,11 @@ pub trait EventStore: Send {
         visit: &mut dyn FnMut(Stored<'_>),
         enough: &dyn Fn() -> bool,
     ) -> Result<(), StoreError>;
+
+    /// Visits the events with this hash of a message_id.
+    fn find(&mut self, message: u64, visit: &mut dyn FnMut(Stored<'_>)) -> Result<(), StoreError> {
+        self.search(&|head| head.message == message, visit, &|| false)
+    }
 
     /// The newest checkpoint of a projection, if the store keeps any.
     fn checkpoint(&mut self, projection: u16) -> Result<Option<Checkpoint>, StoreError>;

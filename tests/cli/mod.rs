@@ -5,6 +5,8 @@ mod identity;
 mod legacy;
 mod limits;
 mod messages;
+#[cfg(feature = "relay")]
+mod relay_identity;
 mod rooms;
 mod scale;
 mod words;

@@ -3,6 +3,9 @@
 mod archive;
 mod copy;
 
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
