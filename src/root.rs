@@ -30,7 +30,8 @@ pub fn resolve(flag: Option<&Path>, working_directory: &Path) -> Result<Root, Re
     Ok(root)
 }
 
-fn named(flag: Option<&Path>, working_directory: &Path) -> Result<Root, Refusal> {
+/// The same, whatever lies there.
+pub fn named(flag: Option<&Path>, working_directory: &Path) -> Result<Root, Refusal> {
     if let Some(path) = flag {
         let path = working_directory.join(path);
         return Ok(Root { path, reason: "--broker-root" });

@@ -44,12 +44,14 @@ pub fn open(place: &Place) -> Result<LogFiles, Trouble> {
 pub fn open_with(place: &Place, with: &[PathBuf]) -> Result<LogFiles, Trouble> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let named = place.root.as_deref().or(place.broker_root.as_deref());
-    let root = crate::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
     #[cfg(feature = "sqlite")]
-    if crate::store::is_sqlite(&root) {
+    if let Ok(crate::root::Root { path: root, .. }) = crate::root::named(named, &here)
+        && crate::store::is_sqlite(&root)
+    {
         let (directory, bases, archives) = (root.clone(), vec![1], Vec::new());
         return Ok(LogFiles { root, directory, bases, archives, in_one_file: true });
     }
+    let root = crate::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
     let below = root.join(crate::broker::LOG_DIRECTORY);
     let directory = if below.is_dir() { below } else { root.clone() };
     let mut bases = bases(&directory)?;
