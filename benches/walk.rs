@@ -23,7 +23,7 @@ fn main() {
     let floor_binary = support::build_floor(dir.path());
     support::enter_repository(dir.path());
     let root = dir.path().join("root");
-    support::fill_apart(&root, 1_000_000, 1_000, 0);
+    support::fill_apart(&root, 1_000_000, 1_000, 1_000);
     let mut log = Log::open(Arc::new(Directory::new(&root.join("log"))), Options::default());
     let large = [support::message(1, FULL, 2_000_000, 1 << 20)];
     let small: Vec<_> =

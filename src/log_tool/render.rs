@@ -3,17 +3,18 @@
 use std::io::{self, Write};
 
 use crate::clock;
-use crate::envelope::for_terminal;
+use crate::envelope::{for_terminal, json_for_terminal};
 use c2c_log_format::payload::kind_name;
 use serde_json::{Value, json};
 
 use super::Trouble;
 use super::files::Row;
 
-/// Writes; a reader that went away ends the command without failure.
+/// Writes; a reader that went away ends the command without failure. What JSON leaves as it is but
+/// a terminal would obey is escaped here; other text has been made safe before.
 pub fn out(text: &str) -> Result<(), Trouble> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(json_for_terminal(text).as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Trouble::OutputClosed),
         Err(e) => Err(Trouble::Unreadable(format!("cannot write: {e}"))),

@@ -113,8 +113,12 @@ fn lines(rows: &[Value], log_id: &str) -> String {
     rows.iter().map(|row| format!("{}\n", mark(row, log_id))).collect()
 }
 
-/// Writes beside and renames, so that a reader sees the old or the new file, whole.
+/// Writes beside and renames, so that a reader sees the old or the new file, whole. A file that
+/// says so already is left: replacing a thousand of them takes seconds, and wakes who watches them.
 fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    if fs::read(folder.join(name)).is_ok_and(|now| now == text.as_bytes()) {
+        return Ok(());
+    }
     let aside = folder.join(format!(".{name}.tmp"));
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;

@@ -144,15 +144,23 @@ impl EventStore for SegmentedStore {
         sequences: &[Sequence],
         visit: &mut dyn FnMut(Stored<'_>),
     ) -> Result<(), StoreError> {
-        for sequence in sequences {
-            let Some(place) = self.locate(*sequence)? else { continue };
+        let mut rest = sequences;
+        while let Some(first) = rest.first() {
+            let Some(place) = self.locate(*first)? else {
+                rest = &rest[1..];
+                continue;
+            };
+            // A frame is checked as a whole: once for all that is wanted of it, in its order.
+            let rising = rest.windows(2).take_while(|two| two[0] < two[1] && two[1] <= place.last);
+            let (wanted, others) = rest.split_at(1 + rising.count());
             self.log.frame_at(place.segment, place.offset, &mut |frame| {
                 visit_frame(&frame, &mut |stored| {
-                    if stored.event.head.sequence == *sequence {
+                    if wanted.binary_search(&stored.event.head.sequence).is_ok() {
                         visit(stored);
                     }
                 });
             })?;
+            rest = others;
         }
         Ok(())
     }

@@ -262,7 +262,7 @@ fn a_whole_older_root_is_migrated_once_and_left_alone() {
 
 #[test]
 fn nothing_in_an_older_file_controls_a_terminal() {
-    let nasty = "x\u{1b}]0;owned\u{7}\r\u{9b}2J";
+    let nasty = "x\u{1b}]0;owned\u{7}\r\u{9b}2J\u{7f}";
     let row = json!({
         "from_alias": format!("eve@{nasty}"),
         "to_alias": nasty,
@@ -281,6 +281,19 @@ fn nothing_in_an_older_file_controls_a_terminal() {
     assert!(shown.contains("owned"), "{shown:?}");
     shown += &by(&["history", "--json"]).out;
     shown += &by(&["trace", &id, "--json"]).out;
+    let tool: [&[&str]; 7] = [
+        &["inspect", "--bodies"],
+        &["inspect", "--bodies", "-o", "json"],
+        &["trace", &id],
+        &["state"],
+        &["state", "--json"],
+        &["stats"],
+        &["export"],
+    ];
+    let told = tool.map(|args| run(world.log_tool(args)).ok().out);
+    let events = told[6].lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert!(events.into_iter().any(|row| row["payload"]["body"] == nasty), "{told:?}");
+    shown += &told.concat();
     assert!(shown.lines().flat_map(str::chars).all(|c| !c.is_control()), "{shown:?}");
 }
 
