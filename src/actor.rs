@@ -46,6 +46,7 @@ pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
         cwd: Some(working_directory.display().to_string()),
         tmux_location: variable("C2C_TMUX_LOCATION"),
         exact: false,
+        key: None,
     }
 }
 

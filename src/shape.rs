@@ -59,7 +59,7 @@ pub fn sent(sent: &Sent, broker_id: &str) -> Value {
     if sent.recipient_state == "dnd" {
         row["recipient_dnd"] = json!(true);
     }
-    if sent.outbox {
+    if sent.outbox && !sent.connected {
         row["warning"] = json!("waits in the outbox: no connector has run on this root");
     }
     row

@@ -5,5 +5,6 @@ mod liveness;
 mod mcp;
 mod model;
 mod support;
+mod swarm;
 mod tidy;
 mod tool;

@@ -287,5 +287,6 @@ pub fn acting(session: &str) -> Actor {
         cwd: None,
         tmux_location: None,
         exact: false,
+        key: None,
     }
 }

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 use crate::Sequence;
 use crate::bytes::{slice, u16_at, u32_at, u64_at};
+use crate::checksum::sha256;
 use crate::error::{FormatError, Problem};
 use crate::limits::EVENT_HEAD_BYTES;
 
@@ -64,6 +65,18 @@ impl EventHead {
         out.extend_from_slice(&self.actor.to_le_bytes());
         out.extend_from_slice(&self.message.to_le_bytes());
         out.extend_from_slice(payload);
+    }
+}
+
+impl Event<'_> {
+    /// The digest by which other logs know this event: the SHA-256 of its time, head and payload.
+    /// Without the time, a log restored from a copy could come to hold the same words at the same
+    /// sequence again and pass for the one that it was.
+    pub fn digest(&self, time_us: u64) -> [u8; 32] {
+        let mut bytes = Vec::with_capacity(8 + EVENT_HEAD_BYTES + self.payload.len());
+        bytes.extend_from_slice(&time_us.to_le_bytes());
+        self.head.encode(self.payload, &mut bytes);
+        sha256(&bytes)
     }
 }
 

@@ -94,3 +94,9 @@ pub fn check_message_id(id: &str) -> Result<(), NameError> {
 pub fn fold(name: &str) -> String {
     name.to_ascii_lowercase()
 }
+
+/// Bytes as lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}

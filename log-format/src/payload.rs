@@ -13,6 +13,11 @@ use crate::Sequence;
 use crate::checksum::name_hash;
 use crate::event::EventHead;
 
+pub use swarm::{
+    CursorAdvanced, KeyBound, KeyUnbound, LeaseRenewed, MessagesRelayed, PeerSeen, Receipt,
+    ReceiptsRecorded, RoomLabelled,
+};
+
 fn is_false(flag: &bool) -> bool {
     !*flag
 }
@@ -42,6 +47,9 @@ pub struct Origin {
     pub sequence: Sequence,
     /// Node that wrote it.
     pub node: String,
+    /// Digest of the event there; see [`crate::event::Event::digest`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
 }
 
 macro_rules! fact {
@@ -51,6 +59,8 @@ macro_rules! fact {
         pub struct $name { $($(#[$fdoc])* pub $field: $type),* }
     };
 }
+
+mod swarm;
 
 fact! {
     /// A session took an alias (or came back to its own).
@@ -189,6 +199,18 @@ pub enum Target {
         /// Room sequence given by the room's home, if known yet.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         label: Option<u64>,
+        /// Mailboxes of members that it was not for: a dead letter each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<String>,
+    },
+    /// The dead letters, at once: nobody can receive it.
+    DeadLetter {
+        /// The mailbox that it was for; empty for none.
+        mailbox: String,
+        /// The alias that it was for.
+        alias: String,
+        /// Why.
+        reason: String,
     },
     /// The outbox, for another host.
     Outbox {
@@ -377,6 +399,9 @@ fact! {
     RoomDeleted {
         /// The room.
         room_id: String,
+        /// Whether others knew of it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        shared: bool,
     }
 }
 
@@ -467,6 +492,14 @@ payloads! {
     305 true RoomDeleted "room_deleted",
     400 true LegacyImported "legacy_imported",
     401 true RootMoved "root_moved",
+    500 false LeaseRenewed "lease_renewed",
+    501 true KeyBound "key_bound",
+    502 true KeyUnbound "key_unbound",
+    503 true CursorAdvanced "cursor_advanced",
+    504 true MessagesRelayed "messages_relayed",
+    505 true ReceiptsRecorded "receipts_recorded",
+    506 false RoomLabelled "room_labelled",
+    507 false PeerSeen "peer_seen",
 }
 
 /// Name of a kind; `None` for an unknown one.
@@ -480,6 +513,11 @@ pub fn room_hash(room_id: &str) -> u64 {
     marked.push('#');
     marked.push_str(&crate::id::fold(room_id));
     name_hash(&marked)
+}
+
+/// Name of the mailbox that an alias of a node has at a relay.
+pub fn address(alias: &str, node_id: &str) -> String {
+    crate::id::fold(&alloc::format!("{alias}@{node_id}"))
 }
 
 /// Scope hash of a mailbox; 0 for none.
@@ -509,6 +547,7 @@ impl Payload {
                 let scope = match &sent.target {
                     Target::Mailbox(mailbox) => mailbox_hash(mailbox),
                     Target::Room { room_id, .. } => room_hash(room_id),
+                    Target::DeadLetter { mailbox, .. } => mailbox_hash(mailbox),
                     Target::Outbox { .. } => 0,
                 };
                 (scope, mailbox_hash(&sent.from_mailbox), name_hash(&sent.message_id))
@@ -523,7 +562,17 @@ impl Payload {
             Self::RoomLeft(member) => {
                 (room_hash(&member.room_id), mailbox_hash(&member.mailbox), 0)
             }
-            Self::DeadLettersPurged(_) | Self::LegacyImported(_) | Self::RootMoved(_) => (0, 0, 0),
+            Self::DeadLettersPurged(_)
+            | Self::LegacyImported(_)
+            | Self::RootMoved(_)
+            | Self::CursorAdvanced(_)
+            | Self::MessagesRelayed(_)
+            | Self::ReceiptsRecorded(_) => (0, 0, 0),
+            Self::LeaseRenewed(lease) => own(&lease.mailbox),
+            Self::KeyBound(key) => own(&address(&key.alias, &key.node_id)),
+            Self::KeyUnbound(key) => own(&address(&key.alias, &key.node_id)),
+            Self::RoomLabelled(room) => (room_hash(&room.room_id), 0, 0),
+            Self::PeerSeen(peer) => own(&address(&peer.alias, &peer.node_id)),
             Self::SessionRegistered(session) => own(&session.mailbox),
             Self::AliasRenamed(renamed) => own(&renamed.mailbox),
             Self::SessionHeartbeat(session) => own(&session.mailbox),

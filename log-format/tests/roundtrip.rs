@@ -8,8 +8,8 @@ use c2c_log_format::id::{
 };
 use c2c_log_format::limits::{MESSAGE_ID_BYTES_MAX, NAME_CHARS_MAX};
 use c2c_log_format::payload::{
-    InboxClaimed, LegacyImported, MessageSent, Origin, Payload, Process, RoomCreated, RoomRange,
-    SessionRegistered, Target,
+    InboxClaimed, LegacyImported, MessageSent, Origin, Payload, Process, Receipt, ReceiptsRecorded,
+    RoomCreated, RoomLabelled, RoomRange, SessionRegistered, Target,
 };
 use c2c_log_format::scan::Place;
 use c2c_log_format::segment::{Reason, SegmentHeader, file_name, parse_file_name};
@@ -34,6 +34,10 @@ fn sequence(g: &mut Gen) -> u64 {
 
 fn process(g: &mut Gen) -> Process {
     Process { pid: any(g), start: any(g), boot: any(g), ns: any(g) }
+}
+
+fn origin(g: &mut Gen) -> Origin {
+    Origin { log: any(g), sequence: any(g), node: any(g), digest: any(g) }
 }
 
 fn maybe<T>(g: &mut Gen, make: impl Fn(&mut Gen) -> T) -> Option<T> {
@@ -66,12 +70,13 @@ impl Arbitrary for Any<SegmentHeader> {
 
 impl Arbitrary for Any<Payload> {
     fn arbitrary(g: &mut Gen) -> Self {
-        let target = match any::<u8>(g) % 3 {
+        let target = match any::<u8>(g) % 4 {
             0 => Target::Mailbox(any(g)),
-            1 => Target::Room { room_id: any(g), label: any(g) },
+            1 => Target::Room { room_id: any(g), label: any(g), skipped: any(g) },
+            2 => Target::DeadLetter { mailbox: any(g), alias: any(g), reason: any(g) },
             _ => Target::Outbox { alias: any(g), host: any(g) },
         };
-        Self(match any::<u8>(g) % 5 {
+        Self(match any::<u8>(g) % 7 {
             0 => Payload::SessionRegistered(SessionRegistered {
                 session_id: any(g),
                 alias: any(g),
@@ -107,6 +112,19 @@ impl Arbitrary for Any<Payload> {
                 stamp: any(g),
                 entries: any(g),
             }),
+            4 => Payload::ReceiptsRecorded(ReceiptsRecorded {
+                receipts: vec![Receipt {
+                    message_id: any(g),
+                    sender: any(g),
+                    origin: origin(g),
+                    level: any(g),
+                    by: any(g),
+                    at_us: any(g),
+                    code: any(g),
+                }],
+                origin: maybe(g, origin),
+            }),
+            5 => Payload::RoomLabelled(RoomLabelled { room_id: any(g), labels: any(g) }),
             _ => Payload::MessageSent(MessageSent {
                 message_id: any(g),
                 from: any(g),
@@ -120,7 +138,7 @@ impl Arbitrary for Any<Payload> {
                 expires_us: any(g),
                 deferrable: any(g),
                 source: any(g),
-                origin: maybe(g, |g| Origin { log: any(g), sequence: any(g), node: any(g) }),
+                origin: maybe(g, origin),
             }),
         })
     }

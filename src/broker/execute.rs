@@ -1,8 +1,10 @@
 //! How does one command go from request to reply?
 
-use c2c_log_format::Payload;
+use std::collections::HashSet;
+
 use c2c_log_format::checksum::name_hash;
 use c2c_log_format::payload::MessageSent;
+use c2c_log_format::{Payload, Sequence};
 
 use super::{Broker, liveness};
 use crate::actor;
@@ -153,7 +155,7 @@ impl Broker {
         &self,
         command: &Command,
         actor: &Actor,
-        prior: Vec<MessageSent>,
+        prior: Vec<(Sequence, MessageSent)>,
     ) -> Result<Decision, Refusal> {
         let actor = liveness::adopt(&self.state, actor);
         let facts = Facts {
@@ -164,25 +166,35 @@ impl Broker {
             is_mine: &liveness::is_ancestor,
             prior,
             mint: &|| uuid::Uuid::now_v7().to_string(),
+            relay: self.relay.as_ref(),
         };
         decide::decide(&self.state, command, &facts)
     }
 
-    /// Earlier messages under the id that the caller gave.
-    fn prior(&mut self, command: &Command) -> Result<Vec<MessageSent>, Failure> {
-        let id = match command {
-            Command::Send(send) | Command::RoomSend { send, .. } => send.message_id.as_ref(),
+    /// Earlier messages under the ids that a command names.
+    fn prior(&mut self, command: &Command) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
+        let id_of = |item: &decide::Item| match &item.payload {
+            Payload::MessageSent(sent) => Some(sent.message_id.clone()),
             _ => None,
         };
-        let Some(id) = id else { return Ok(Vec::new()) };
-        let hash = name_hash(id);
+        let ids: HashSet<String> = match command {
+            Command::Send(send) | Command::RoomSend { send, .. } => {
+                send.message_id.iter().cloned().collect()
+            }
+            Command::Receive(batch) => batch.items.iter().filter_map(id_of).collect(),
+            _ => HashSet::new(),
+        };
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let hashes: Vec<u64> = ids.iter().map(|id| name_hash(id)).collect();
         let mut found = Vec::new();
-        self.store.find(hash, &mut |stored| {
+        self.store.find(&hashes, &mut |stored| {
             let payload = Payload::decode(stored.event.head.kind, stored.event.payload);
             if let Some(Ok(Payload::MessageSent(sent))) = payload
-                && sent.message_id == *id
+                && ids.contains(&sent.message_id)
             {
-                found.push(sent);
+                found.push((stored.event.head.sequence, sent));
             }
         })?;
         Ok(found)
@@ -199,6 +211,7 @@ impl Broker {
             is_mine: &liveness::is_ancestor,
             prior: Vec::new(),
             mint: &String::new,
+            relay: self.relay.as_ref(),
         };
         Ok(decide::plan_sweep(&self.state, &facts))
     }

@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 
 use c2c_log_format::payload::Process;
 
-use crate::decide::{Actor, Liveness};
+use crate::decide::{Actor, Liveness, session_liveness};
 use crate::log::boot_id_text;
-use crate::state::State;
+use crate::state::{Session, State};
 
 /// Inode of this process's pid namespace, 0 if not known.
 fn namespace() -> u64 {
@@ -74,6 +74,11 @@ pub fn of(process: Option<&Process>) -> Liveness {
         Some(stat) if stat.start == process.start => Liveness::Alive,
         Some(_) => Liveness::Dead,
     }
+}
+
+/// Liveness of a session now.
+pub fn of_session(session: &Session) -> Liveness {
+    session_liveness(session, crate::clock::now_us(), &of)
 }
 
 /// Whether a process is this one or one that it descends from.

@@ -12,7 +12,7 @@ mod views;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::decide::Actor;
+use crate::decide::{Actor, Relay};
 use crate::failure::Failure;
 use crate::log::Checkpoint;
 use crate::mirror;
@@ -40,6 +40,8 @@ pub struct Broker {
     /// Rows of the checkpoint that the state stands on.
     base: Option<Base>,
     log_id: String,
+    /// Set when this broker is a relay.
+    relay: Option<Relay>,
 }
 
 impl Broker {
@@ -60,7 +62,13 @@ impl Broker {
             foreign: mirror::Lookout::default(),
             base: None,
             log_id: String::new(),
+            relay: None,
         }
+    }
+
+    /// Makes this broker a relay.
+    pub fn relay(self, relay: Relay) -> Self {
+        Self { relay: Some(relay), ..self }
     }
 
     /// The root.

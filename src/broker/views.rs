@@ -95,7 +95,7 @@ impl Broker {
             return self.state.mailbox_of_session(session_id);
         }
         let actor = crate::actor::complete(&actor);
-        decide::mailbox_of_actor(&self.state, &actor, &liveness::of, &liveness::is_ancestor)
+        decide::mailbox_of_actor(&self.state, &actor, &liveness::of_session, &liveness::is_ancestor)
     }
 
     /// The same for its mail: a session whose alias another one took over is told so.
@@ -172,10 +172,7 @@ impl Broker {
     pub fn peers(&self) -> Vec<Peer> {
         let rows = self.state.mailboxes.scan([]).into_iter().map(|(_, mailbox)| {
             let session = self.state.holder(&mailbox);
-            let liveness = match &session {
-                Some(session) => liveness::of(session.process.as_ref()),
-                None => Liveness::Dead,
-            };
+            let liveness = session.as_ref().map_or(Liveness::Dead, liveness::of_session);
             Peer { mailbox, session, liveness }
         });
         rows.collect()
@@ -250,7 +247,7 @@ impl Broker {
     pub fn trace(&mut self, message_id: &str) -> Result<Vec<Trace>, Failure> {
         let hash = name_hash(message_id);
         let mut sent = Vec::new();
-        self.store.find(hash, &mut |stored| {
+        self.store.find(&[hash], &mut |stored| {
             let head = stored.event.head;
             let payload = Payload::decode(head.kind, stored.event.payload);
             if let Some(Ok(Payload::MessageSent(message))) = payload
@@ -281,8 +278,11 @@ impl Broker {
         };
         let mut later = Vec::new();
         self.store.search(
-            // Claims, acks, moves: the families that can mention a message.
-            &|head| head.sequence > sequence && (201..=208).contains(&head.kind),
+            // Claims, acks, moves, relaying, receipts: the families that can mention a message.
+            &|head| {
+                let tells = (201..=208).contains(&head.kind) || matches!(head.kind, 504 | 505);
+                head.sequence > sequence && tells
+            },
             &mut |stored| {
                 let head = stored.event.head;
                 if let Some(Ok(payload)) = Payload::decode(head.kind, stored.event.payload) {
@@ -293,7 +293,8 @@ impl Broker {
         )?;
         later.sort_unstable_by_key(|(at, ..)| *at);
         for (at, time_us, payload) in later {
-            if let Some((what, who)) = mention(&payload, sequence, room.as_deref(), &mut claims) {
+            let hop = mention(&payload, sequence, room.as_deref(), &mut claims);
+            if let Some((what, who)) = hop.or_else(|| told(&payload, &sent)) {
                 hops.push(Hop { sequence: at, time_us, what, who });
             }
         }
@@ -339,9 +340,11 @@ impl Broker {
         let with_text = rows.into_iter().map(|(key, letter)| {
             let at = sequence_of(&key);
             let found = messages.binary_search_by_key(&at, |message| message.sequence);
-            (letter, found.ok().map(|index| messages[index].clone()))
+            (at, letter, found.ok().map(|index| messages[index].clone()))
         });
-        Ok(with_text.collect())
+        let mut letters: Vec<_> = with_text.collect();
+        letters.sort_by_key(|(at, ..)| *at);
+        Ok(letters.into_iter().map(|(_, letter, message)| (letter, message)).collect())
     }
 
     /// Everything that the older files would show.
@@ -457,10 +460,25 @@ fn legacy(message: &Message, mailbox: &Mailbox) -> LegacyMessage {
 fn room_info(state: &State, room: crate::state::Room) -> RoomInfo {
     let members = state.members_of(&room.room_id).into_iter().filter_map(|(mailbox, member)| {
         let row = state.mailboxes.get(mailbox)?;
-        let liveness = decide::mailbox_liveness(state, &row, &liveness::of);
+        let liveness = decide::mailbox_liveness(state, &row, &liveness::of_session);
         Some((row.alias, row.session, liveness, member.joined_us))
     });
     RoomInfo { members: members.collect(), room }
+}
+
+/// What a receipt from another log says about a message.
+fn told(payload: &Payload, sent: &MessageSent) -> Option<(String, String)> {
+    let Payload::ReceiptsRecorded(fact) = payload else { return None };
+    let from = |address: &str| fold(address.split('@').next().unwrap_or_default());
+    let about = |receipt: &&c2c_log_format::payload::Receipt| {
+        receipt.message_id == sent.message_id && from(&receipt.sender) == from(&sent.from)
+    };
+    let receipt = fact.receipts.iter().find(about)?;
+    let what = match &receipt.code {
+        Some(code) => format!("{}: {code}", receipt.level),
+        None => receipt.level.clone(),
+    };
+    Some((what, receipt.by.clone()))
 }
 
 /// What an event says about the message at `sequence`.
@@ -502,6 +520,10 @@ fn mention(
         }
         Payload::DeadLettersPurged(fact) if fact.messages.contains(&sequence) => {
             Some(("struck from the dead letters".into(), String::new()))
+        }
+        Payload::MessagesRelayed(fact) if fact.messages.contains(&sequence) => {
+            let what = if fact.relay.is_empty() { "lost by the relay" } else { "relayed" };
+            Some((what.into(), fact.relay.clone()))
         }
         _ => None,
     }

@@ -311,6 +311,7 @@ fn send_room(context: &mut Context, room_id: String, send: Send) -> Result<(), F
             "room_id": sent.to,
             "from_alias": sent.from,
             "delivered_to": sent.delivered_to,
+            "queued": sent.queued,
             "skipped": sent.skipped,
             "ts": clock::rfc3339(sent.sent_us),
             "message_id": sent.message_id,

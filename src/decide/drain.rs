@@ -1,7 +1,8 @@
 //! Who may take which messages, and what ends a claim?
 
 use c2c_log_format::payload::{
-    AckRefused, ClaimAcked, ClaimReturned, InboxClaimed, MessagesExpired, RoomRange,
+    AckRefused, ClaimAcked, ClaimReturned, InboxClaimed, MessagesExpired, Receipt,
+    ReceiptsRecorded, RoomRange,
 };
 use c2c_log_format::{Payload, Sequence};
 
@@ -9,7 +10,7 @@ use super::session::{acting, own_mailbox};
 use super::{Claimed, Decision, Facts, Refusal, Reply, claim_holds};
 use crate::code::Code;
 use crate::limits::CLAIM_S;
-use crate::state::{Mailbox, State};
+use crate::state::{Claim, Mailbox, State, pair};
 
 /// How much to take, and for whom.
 pub(super) struct Wish<'a> {
@@ -72,7 +73,82 @@ pub(super) fn claim(
     Ok(Decision { events, reply, durable: false })
 }
 
-fn held(claim: &crate::state::Claim) -> usize {
+/// A drain over HTTP: a claim named by its caller. The same id takes the same mail again; any other
+/// drain says that what the one before took is safely stored.
+pub(super) fn drain(
+    state: &State,
+    drain_id: Option<&str>,
+    wish: &Wish<'_>,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    let mailbox = own_mailbox(state, facts)?;
+    if mailbox.as_ref().is_some_and(|row| row.replicated) {
+        let message = "a connector fetches the mail of this alias";
+        return Err(Refusal::new(Code::Forbidden, "session_id", message).hint("read it there"));
+    }
+    let named = |claim: &&Claim| claim.surface == DRAINED;
+    let open = mailbox.as_ref().and_then(|row| row.claim.as_ref()).filter(named);
+    let (Some(mailbox), Some(open)) = (&mailbox, open) else {
+        return named_claim(state, drain_id, wish, facts);
+    };
+    if Some(open.id.as_str()) == drain_id {
+        let again = Claimed {
+            alias: mailbox.alias.clone(),
+            claim: Some(open.id.clone()),
+            items: taken(state, &mailbox.name, open),
+            ..Claimed::default()
+        };
+        return Ok(Decision { events: Vec::new(), reply: Reply::Claimed(again), durable: false });
+    }
+    let mut events = acked(open, &mailbox.name, "written", state, facts);
+    let mut after = state.clone();
+    for event in &events {
+        after.apply(after.head + 1, facts.now_us, event);
+    }
+    let next = named_claim(&after, drain_id, wish, facts)?;
+    events.extend(next.events);
+    Ok(Decision { events, ..next })
+}
+
+/// Claims of callers that name them.
+const DRAINED: &str = "drain";
+
+fn named_claim(
+    state: &State,
+    drain_id: Option<&str>,
+    wish: &Wish<'_>,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    let mut decision = claim(state, wish, facts)?;
+    let Some(id) = drain_id else { return Ok(decision) };
+    for event in &mut decision.events {
+        if let Payload::InboxClaimed(fact) = event {
+            fact.claim = id.to_owned();
+            fact.surface = DRAINED.into();
+            // Only a later drain ends it.
+            fact.until_us = u64::MAX;
+        }
+    }
+    if let Reply::Claimed(claimed) = &mut decision.reply {
+        claimed.claim = claimed.claim.take().map(|_| id.to_owned());
+    }
+    Ok(decision)
+}
+
+/// What an open claim took.
+fn taken(state: &State, mailbox: &str, claim: &Claim) -> Vec<(Sequence, Option<String>, bool)> {
+    let unread = state.unread(mailbox).in_order().into_iter();
+    let of =
+        |range: &RoomRange, at: Sequence, room: &str| range.room_id == room && at <= range.upto;
+    let claimed = unread.filter(|(at, room, _)| {
+        let mut ranges = claim.rooms.iter().chain(&claim.left);
+        let in_room = room.as_ref().is_some_and(|room| ranges.any(|range| of(range, *at, room)));
+        claim.messages.contains(at) || in_room
+    });
+    claimed.map(|(at, room, _)| (at, room, true)).collect()
+}
+
+fn held(claim: &Claim) -> usize {
     let ranges = claim.rooms.iter().chain(&claim.left);
     claim.messages.len() + ranges.map(|range| range.count as usize).sum::<usize>()
 }
@@ -95,7 +171,7 @@ fn select(state: &State, mailbox: &Mailbox, wish: &Wish<'_>) -> Claimed {
         if let Ok(at) = unread.direct.binary_search_by_key(&sequence, |(at, _)| *at) {
             return unread.direct[at].1.bytes as usize;
         }
-        let key = room.map(|room| crate::state::pair(room, &sequence.to_be_bytes()));
+        let key = room.map(|room| pair(room, &sequence.to_be_bytes()));
         key.and_then(|key| state.room_messages.get(key)).map_or(0, |row| row.bytes as usize)
     };
     let mut items = Vec::new();
@@ -124,7 +200,7 @@ fn split(
 ) -> (Vec<Sequence>, Vec<RoomRange>) {
     let (mut messages, mut rooms): (Vec<Sequence>, Vec<RoomRange>) = (Vec::new(), Vec::new());
     for (sequence, room, _) in items {
-        let key = crate::state::pair(&mailbox.name, &sequence.to_be_bytes());
+        let key = pair(&mailbox.name, &sequence.to_be_bytes());
         match room {
             Some(room_id) if state.inbox.get(key).is_none() => {
                 match rooms.iter_mut().find(|range| range.room_id == *room_id) {
@@ -157,19 +233,55 @@ pub(super) fn ack(
         return Err(not_open(claim));
     };
     let open = mailbox.claim.as_ref().filter(|open| open.id == claim);
-    let (claim, mailbox) = (claim.to_owned(), mailbox.name);
-    let event = match open {
+    let events = match open {
         Some(open) if claim_holds(open, facts.now_us, facts.liveness) || !open.manual => {
-            Payload::ClaimAcked(ClaimAcked { claim, mailbox, level: level.to_owned() })
+            acked(open, &mailbox.name, level, state, facts)
         }
         // Late: refused, and recorded. The caller sees it as an empty move.
         _ => {
+            let (claim, mailbox) = (claim.to_owned(), mailbox.name);
             let event = Payload::AckRefused(AckRefused { claim, mailbox });
             let reply = Reply::Moved { messages: Vec::new() };
             return Ok(Decision { events: vec![event], reply, durable: false });
         }
     };
-    Ok(Decision { events: vec![event], reply: Reply::Done, durable: false })
+    Ok(Decision { events, reply: Reply::Done, durable: false })
+}
+
+/// The ack of a claim, and the receipts that senders on other nodes get for it.
+fn acked(
+    claim: &Claim,
+    mailbox: &str,
+    level: &str,
+    state: &State,
+    facts: &Facts<'_>,
+) -> Vec<Payload> {
+    let row = |at: &Sequence| state.inbox.get(pair(mailbox, &at.to_be_bytes()))?.arrival;
+    let by = state.mailboxes.get(mailbox).map(|row| match row.node_id {
+        Some(_) => row.address(),
+        None => format!("{}@{}", row.alias, facts.actor.node_id),
+    });
+    let receipts: Vec<Receipt> = claim
+        .messages
+        .iter()
+        .filter_map(row)
+        .filter(|arrival| !arrival.origin.log.is_empty())
+        .map(|arrival| Receipt {
+            message_id: arrival.message_id,
+            sender: arrival.sender,
+            origin: arrival.origin,
+            level: "acked".into(),
+            by: by.clone().unwrap_or_default(),
+            at_us: facts.now_us,
+            code: None,
+        })
+        .collect();
+    let (claim, mailbox) = (claim.id.clone(), mailbox.to_owned());
+    let mut events = vec![Payload::ClaimAcked(ClaimAcked { claim, mailbox, level: level.into() })];
+    if !receipts.is_empty() {
+        events.push(Payload::ReceiptsRecorded(ReceiptsRecorded { receipts, origin: None }));
+    }
+    events
 }
 
 fn not_open(claim: &str) -> Refusal {

@@ -3,9 +3,15 @@
 //! Pure: `state + command + facts -> events + reply`, or a [`Refusal`]. Time, liveness, identity
 //! and fresh ids come in as [`Facts`].
 
+mod address;
 mod drain;
 mod import;
+mod lease;
+mod leave;
+mod receive;
+mod relay_end;
 mod room;
+mod root_end;
 mod send;
 mod session;
 mod sweep;
@@ -15,9 +21,13 @@ use c2c_log_format::{Payload, Sequence};
 use serde::Serialize;
 
 use crate::code::Code;
-use crate::state::{Mailbox, State};
+use crate::state::{Cursor, Mailbox, Session, State};
 
+pub use address::host_name;
 pub use import::{ForeignFile, ForeignMessage, ForeignSession};
+pub use lease::{Collected, LeaseRegister, LeaseRenew, Leased, session_liveness};
+pub use leave::{Leaving, serves};
+pub use receive::{Batch, Item, Outcome, Position, Pushed, Received};
 pub use room::may_see;
 pub use session::{check_held, mailbox_of_actor};
 pub use sweep::SweepPlan;
@@ -63,6 +73,15 @@ pub struct Actor {
     pub inherited: bool,
     /// Whether `process` is the client itself, as for an MCP server, and not just a parent shell.
     pub exact: bool,
+    /// At a relay: the key that the request was verified with; `None` where credentials are ignored.
+    pub key: Option<String>,
+}
+
+/// What makes a broker a relay.
+#[derive(Debug, Clone, Default)]
+pub struct Relay {
+    /// Host names that mean the relay itself; the first is how it signs.
+    pub names: Vec<String>,
 }
 
 /// What the outside world contributes to a decision.
@@ -74,9 +93,18 @@ pub struct Facts<'a> {
     pub liveness: &'a dyn Fn(Option<&Process>) -> Liveness,
     /// Whether a process is the caller's agent: itself or one of its ancestors.
     pub is_mine: &'a dyn Fn(&Process) -> bool,
-    /// An earlier message of the same message_id, if the caller gave one.
-    pub prior: Vec<MessageSent>,
+    /// Earlier messages with the message_ids that the command names.
+    pub prior: Vec<(Sequence, MessageSent)>,
     pub mint: &'a dyn Fn() -> String,
+    /// Set at a relay.
+    pub relay: Option<&'a Relay>,
+}
+
+impl Facts<'_> {
+    /// Liveness of a session: by its lease if it has one, else by its process.
+    pub fn alive(&self, session: &Session) -> Liveness {
+        session_liveness(session, self.now_us, self.liveness)
+    }
 }
 
 /// A request that may be refused.
@@ -161,6 +189,37 @@ pub enum Command {
     Move {
         to: String,
     },
+    /// At a relay: an alias of a node comes alive.
+    LeaseRegister(LeaseRegister),
+    /// At a relay: it is still there.
+    LeaseRenew(LeaseRenew),
+    /// At a relay: leases that are over end.
+    Collect,
+    /// At a relay: an alias, or `alias@node`, belongs to nobody any more.
+    Unbind {
+        alias: String,
+    },
+    /// At a relay: everything that belongs to the caller's key belongs to another one.
+    KeyRotate {
+        public_key: String,
+    },
+    /// At a relay: mail is taken over HTTP. The same id takes the same mail; another one says that
+    /// the mail before was safely stored.
+    Drain {
+        drain_id: Option<String>,
+        limit: usize,
+        max_bytes: usize,
+    },
+    /// Events of another log.
+    Receive(Batch),
+    /// What a relay answered to what was pushed.
+    Pushed(Pushed),
+    /// At a relay: a node has read this log so far.
+    Confirm {
+        log: String,
+        node_id: String,
+        position: Position,
+    },
 }
 
 /// A message to be sent.
@@ -191,12 +250,26 @@ pub enum Reply {
     Done,
     Registered(Registered),
     Sent(Sent),
-    Broadcast { message_ids: Vec<String>, sent_to: Vec<String>, skipped: Vec<Skipped> },
+    Broadcast {
+        message_ids: Vec<String>,
+        sent_to: Vec<String>,
+        skipped: Vec<Skipped>,
+    },
     Claimed(Claimed),
     Room(RoomReply),
     Swept(SweepPlan),
-    Moved { messages: Vec<Sequence> },
-    Imported { sessions: usize, messages: usize },
+    Moved {
+        messages: Vec<Sequence>,
+    },
+    Imported {
+        sessions: usize,
+        messages: usize,
+    },
+    Leased(Leased),
+    Collected(Collected),
+    Received(Received),
+    /// No, and the events say so, too.
+    Refused(Refusal),
 }
 
 /// Answer to a registration.
@@ -220,9 +293,13 @@ pub struct Sent {
     pub duplicate: bool,
     pub recipient_state: &'static str,
     pub delivered_to: Vec<String>,
+    /// Members of a room on other nodes.
+    pub queued: Vec<String>,
     pub skipped: Vec<Skipped>,
     /// Whether it waits for a connector.
     pub outbox: bool,
+    /// Whether a connector ever ran here.
+    pub connected: bool,
 }
 
 /// Somebody who was left out, and why.
@@ -264,12 +341,14 @@ pub struct Refusal {
     pub hint: Option<String>,
     /// Alias that would be free, near, or right.
     pub suggestion: Option<String>,
+    /// Where the reader should stand.
+    pub expected: Option<Box<Cursor>>,
 }
 
 impl Refusal {
     /// A refusal about one argument.
     pub fn new(code: Code, field: &'static str, message: impl Into<String>) -> Self {
-        Self { code, field, message: message.into(), hint: None, suggestion: None }
+        Self { code, field, message: message.into(), hint: None, suggestion: None, expected: None }
     }
 
     /// Adds what to do about it.
@@ -333,6 +412,26 @@ pub fn decide(state: &State, command: &Command, facts: &Facts<'_>) -> Result<Dec
             reply: Reply::Done,
             durable: true,
         }),
+        Command::LeaseRegister(wish) => lease::register(state, wish, facts),
+        Command::LeaseRenew(wish) => lease::renew(state, wish, facts),
+        Command::Collect => Ok(lease::collect(state, facts)),
+        Command::Unbind { alias } => Ok(lease::unbind(state, alias)),
+        Command::KeyRotate { public_key } => lease::rotate(state, public_key, facts),
+        Command::Drain { drain_id, limit, max_bytes } => {
+            let wish = drain::Wish {
+                limit: *limit,
+                max_bytes: *max_bytes,
+                surface: "relay",
+                manual: false,
+                deferrable: true,
+            };
+            drain::drain(state, drain_id.as_deref(), &wish, facts)
+        }
+        Command::Receive(batch) => receive::receive(state, batch, facts),
+        Command::Pushed(pushed) => Ok(root_end::pushed(state, pushed, facts)),
+        Command::Confirm { log, node_id, position } => {
+            receive::confirm(state, log, node_id, position, facts)
+        }
     }
 }
 
@@ -345,12 +444,9 @@ pub fn plan_sweep(state: &State, facts: &Facts<'_>) -> SweepPlan {
 pub fn mailbox_liveness(
     state: &State,
     mailbox: &Mailbox,
-    liveness: &dyn Fn(Option<&Process>) -> Liveness,
+    alive: &dyn Fn(&Session) -> Liveness,
 ) -> Liveness {
-    match state.holder(mailbox) {
-        Some(session) => liveness(session.process.as_ref()),
-        None => Liveness::Dead,
-    }
+    state.holder(mailbox).map_or(Liveness::Dead, |session| alive(&session))
 }
 
 /// Whether a claim still keeps its messages from others.

@@ -9,9 +9,9 @@ use c2c_log_format::payload::{
 
 use super::session::{Acting, acting};
 use super::{Decision, Facts, Liveness, Refusal, Reply, RoomReply, Send, Sent, Skipped};
-use super::{mailbox_liveness, send};
+use super::{address, mailbox_liveness, send};
 use crate::code::Code;
-use crate::state::{Mailbox, Room, State, pair};
+use crate::state::{Room, State, pair};
 
 /// A room to be made.
 pub(super) struct NewRoom<'a> {
@@ -43,19 +43,36 @@ pub fn may_see(state: &State, room: &Room, mailbox: &str) -> bool {
         || invited(state, room, mailbox)
 }
 
+/// Whether others may know of a room: a public one, or one that somebody elsewhere was invited to.
+pub(super) fn is_shared(room: &Room) -> bool {
+    match room.visibility.as_str() {
+        "public" => true,
+        "invite_only" => {
+            room.created_by.contains('@') || room.invited.iter().any(|alias| alias.contains('@'))
+        }
+        _ => false,
+    }
+}
+
 fn invited(state: &State, room: &Room, mailbox: &str) -> bool {
     let Some(row) = state.mailboxes.get(mailbox) else { return false };
-    let named = |alias: &String| fold(alias) == fold(&row.alias);
+    let named = |alias: &String| fold(alias) == fold(&row.address());
     named(&room.created_by) || room.invited.iter().any(named)
 }
 
-fn is_member(state: &State, room_id: &str, mailbox: &str) -> bool {
+pub(super) fn is_member(state: &State, room_id: &str, mailbox: &str) -> bool {
     state.members.get(pair(&fold(room_id), mailbox.as_bytes())).is_some()
 }
 
 fn members(state: &State, room_id: &str) -> Vec<String> {
     let rows = state.members_of(room_id).into_iter();
-    rows.filter_map(|(mailbox, _)| state.mailboxes.get(mailbox)).map(|row| row.alias).collect()
+    rows.map(|(mailbox, _)| member_name(state, mailbox)).collect()
+}
+
+/// A member on another node has no mailbox here: its address says who it is.
+fn member_name(state: &State, mailbox: String) -> String {
+    let row = state.mailboxes.get(&mailbox);
+    row.map_or(mailbox, |row| send::display(state, &row))
 }
 
 fn check_visibility(visibility: &str) -> Result<(), Refusal> {
@@ -73,8 +90,8 @@ pub(super) fn create(
 ) -> Result<Decision, Refusal> {
     check_room_id(new.room_id)?;
     check_visibility(new.visibility)?;
-    let invitees = new.invite.iter().map(|alias| invitee(state, alias, "invite"));
-    let invitees = invitees.collect::<Result<Vec<Mailbox>, Refusal>>()?;
+    let invitees = new.invite.iter().map(|alias| invitee(state, alias, "invite", facts));
+    let invitees = invitees.collect::<Result<Vec<Invitee>, Refusal>>()?;
     let acting = acting(state, None, facts)?;
     if let Some(room) = state.rooms.get(fold(new.room_id)) {
         // A name is taken for everybody; whether it can be joined is for those who may know.
@@ -87,10 +104,10 @@ pub(super) fn create(
         }));
     }
     let mut events = acting.events.clone();
-    let invited: Vec<String> = invitees.iter().map(|row| row.alias.clone()).collect();
-    events.push(created(new.room_id, &acting.alias, new.visibility, &invited));
+    let invited: Vec<String> = invitees.iter().map(|row| row.address.clone()).collect();
+    events.push(created(new.room_id, &acting.address, new.visibility, &invited));
     for row in &invitees {
-        let sent = invitation(new.room_id, &acting, &row.name, facts);
+        let sent = invitation(new.room_id, &acting, row, facts);
         events.push(Payload::MessageSent(sent));
     }
     let mut members = Vec::new();
@@ -137,7 +154,7 @@ pub(super) fn join(
             }
         }
         Some(_) => {}
-        None => events.push(created(room_id, &acting.alias, "public", &[])),
+        None => events.push(created(room_id, &acting.address, "public", &[])),
     }
     let mut members = members(state, room_id);
     if !already {
@@ -188,11 +205,14 @@ pub(super) fn send(
     let message = Send { to: room.room_id.clone(), ..message.clone() };
     let prior = send::earlier(&message, &acting, facts)?.cloned();
     let duplicate = prior.is_some();
+    let heard = fan_out(state, room_id, &acting.mailbox, facts);
     let sent = prior.unwrap_or_else(|| {
-        let target = Target::Room { room_id: fold(room_id), label: Some(room.next_label) };
+        // The relay of a shared room gives the room sequence later.
+        let label = (!room.shared).then_some(room.next_label);
+        let skipped = if facts.relay.is_some() { heard.dead } else { Vec::new() };
+        let target = Target::Room { room_id: fold(room_id), label, skipped };
         send::message(&message, &acting, target, facts)
     });
-    let (delivered_to, skipped) = fan_out(state, room_id, &acting, facts);
     let reply = Reply::Sent(Sent {
         message_id: sent.message_id.clone(),
         from: acting.alias,
@@ -200,37 +220,49 @@ pub(super) fn send(
         sent_us: sent.sent_us,
         duplicate,
         recipient_state: "room",
-        delivered_to,
-        skipped,
+        delivered_to: heard.delivered_to,
+        queued: heard.queued,
+        skipped: heard.skipped,
         outbox: false,
+        connected: state.cursors.any([]),
     });
     let events = if duplicate { Vec::new() } else { vec![Payload::MessageSent(sent)] };
     Ok(Decision { events, reply, durable: true })
 }
 
-/// Who finds the message in the mailbox: every other member; the dead ones are named apart, their
-/// mail waits all the same.
-fn fan_out(
-    state: &State,
-    room_id: &str,
-    acting: &Acting,
-    facts: &Facts<'_>,
-) -> (Vec<String>, Vec<Skipped>) {
-    let (mut delivered_to, mut skipped) = (Vec::new(), Vec::new());
-    for (mailbox, _) in state.members_of(room_id) {
-        let Some(row) = state.mailboxes.get(&mailbox).filter(|_| mailbox != acting.mailbox) else {
+/// Who hears what is said in a room.
+#[derive(Default)]
+pub(super) struct Heard {
+    delivered_to: Vec<String>,
+    /// Members on other nodes.
+    queued: Vec<String>,
+    skipped: Vec<Skipped>,
+    /// Mailboxes of those skipped.
+    pub dead: Vec<String>,
+}
+
+/// Who finds the message in the mailbox: every other member. The dead ones are named apart; here
+/// their mail waits all the same, at a relay only what a connector fetches does.
+pub(super) fn fan_out(state: &State, room_id: &str, from: &str, facts: &Facts<'_>) -> Heard {
+    let mut heard = Heard::default();
+    for (mailbox, _) in state.members_of(room_id).into_iter().filter(|(name, _)| name != from) {
+        let Some(row) = state.mailboxes.get(&mailbox) else {
+            heard.queued.push(mailbox);
             continue;
         };
-        if mailbox_liveness(state, &row, facts.liveness) == Liveness::Dead {
-            skipped.push(Skipped {
-                alias: row.alias,
-                reason: "not_alive: waits in the mailbox".into(),
-            });
+        let alias = send::display(state, &row);
+        if row.replicated {
+            heard.queued.push(alias);
+        } else if mailbox_liveness(state, &row, &|session| facts.alive(session)) == Liveness::Dead {
+            let waits = "not_alive: waits in the mailbox";
+            let reason = if facts.relay.is_some() { "not_alive" } else { waits };
+            heard.skipped.push(Skipped { alias, reason: reason.into() });
+            heard.dead.push(mailbox);
         } else {
-            delivered_to.push(row.alias);
+            heard.delivered_to.push(alias);
         }
     }
-    (delivered_to, skipped)
+    heard
 }
 
 pub(super) fn invite(
@@ -240,7 +272,7 @@ pub(super) fn invite(
     invited: bool,
     facts: &Facts<'_>,
 ) -> Result<Decision, Refusal> {
-    let invitee = invitee(state, alias, "alias");
+    let invitee = invitee(state, alias, "alias", facts);
     let acting = acting(state, None, facts)?;
     let room = known_room(state, room_id, &acting)?;
     if !is_member(state, room_id, &acting.mailbox) {
@@ -250,32 +282,58 @@ pub(super) fn invite(
     let invitee = invitee?;
     let mut events = vec![Payload::RoomInvitation(RoomInvitation {
         room_id: fold(room_id),
-        alias: invitee.alias.clone(),
+        alias: invitee.address.clone(),
         invited,
     })];
     if invited {
-        events.push(Payload::MessageSent(invitation(&room.room_id, &acting, &invitee.name, facts)));
+        events.push(Payload::MessageSent(invitation(&room.room_id, &acting, &invitee, facts)));
     }
     let reply = RoomReply {
         room_id: room.room_id,
-        alias: invitee.alias,
+        alias: invitee.address,
         already: false,
         members: members(state, room_id),
     };
     Ok(Decision { events, reply: Reply::Room(reply), durable: true })
 }
 
+/// Somebody to be invited, here or on another node.
+struct Invitee {
+    address: String,
+    target: Target,
+}
+
 /// Who is meant by an alias that is to be invited.
-fn invitee(state: &State, alias: &str, field: &'static str) -> Result<Mailbox, Refusal> {
-    check_alias(alias)
+fn invitee(
+    state: &State,
+    alias: &str,
+    field: &'static str,
+    facts: &Facts<'_>,
+) -> Result<Invitee, Refusal> {
+    let (name, host) = address::split(alias).map_err(|refusal| Refusal { field, ..refusal })?;
+    check_alias(name)
         .map_err(|e| Refusal::new(Code::InvalidAlias, field, format!("{field}: alias {e}")))?;
-    state.mailbox_of(alias).ok_or_else(|| Refusal { field, ..send::unknown(state, alias) })
+    let unknown = || Refusal { field, ..send::unknown(state, alias) };
+    let here =
+        facts.relay.is_none() && host.is_none_or(|at| fold(at) == fold(&facts.actor.node_id));
+    let row = state.mailbox_of(if here { name } else { alias });
+    if let Some(row) = row {
+        return Ok(Invitee { address: row.address(), target: Target::Mailbox(row.name) });
+    }
+    let elsewhere = match host {
+        _ if facts.relay.is_some() => None,
+        Some(host) if !here => Some((name.to_owned(), host.to_owned())),
+        Some(_) => None,
+        None => address::in_swarm(state, name)?,
+    };
+    let (alias, host) = elsewhere.ok_or_else(unknown)?;
+    Ok(Invitee { address: format!("{alias}@{host}"), target: Target::Outbox { alias, host } })
 }
 
 /// An invitation is itself a message to the one invited.
-fn invitation(room_id: &str, acting: &Acting, mailbox: &str, facts: &Facts<'_>) -> MessageSent {
+fn invitation(room_id: &str, acting: &Acting, invitee: &Invitee, facts: &Facts<'_>) -> MessageSent {
     let message = Send {
-        to: mailbox.to_owned(),
+        to: invitee.address.clone(),
         body: format!(
             "{} invites you to room {room_id}. To join: join_room with room_id {room_id}, or \
              c2c rooms join {room_id}",
@@ -283,7 +341,7 @@ fn invitation(room_id: &str, acting: &Acting, mailbox: &str, facts: &Facts<'_>) 
         ),
         ..Send::default()
     };
-    let mut sent = send::message(&message, acting, Target::Mailbox(mailbox.to_owned()), facts);
+    let mut sent = send::message(&message, acting, invitee.target.clone(), facts);
     sent.source = Some("room_invite".into());
     sent
 }
@@ -292,7 +350,7 @@ fn invitation(room_id: &str, acting: &Acting, mailbox: &str, facts: &Facts<'_>) 
 fn owned_room(state: &State, room_id: &str, facts: &Facts<'_>) -> Result<(Room, Acting), Refusal> {
     let acting = acting(state, None, facts)?;
     let room = known_room(state, room_id, &acting)?;
-    if fold(&room.created_by) != fold(&acting.alias) {
+    if fold(&room.created_by) != fold(&acting.address) {
         let text = format!("only '{}', who made '{room_id}', may do this", room.created_by);
         return Err(Refusal::new(Code::Forbidden, "room_id", text));
     }
@@ -328,7 +386,10 @@ pub(super) fn delete(
         let text = format!("room '{room_id}' has {} members", members.len());
         return Err(Refusal::new(Code::RoomNotEmpty, "room_id", text).hint("use force"));
     }
-    let events = vec![Payload::RoomDeleted(RoomDeleted { room_id: fold(room_id) })];
+    let events = vec![Payload::RoomDeleted(RoomDeleted {
+        room_id: fold(room_id),
+        shared: is_shared(&room),
+    })];
     let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already: false, members };
     Ok(Decision { events, reply: Reply::Room(reply), durable: true })
 }

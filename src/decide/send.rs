@@ -1,11 +1,12 @@
 //! Who receives a message, and when is it refused?
 
 use c2c_log_format::Payload;
-use c2c_log_format::id::{check_message_id, check_name, fold};
+use c2c_log_format::id::{check_message_id, fold};
 use c2c_log_format::payload::{MessageSent, Target};
 
 use super::session::{Acting, acting};
-use super::{Decision, Facts, Liveness, Refusal, Reply, Send, Sent, Skipped, mailbox_liveness};
+use super::{Decision, Facts, Liveness, Refusal, Reply, Send, Sent, Skipped};
+use super::{address, lease, mailbox_liveness};
 use crate::code::Code;
 use crate::limits::BODY_BYTES_MAX;
 use crate::state::{Mailbox, State};
@@ -57,9 +58,13 @@ pub(super) fn earlier<'f>(
 ) -> Result<Option<&'f MessageSent>, Refusal> {
     let Some(id) = &send.message_id else { return Ok(None) };
     let mine = |prior: &&MessageSent| {
-        prior.message_id == *id && prior.from_mailbox == acting.mailbox && prior.origin.is_none()
+        let lost = matches!(prior.target, Target::DeadLetter { .. });
+        let same = prior.message_id == *id && prior.from_mailbox == acting.mailbox;
+        // Strangers at a relay have no mailbox.
+        let stranger = prior.from_mailbox.is_empty() && prior.from != acting.address;
+        same && prior.origin.is_none() && !lost && !stranger
     };
-    let Some(prior) = facts.prior.iter().find(mine) else { return Ok(None) };
+    let Some(prior) = facts.prior.iter().map(|(_, sent)| sent).find(mine) else { return Ok(None) };
     if fold(&prior.to) == fold(&send.to) && prior.body == send.body {
         return Ok(Some(prior));
     }
@@ -76,7 +81,7 @@ pub(super) fn message(
 ) -> MessageSent {
     MessageSent {
         message_id: send.message_id.clone().unwrap_or_else(|| (facts.mint)()),
-        from: acting.alias.clone(),
+        from: acting.address.clone(),
         from_mailbox: acting.mailbox.clone(),
         to: send.to.clone(),
         body: send.body.clone(),
@@ -95,14 +100,32 @@ pub(super) fn message(
 
 pub(super) fn send(state: &State, send: &Send, facts: &Facts<'_>) -> Result<Decision, Refusal> {
     check(send)?;
-    let acting = acting(state, send.from.as_deref(), facts)?;
-    let (target, state_of) = recipient(state, &send.to, &acting, facts)?;
-    let (to, outbox) = match &target {
-        Target::Mailbox(mailbox) => {
-            (state.mailboxes.get(mailbox).map_or(send.to.clone(), |row| row.alias), false)
+    let acting = match acting(state, send.from.as_deref(), facts) {
+        Err(refusal) if facts.relay.is_some() && refusal.code == Code::UnknownAlias => {
+            lease::sender(send.from.as_deref(), facts)?
         }
-        _ => (send.to.clone(), true),
+        other => other?,
     };
+    let (target, state_of) = match recipient(state, &send.to, &acting, facts) {
+        // A relay keeps what it could not deliver, for its operator.
+        Err(refusal) if facts.relay.is_some() => {
+            return undeliverable(send, &acting, String::new(), refusal, facts);
+        }
+        Ok((Target::Mailbox(mailbox), "dead")) if facts.relay.is_some() => {
+            let message = format!("the lease of '{}' is over", send.to);
+            let refusal = Refusal::new(Code::RecipientDead, "to_alias", message);
+            return undeliverable(send, &acting, mailbox, refusal, facts);
+        }
+        other => other?,
+    };
+    let to = match &target {
+        Target::Mailbox(mailbox) if facts.relay.is_none() => {
+            state.mailboxes.get(mailbox).map_or(send.to.clone(), |row| row.alias)
+        }
+        Target::Outbox { alias, host } => format!("{alias}@{host}"),
+        _ => send.to.clone(),
+    };
+    let outbox = matches!(target, Target::Outbox { .. });
     let send = Send { to, ..send.clone() };
     let prior = earlier(&send, &acting, facts)?;
     let duplicate = prior.is_some();
@@ -118,14 +141,33 @@ pub(super) fn send(state: &State, send: &Send, facts: &Facts<'_>) -> Result<Deci
         duplicate,
         recipient_state: state_of,
         delivered_to: Vec::new(),
+        queued: Vec::new(),
         skipped: Vec::new(),
         outbox,
+        connected: state.cursors.any([]),
     });
     let mut events = acting.events;
     if !duplicate {
         events.push(Payload::MessageSent(sent));
     }
     Ok(Decision { events, reply, durable: true })
+}
+
+/// A refusal that leaves a dead letter.
+fn undeliverable(
+    send: &Send,
+    acting: &Acting,
+    mailbox: String,
+    refusal: Refusal,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    if !matches!(refusal.code, Code::UnknownAlias | Code::RecipientDead | Code::UnknownHost) {
+        return Err(refusal);
+    }
+    let (alias, reason) = (send.to.clone(), refusal.code.name().to_owned());
+    let sent = message(send, acting, Target::DeadLetter { mailbox, alias, reason }, facts);
+    let events = vec![Payload::MessageSent(sent)];
+    Ok(Decision { events, reply: Reply::Refused(refusal), durable: true })
 }
 
 /// Where an address leads, and the state of who is there.
@@ -135,36 +177,22 @@ fn recipient(
     acting: &Acting,
     facts: &Facts<'_>,
 ) -> Result<(Target, &'static str), Refusal> {
-    if let Some((alias, host)) = to.split_once('@') {
-        let invalid =
-            |e| Refusal::new(Code::InvalidAlias, "to_alias", format!("to_alias: alias {e}"));
-        check_name(alias).map_err(invalid)?;
-        let host_ok = !host.is_empty()
-            && host.len() <= 255
-            && host
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':'));
-        if !host_ok {
-            let message = format!("'{}' is not a host", host.escape_default());
-            return Err(Refusal::new(Code::InvalidAlias, "to_alias", message));
-        }
-        if fold(host) == fold(&facts.actor.node_id)
-            && let Some(mailbox) = state.mailbox_of(alias)
-        {
-            return to_mailbox(state, &mailbox, acting, facts);
-        }
-        let target = Target::Outbox { alias: alias.to_owned(), host: host.to_owned() };
-        return Ok((target, "remote"));
+    let (alias, host) = address::split(to)?;
+    if let Some(relay) = facts.relay {
+        let node_id = state.mailboxes.get(&acting.mailbox).and_then(|row| row.node_id);
+        let mailbox = address::resolve(state, relay, node_id.as_deref(), alias, host)?;
+        return to_mailbox(state, &mailbox, acting, facts);
     }
-    if to.is_empty() {
-        return Err(Refusal::new(Code::InvalidArgument, "to_alias", "no recipient was given"));
+    if host.is_none_or(|host| fold(host) == fold(&facts.actor.node_id))
+        && let Some(mailbox) = state.mailbox_of(alias)
+    {
+        return to_mailbox(state, &mailbox, acting, facts);
     }
-    check_name(to)
-        .map_err(|e| Refusal::new(Code::InvalidAlias, "to_alias", format!("to_alias {e}")))?;
-    match state.mailbox_of(to) {
-        Some(mailbox) => to_mailbox(state, &mailbox, acting, facts),
-        None => Err(unknown(state, to)),
-    }
+    let (alias, host) = match host {
+        Some(host) => (alias.to_owned(), host.to_owned()),
+        None => address::in_swarm(state, alias)?.ok_or_else(|| unknown(state, to))?,
+    };
+    Ok((Target::Outbox { alias, host }, "remote"))
 }
 
 fn to_mailbox(
@@ -177,7 +205,7 @@ fn to_mailbox(
         return Err(Refusal::new(Code::SelfSend, "to_alias", "cannot send a message to yourself"));
     }
     let dnd = mailbox.is_dnd(facts.now_us);
-    let state_of = match mailbox_liveness(state, mailbox, facts.liveness) {
+    let state_of = match mailbox_liveness(state, mailbox, &|session| facts.alive(session)) {
         _ if dnd => "dnd",
         Liveness::Alive => "alive",
         Liveness::Dead => "dead",
@@ -226,29 +254,55 @@ pub(super) fn send_all(
     let mut events = acting.events.clone();
     let (mut message_ids, mut sent_to, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     let excluded = |alias: &str| broadcast.exclude.iter().any(|other| fold(other) == fold(alias));
-    for (_, mailbox) in state.mailboxes.scan([]) {
-        if mailbox.name == acting.mailbox || excluded(&mailbox.alias) {
-            continue;
-        }
-        if mailbox_liveness(state, &mailbox, facts.liveness) == Liveness::Dead {
-            skipped.push(Skipped { alias: mailbox.alias, reason: "not_alive".into() });
-            continue;
-        }
+    let mut add = |to: &str, target: Target, ids: &mut Vec<String>| {
         let send = Send {
-            to: mailbox.alias.clone(),
+            to: to.to_owned(),
             body: broadcast.body.to_owned(),
             tag: broadcast.tag.clone(),
             ..Send::default()
         };
-        let mut sent = message(&send, &acting, Target::Mailbox(mailbox.name), facts);
+        let mut sent = message(&send, &acting, target, facts);
         sent.source = Some("send_all".into());
-        message_ids.push(sent.message_id.clone());
-        sent_to.push(mailbox.alias);
+        ids.push(sent.message_id.clone());
         events.push(Payload::MessageSent(sent));
+    };
+    for (_, mailbox) in state.mailboxes.scan([]) {
+        if mailbox.name == acting.mailbox || excluded(&mailbox.alias) {
+            continue;
+        }
+        let to = display(state, &mailbox);
+        if mailbox_liveness(state, &mailbox, &|session| facts.alive(session)) == Liveness::Dead {
+            if facts.relay.is_some() {
+                let reason = Code::RecipientDead.name().to_owned();
+                let (mailbox, alias) = (mailbox.name, mailbox.alias);
+                let target = Target::DeadLetter { mailbox, alias, reason };
+                add(&to, target, &mut Vec::new());
+            }
+            skipped.push(Skipped { alias: to, reason: "not_alive".into() });
+            continue;
+        }
+        add(&to, Target::Mailbox(mailbox.name), &mut message_ids);
+        sent_to.push(to);
+    }
+    for (_, peer) in state.peers.scan([]).into_iter().filter(|(_, peer)| !peer.gone) {
+        let to = format!("{}@{}", peer.alias, peer.node_id);
+        if !excluded(&peer.alias) && !excluded(&to) {
+            let target = Target::Outbox { alias: peer.alias, host: peer.node_id };
+            add(&to, target, &mut message_ids);
+            sent_to.push(to);
+        }
     }
     Ok(Decision {
         events,
         reply: Reply::Broadcast { message_ids, sent_to, skipped },
         durable: true,
     })
+}
+
+/// How a mailbox is called here: by its alias alone where that is enough.
+pub(super) fn display(state: &State, mailbox: &Mailbox) -> String {
+    match state.mailbox_of(&mailbox.alias) {
+        Some(holder) if holder.name != mailbox.name => mailbox.address(),
+        _ => mailbox.alias.clone(),
+    }
 }

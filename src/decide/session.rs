@@ -8,7 +8,7 @@ use c2c_log_format::payload::{
 
 use super::{Actor, Decision, Facts, Liveness, Refusal, Registered, Reply};
 use crate::code::Code;
-use crate::state::{Mailbox, State};
+use crate::state::{Mailbox, Session, State};
 
 /// Numbers behind a taken alias are tried up to here.
 const NUMBERS_END: u32 = 1000;
@@ -17,6 +17,8 @@ const NUMBERS_END: u32 = 1000;
 pub(super) struct Acting {
     pub mailbox: String,
     pub alias: String,
+    /// What messages carry as their sender: the alias, at a relay with its node.
+    pub address: String,
     pub events: Vec<Payload>,
 }
 
@@ -27,6 +29,9 @@ pub(super) fn acting(
     facts: &Facts<'_>,
 ) -> Result<Acting, Refusal> {
     let from = from.filter(|alias| !alias.is_empty());
+    if facts.relay.is_some() {
+        return super::lease::acting(state, from, facts);
+    }
     if let Some(mailbox) = own_mailbox(state, facts)?.filter(|mailbox| keeps(state, mailbox, facts))
     {
         if let Some(from) = from
@@ -37,7 +42,7 @@ pub(super) fn acting(
                 Refusal::new(Code::Forbidden, "from_alias", message).hint("leave from_alias out")
             );
         }
-        return Ok(Acting { mailbox: mailbox.name, alias: mailbox.alias, events: Vec::new() });
+        return Ok(Acting::of(mailbox));
     }
     let actor = facts.actor;
     let alias = from.or(actor.alias.as_deref()).or(actor.fallback_alias.as_deref());
@@ -54,9 +59,18 @@ pub(super) fn acting(
     let from_environment = from.is_none() && actor.alias.is_some();
     take(state, alias, from_environment, facts).map(|(taken, events)| Acting {
         mailbox: taken.mailbox,
+        address: taken.alias.clone(),
         alias: taken.alias,
         events,
     })
+}
+
+impl Acting {
+    /// Somebody who is known already.
+    pub(super) fn of(mailbox: Mailbox) -> Self {
+        let address = mailbox.address();
+        Self { mailbox: mailbox.name, alias: mailbox.alias, address, events: Vec::new() }
+    }
 }
 
 /// Whether the caller acts for a mailbox without registering again. A name that only the
@@ -70,13 +84,14 @@ fn keeps(state: &State, mailbox: &Mailbox, facts: &Facts<'_>) -> bool {
 
 /// The mailbox that the caller's session already has.
 pub(super) fn own_mailbox(state: &State, facts: &Facts<'_>) -> Result<Option<Mailbox>, Refusal> {
-    if let Some(session_id) = &facts.actor.session_id {
+    // At a relay a session carries its node.
+    if let (Some(session_id), None) = (&facts.actor.session_id, facts.relay) {
         check_name(session_id).map_err(|e| {
             Refusal::new(Code::InvalidSessionId, "session_id", format!("session id {e}"))
         })?;
         check_held(state, session_id)?;
     }
-    Ok(mailbox_of_actor(state, facts.actor, facts.liveness, facts.is_mine))
+    Ok(mailbox_of_actor(state, facts.actor, &|session| facts.alive(session), facts.is_mine))
 }
 
 /// Refuses a session whose alias another one took over: its mail is that one's now.
@@ -92,7 +107,7 @@ pub fn check_held(state: &State, session_id: &str) -> Result<(), Refusal> {
 pub fn mailbox_of_actor(
     state: &State,
     actor: &Actor,
-    liveness: &dyn Fn(Option<&Process>) -> Liveness,
+    alive: &dyn Fn(&Session) -> Liveness,
     is_mine: &dyn Fn(&Process) -> bool,
 ) -> Option<Mailbox> {
     if let Some(session_id) = &actor.session_id {
@@ -108,7 +123,7 @@ pub fn mailbox_of_actor(
     let numbers = (2..NUMBERS_END).map(|n| numbered(wanted, n));
     let alias = std::iter::once(wanted.clone())
         .chain(numbers)
-        .find(|alias| mine(alias) || !held_by_another(state, alias, actor, liveness))?;
+        .find(|alias| mine(alias) || !held_by_another(state, alias, actor, alive))?;
     state.mailbox_of(&alias)
 }
 
@@ -128,7 +143,7 @@ fn take(
     facts: &Facts<'_>,
 ) -> Result<(Taken, Vec<Payload>), Refusal> {
     let actor = facts.actor;
-    let free = |alias: &str| !held_by_another(state, alias, actor, facts.liveness);
+    let free = |alias: &str| !held_by_another(state, alias, actor, &|session| facts.alive(session));
     let alias = if free(wanted) {
         wanted.to_owned()
     } else {
@@ -190,14 +205,14 @@ fn held_by_another(
     state: &State,
     alias: &str,
     actor: &Actor,
-    liveness: &dyn Fn(Option<&Process>) -> Liveness,
+    alive: &dyn Fn(&Session) -> Liveness,
 ) -> bool {
     let holder = state.mailbox_of(alias).and_then(|mailbox| state.holder(&mailbox));
     holder.is_some_and(|session| {
         let process = session.process.as_ref();
         let mine = process.is_some() && actor.process.as_ref() == process;
         let same = actor.session_id.as_ref() == Some(&session.session_id);
-        !same && !mine && liveness(process) == Liveness::Alive
+        !same && !mine && alive(&session) == Liveness::Alive
     })
 }
 
@@ -279,9 +294,10 @@ fn again(mailbox: &Mailbox, alias: &str, facts: &Facts<'_>) -> SessionRegistered
     }
 }
 
-fn dead_letters_of(state: &State, mailbox: &str) -> Vec<u64> {
-    let letters = state.dead_letters.scan([]).into_iter();
-    let mine = letters.filter(|(_, letter)| letter.mailbox == mailbox && letter.reason == "sweep");
+/// What a sweep or an expired lease put aside. What a sender was told is dead stays so.
+pub(super) fn dead_letters_of(state: &State, mailbox: &str) -> Vec<u64> {
+    let letters = state.dead_letters.scan(crate::state::pair(mailbox, &[])).into_iter();
+    let mine = letters.filter(|(_, letter)| ["sweep", "expired"].contains(&&*letter.reason));
     mine.map(|(key, _)| crate::state::sequence_of(&key)).collect()
 }
 

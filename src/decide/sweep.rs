@@ -30,7 +30,7 @@ pub struct SweepPlan {
 pub(super) fn plan(state: &State, facts: &Facts<'_>) -> SweepPlan {
     let mut plan = SweepPlan::default();
     for (_, session) in state.sessions.scan([]) {
-        if (facts.liveness)(session.process.as_ref()) != Liveness::Dead {
+        if facts.alive(&session) != Liveness::Dead {
             continue;
         }
         let alias = state.mailboxes.get(&session.mailbox).map_or_else(String::new, |row| row.alias);

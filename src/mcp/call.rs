@@ -371,6 +371,7 @@ fn send_room(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Ans
     Ok(object(json!({
         "room_id": sent.to,
         "delivered_to": sent.delivered_to,
+        "queued": sent.queued,
         "skipped": sent.skipped,
         "ts": clock::rfc3339(sent.sent_us),
         "message_id": sent.message_id,

@@ -166,7 +166,7 @@ const ROWS: &[Row] = &[
                 "tag": text(), "message_id": text(), "required": ["room_id", "content"],
             })
         },
-        result: || json!({ "delivered_to": strings(), "skipped": rows(), "ts": text() }),
+        result: || json!({ "delivered_to": strings(), "queued": strings(), "skipped": rows(), "ts": text() }),
     },
     Row {
         name: "room_history",

@@ -2,14 +2,15 @@
 
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    ClaimAcked, ClaimReturned, InboxClaimed, MessageSent, MessagesDeadLettered, Payload,
+    ClaimAcked, ClaimReturned, InboxClaimed, MessageSent, MessagesDeadLettered, Origin, Payload,
     RoomJoined, RoomLeft, RoomRange, SessionRegistered, Target,
 };
 use c2c_log_format::{Event, Sequence};
 
+use super::swarm::departure;
 use super::{
-    Claim, DeadLetter, Mailbox, Member, Pending, Queued, Room, RoomMessage, Session, State, pair,
-    sequence_of,
+    Arrival, Claim, DeadLetter, Mailbox, Member, Pending, Queued, Room, RoomMessage, Session,
+    State, pair, sequence_of,
 };
 use crate::limits::ROOM_HISTORY;
 
@@ -55,19 +56,23 @@ impl State {
             Payload::AckRefused(_) => {}
             Payload::MessagesExpired(fact) => {
                 for message in &fact.messages {
-                    self.inbox.remove(pair(&fact.mailbox, &message.to_be_bytes()));
+                    self.close(&fact.mailbox, *message);
                 }
             }
             Payload::MessagesDeadLettered(fact) => self.dead_lettered(fact, time_us),
             Payload::DeadLettersReturned(fact) => {
                 for message in &fact.messages {
-                    self.dead_letters.remove(message.to_be_bytes());
-                    self.inbox.put(pair(&fact.mailbox, &message.to_be_bytes()), Pending::plain());
+                    let arrival = self.take_letter(&fact.mailbox, *message);
+                    let pending = Pending { arrival, ..Pending::plain() };
+                    self.inbox.put(pair(&fact.mailbox, &message.to_be_bytes()), pending);
                 }
             }
             Payload::DeadLettersPurged(fact) => {
-                for message in &fact.messages {
-                    self.dead_letters.remove(message.to_be_bytes());
+                let gone = |key: &[u8]| fact.messages.contains(&sequence_of(key));
+                let letters = self.dead_letters.scan([]).into_iter();
+                for (key, letter) in letters.filter(|(key, _)| gone(key)) {
+                    self.dead_letters.remove(key);
+                    self.forget_arrival(letter.arrival.as_ref());
                 }
             }
             Payload::RoomCreated(fact) => self.rooms.put(
@@ -80,9 +85,10 @@ impl State {
                     invited: fact.invited.clone(),
                     head: sequence,
                     next_label: 1,
+                    shared: false,
                 },
             ),
-            Payload::RoomJoined(fact) => self.joined(fact, time_us),
+            Payload::RoomJoined(fact) => self.joined(sequence, fact, time_us),
             Payload::RoomLeft(fact) => self.left(fact),
             Payload::RoomInvitation(fact) => self.rooms.update(fold(&fact.room_id), |row| {
                 row.invited.retain(|alias| fold(alias) != fold(&fact.alias));
@@ -106,6 +112,19 @@ impl State {
                 meta.moved_to = Some(fact.to.clone()).filter(|to| !to.is_empty());
                 self.meta.put([], meta);
             }
+            Payload::LeaseRenewed(fact) => self.lease_renewed(fact, time_us),
+            Payload::KeyBound(fact) => self.key_bound(fact, time_us),
+            Payload::KeyUnbound(fact) => self.key_unbound(fact),
+            Payload::CursorAdvanced(fact) => self.cursor_advanced(fact),
+            Payload::MessagesRelayed(fact) => {
+                for message in &fact.messages {
+                    let relay = Some(fact.relay.clone());
+                    self.outbox.update(message.to_be_bytes(), |row| row.relay = relay);
+                }
+            }
+            Payload::ReceiptsRecorded(fact) => self.receipts_recorded(fact, time_us),
+            Payload::RoomLabelled(fact) => self.labelled(fact),
+            Payload::PeerSeen(fact) => self.peer_seen(fact, time_us),
         }
     }
 
@@ -125,6 +144,7 @@ impl State {
             active_us: time_us,
             build: fact.build.clone(),
             imported: fact.imported_from.is_some(),
+            lease: None,
         };
         // A session has one alias: whatever it held before is without a holder now.
         if let Some(other) = before.filter(|row| row.mailbox != fact.mailbox) {
@@ -142,6 +162,8 @@ impl State {
             dnd_since_us: None,
             dnd_until_us: None,
             claim: None,
+            node_id: None,
+            replicated: false,
         });
         let holder = mailbox.session.replace(fact.session_id.clone());
         if let Some(lost) = holder.filter(|holder| *holder != fact.session_id) {
@@ -152,7 +174,10 @@ impl State {
                 self.superseded.remove(earlier);
             }
         }
-        self.aliases.put(fold(&mailbox.alias), mailbox.name.clone());
+        // At a relay the key says which alias is whose.
+        if mailbox.node_id.is_none() {
+            self.aliases.put(fold(&mailbox.alias), mailbox.name.clone());
+        }
         self.mailboxes.put(&fact.mailbox, mailbox);
     }
 
@@ -183,19 +208,44 @@ impl State {
         self.meta.put([], meta);
         match &fact.target {
             Target::Mailbox(mailbox) => {
+                let arrival = self.arrival_of(sequence, mailbox, fact);
+                if let Some(arrival) = &arrival {
+                    let key = pair(&fold(&arrival.sender), arrival.message_id.as_bytes());
+                    self.arrivals.put(key, (mailbox.clone(), sequence));
+                }
                 let pending = Pending {
                     expires_us: fact.expires_us,
                     deferrable: fact.deferrable,
                     bytes: fact.body.len() as u32,
+                    arrival,
                     ..Pending::plain()
                 };
                 self.inbox.put(pair(mailbox, &sequence.to_be_bytes()), pending);
             }
             Target::Outbox { alias, host } => {
-                let (alias, host) = (alias.clone(), host.clone());
-                self.outbox.put(sequence.to_be_bytes(), Queued { alias, host, queued_us: time_us });
+                let queued = Queued {
+                    alias: alias.clone(),
+                    host: host.clone(),
+                    queued_us: time_us,
+                    message_id: fact.message_id.clone(),
+                    from: fact.from.clone(),
+                    from_mailbox: fact.from_mailbox.clone(),
+                    relay: None,
+                };
+                self.departures.put(departure(&fact.from, &fact.message_id), sequence);
+                self.outbox.put(sequence.to_be_bytes(), queued);
             }
-            Target::Room { room_id, label } => {
+            Target::DeadLetter { mailbox, alias, reason } => {
+                let letter = DeadLetter {
+                    mailbox: mailbox.clone(),
+                    alias: alias.clone(),
+                    reason: reason.clone(),
+                    at_us: time_us,
+                    arrival: self.arrival_of(sequence, mailbox, fact),
+                };
+                self.dead_letters.put(pair(mailbox, &sequence.to_be_bytes()), letter);
+            }
+            Target::Room { room_id, label, skipped } => {
                 let key = fold(room_id);
                 let message = RoomMessage {
                     from_mailbox: fact.from_mailbox.clone(),
@@ -205,22 +255,40 @@ impl State {
                 self.room_messages.put(pair(&key, &sequence.to_be_bytes()), message);
                 self.rooms.update(&key, |row| {
                     row.head = sequence;
-                    row.next_label = label.map_or(row.next_label, |label| label + 1);
+                    row.next_label = label.map_or(row.next_label, |at| row.next_label.max(at + 1));
                 });
-                self.trim_room(&key);
+                for mailbox in skipped {
+                    self.skip_member(&key, mailbox, sequence, time_us);
+                }
+                self.trim_room(&key, *label);
             }
         }
     }
 
+    /// What the receipts of a message will say: of one from another log, and of any at a relay,
+    /// where it goes on to another log.
+    fn arrival_of(&self, at: Sequence, mailbox: &str, fact: &MessageSent) -> Option<Arrival> {
+        let here = || Origin {
+            log: String::new(),
+            sequence: at,
+            node: String::new(),
+            digest: String::new(),
+        };
+        let relay = || self.mailboxes.get(mailbox).is_some_and(|row| row.node_id.is_some());
+        let origin = fact.origin.clone().or_else(|| relay().then(here))?;
+        Some(Arrival { message_id: fact.message_id.clone(), sender: fact.from.clone(), origin })
+    }
+
     /// Forgets room messages that everybody has read, but for the last ones.
-    fn trim_room(&mut self, room: &str) {
-        let label = self.rooms.get(room).map_or(0, |row| row.next_label);
+    pub(super) fn trim_room(&mut self, room: &str, label: Option<u64>) {
         // Looking costs a scan, so it is done now and then.
-        if !label.is_multiple_of(ROOM_HISTORY as u64) {
+        if !label.is_some_and(|label| (label + 1).is_multiple_of(ROOM_HISTORY as u64)) {
             return;
         }
-        let members = self.members_of(room);
-        let read = members.iter().map(|(_, member)| member.cursor).min().unwrap_or(Sequence::MAX);
+        let members = self.members_of(room).into_iter();
+        // Members on other nodes read there.
+        let here = members.filter(|(mailbox, _)| self.mailboxes.get(mailbox).is_some());
+        let read = here.map(|(_, member)| member.cursor).min().unwrap_or(Sequence::MAX);
         let messages = self.room_messages_after(room, 0);
         let keep_from = messages.len().saturating_sub(ROOM_HISTORY);
         for (sequence, _) in messages.iter().take(keep_from).filter(|(at, _)| *at <= read) {
@@ -253,7 +321,7 @@ impl State {
     fn acked(&mut self, fact: &ClaimAcked) {
         let Some(claim) = self.take_claim(&fact.mailbox, &fact.claim) else { return };
         for message in &claim.messages {
-            self.inbox.remove(pair(&fact.mailbox, &message.to_be_bytes()));
+            self.close(&fact.mailbox, *message);
         }
         for key in self.left_while_claimed(&fact.mailbox, &claim) {
             self.inbox.remove(key);
@@ -296,22 +364,52 @@ impl State {
 
     fn dead_lettered(&mut self, fact: &MessagesDeadLettered, time_us: u64) {
         for message in &fact.messages {
-            self.inbox.remove(pair(&fact.mailbox, &message.to_be_bytes()));
-            self.outbox.remove(message.to_be_bytes());
+            let key = pair(&fact.mailbox, &message.to_be_bytes());
+            let arrival = self.inbox.get(&key).and_then(|row| row.arrival);
+            self.inbox.remove(&key);
+            self.close_departure(*message);
             let letter = DeadLetter {
                 mailbox: fact.mailbox.clone(),
                 alias: fact.alias.clone(),
                 reason: fact.reason.clone(),
                 at_us: time_us,
+                arrival,
             };
-            self.dead_letters.put(message.to_be_bytes(), letter);
+            self.dead_letters.put(key, letter);
         }
     }
 
-    fn joined(&mut self, fact: &RoomJoined, time_us: u64) {
+    /// A message was seen, or lost its use.
+    pub(super) fn close(&mut self, mailbox: &str, sequence: Sequence) {
+        let key = pair(mailbox, &sequence.to_be_bytes());
+        let arrival = self.inbox.get(&key).and_then(|row| row.arrival);
+        self.forget_arrival(arrival.as_ref());
+        self.inbox.remove(key);
+    }
+
+    fn forget_arrival(&mut self, arrival: Option<&Arrival>) {
+        if let Some(arrival) = arrival {
+            self.arrivals.remove(pair(&fold(&arrival.sender), arrival.message_id.as_bytes()));
+        }
+    }
+
+    /// Takes a dead letter off the list: that of the mailbox, or one that goes to another now.
+    fn take_letter(&mut self, mailbox: &str, sequence: Sequence) -> Option<Arrival> {
+        let own = pair(mailbox, &sequence.to_be_bytes());
+        let rows = self.dead_letters.scan([]).into_iter().map(|(key, _)| key);
+        let key = match self.dead_letters.get(&own) {
+            Some(_) => own,
+            None => rows.into_iter().find(|key| sequence_of(key) == sequence)?,
+        };
+        let letter = self.dead_letters.get(&key);
+        self.dead_letters.remove(key);
+        letter?.arrival
+    }
+
+    fn joined(&mut self, sequence: Sequence, fact: &RoomJoined, time_us: u64) {
         let room = fold(&fact.room_id);
         let cursor = self.rooms.get(&room).map_or(0, |row| row.head);
-        let member = Member { joined_us: time_us, cursor, redelivered_to: 0 };
+        let member = Member { joined_us: time_us, since: sequence, cursor, redelivered_to: 0 };
         self.members.put(pair(&room, fact.mailbox.as_bytes()), member);
         self.memberships.put(pair(&fact.mailbox, room.as_bytes()), ());
     }
@@ -319,26 +417,49 @@ impl State {
     /// What the leaver had not read becomes mail of its own.
     fn left(&mut self, fact: &RoomLeft) {
         let room = fold(&fact.room_id);
-        let key = pair(&room, fact.mailbox.as_bytes());
-        let Some(member) = self.members.get(&key) else { return };
-        self.mailboxes.update(&fact.mailbox, |row| {
+        self.detach(&room, &fact.mailbox, Sequence::MAX);
+        self.members.remove(pair(&room, fact.mailbox.as_bytes()));
+        self.memberships.remove(pair(&fact.mailbox, room.as_bytes()));
+    }
+
+    /// Room messages before a sequence that a member has not read become direct mail.
+    fn detach(&mut self, room: &str, mailbox: &str, before: Sequence) {
+        let Some(member) = self.members.get(pair(room, mailbox.as_bytes())) else { return };
+        // Members on other nodes have their mail there.
+        if self.mailboxes.get(mailbox).is_none_or(|row| row.replicated) {
+            return;
+        }
+        self.mailboxes.update(mailbox, |row| {
             if let Some(claim) = &mut row.claim {
-                claim.leave(&room);
+                claim.leave(room);
             }
         });
-        for (sequence, message) in self.room_messages_after(&room, member.cursor) {
-            if message.from_mailbox != fact.mailbox {
+        let unread = self.room_messages_after(room, member.cursor);
+        for (sequence, message) in unread.into_iter().take_while(|(at, _)| *at < before) {
+            if message.from_mailbox != mailbox {
                 let pending = Pending {
                     redelivered: sequence <= member.redelivered_to,
-                    room: Some(room.clone()),
+                    room: Some(room.to_owned()),
                     bytes: message.bytes,
                     ..Pending::plain()
                 };
-                self.inbox.put(pair(&fact.mailbox, &sequence.to_be_bytes()), pending);
+                self.inbox.put(pair(mailbox, &sequence.to_be_bytes()), pending);
             }
         }
-        self.members.remove(key);
-        self.memberships.remove(pair(&fact.mailbox, room.as_bytes()));
+    }
+
+    /// A room message that is not for one member: a dead letter, and nothing else of it.
+    fn skip_member(&mut self, room: &str, mailbox: &str, sequence: Sequence, time_us: u64) {
+        self.detach(room, mailbox, sequence);
+        self.members.update(pair(room, mailbox.as_bytes()), |row| row.cursor = sequence);
+        let letter = DeadLetter {
+            mailbox: mailbox.to_owned(),
+            alias: self.mailboxes.get(mailbox).map_or_else(String::new, |row| row.alias),
+            reason: "recipient_dead".into(),
+            at_us: time_us,
+            arrival: None,
+        };
+        self.dead_letters.put(pair(mailbox, &sequence.to_be_bytes()), letter);
     }
 
     fn room_deleted(&mut self, room: &str) {
@@ -364,6 +485,13 @@ impl Claim {
 impl Pending {
     /// Never shown, never expiring.
     pub fn plain() -> Self {
-        Self { redelivered: false, expires_us: None, deferrable: false, room: None, bytes: 0 }
+        Self {
+            redelivered: false,
+            expires_us: None,
+            deferrable: false,
+            room: None,
+            bytes: 0,
+            arrival: None,
+        }
     }
 }

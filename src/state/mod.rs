@@ -5,6 +5,7 @@
 
 mod apply;
 mod rows;
+mod swarm;
 mod table;
 
 use c2c_log_format::Sequence;
@@ -16,12 +17,13 @@ use c2c_log_format::payload::Process;
 use c2c_log_format::scan::Place;
 
 pub use rows::{
-    Claim, DeadLetter, Mailbox, Member, Meta, Pending, Queued, Room, RoomMessage, Session,
+    Arrival, Binding, Claim, Cursor, DeadLetter, Lease, Mailbox, Member, Meta, Pending, Queued,
+    RemotePeer, Room, RoomMessage, Session,
 };
 pub use table::{Base, Bytes, Rebuild, Table};
 
 /// Version of the tables below: a checkpoint of another version is not used.
-pub const PROJECTION: u16 = 3;
+pub const PROJECTION: u16 = 4;
 
 /// All projections at one sequence.
 #[derive(Clone)]
@@ -42,7 +44,7 @@ pub struct State {
     pub memberships: Table<()>,
     /// Room, sequence.
     pub room_messages: Table<RoomMessage>,
-    /// By sequence of the message.
+    /// Mailbox (empty for the outbox), sequence of the message.
     pub dead_letters: Table<DeadLetter>,
     /// By sequence of the message.
     pub outbox: Table<Queued>,
@@ -52,6 +54,16 @@ pub struct State {
     pub meta: Table<Meta>,
     /// Mailbox name, by the session that last lost it to another one.
     pub superseded: Table<String>,
+    /// At a relay, by node, alias.
+    pub bindings: Table<Binding>,
+    /// By direction, log id.
+    pub cursors: Table<Cursor>,
+    /// Aliases on other nodes: alias, node.
+    pub peers: Table<RemotePeer>,
+    /// Mailbox and sequence of open messages from other logs, by sender, message_id.
+    pub arrivals: Table<(String, Sequence)>,
+    /// Sequence of each message in the outbox, by sender's alias, message_id.
+    pub departures: Table<Sequence>,
     /// Last sequence applied.
     pub head: Sequence,
     /// Whether an unknown must-understand kind was met: then nothing may be written.
@@ -134,6 +146,11 @@ impl State {
             imported: Table::new(11, base),
             meta: Table::new(12, base),
             superseded: Table::new(13, base),
+            bindings: Table::new(14, base),
+            cursors: Table::new(15, base),
+            peers: Table::new(16, base),
+            arrivals: Table::new(17, base),
+            departures: Table::new(18, base),
             head,
             upgrade_needed: false,
             skipped: 0,
@@ -156,6 +173,11 @@ impl State {
         self.imported.encode(&mut out);
         self.meta.encode(&mut out);
         self.superseded.encode(&mut out);
+        self.bindings.encode(&mut out);
+        self.cursors.encode(&mut out);
+        self.peers.encode(&mut out);
+        self.arrivals.encode(&mut out);
+        self.departures.encode(&mut out);
         let (rows, index) = out.finish();
         let digest = sha256(&rows);
         (rows, index, digest)

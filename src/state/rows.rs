@@ -1,7 +1,7 @@
 //! What does each projection remember?
 
 use c2c_log_format::Sequence;
-use c2c_log_format::payload::{Process, RoomRange};
+use c2c_log_format::payload::{Origin, Process, RoomRange};
 use serde::{Deserialize, Serialize};
 
 /// One registered session.
@@ -19,6 +19,18 @@ pub struct Session {
     pub active_us: u64,
     pub build: String,
     pub imported: bool,
+    /// At a relay its lease is the evidence of life, not a process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+}
+
+/// Life for some time from when it was last seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub ttl_s: u64,
+    pub seen_us: u64,
+    /// What its own node says of the agent: a lease proves the connector only.
+    pub liveness: String,
 }
 
 /// One alias identity and its mailbox.
@@ -41,6 +53,22 @@ pub struct Mailbox {
     pub dnd_until_us: Option<u64>,
     /// At most one claim is open.
     pub claim: Option<Claim>,
+    /// At a relay: the node that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<String>,
+    /// At a relay: whether a connector fetches its mail by replication.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replicated: bool,
+}
+
+impl Mailbox {
+    /// What a message from here carries as its sender: with the node at a relay.
+    pub fn address(&self) -> String {
+        match &self.node_id {
+            Some(node_id) => format!("{}@{node_id}", self.alias),
+            None => self.alias.clone(),
+        }
+    }
 }
 
 impl Mailbox {
@@ -80,6 +108,18 @@ pub struct Pending {
     /// Size of the body.
     #[serde(default, rename = "b")]
     pub bytes: u32,
+    /// Whom its receipts are for, when it came from another log.
+    #[serde(default, rename = "o", skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<Arrival>,
+}
+
+/// A message from another log, as its sender knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    pub message_id: String,
+    /// `alias@node`.
+    pub sender: String,
+    pub origin: Origin,
 }
 
 /// One room.
@@ -94,12 +134,18 @@ pub struct Room {
     pub head: Sequence,
     /// Room sequence of the next message.
     pub next_label: u64,
+    /// Whether a relay gives the room sequences.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// One member of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     pub joined_us: u64,
+    /// Sequence at which it joined.
+    #[serde(default)]
+    pub since: Sequence,
     /// Everything up to here has been read.
     pub cursor: Sequence,
     /// Everything up to here was shown before and came back.
@@ -125,6 +171,8 @@ pub struct DeadLetter {
     pub alias: String,
     pub reason: String,
     pub at_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<Arrival>,
 }
 
 /// One message that waits for a connector.
@@ -133,6 +181,48 @@ pub struct Queued {
     pub alias: String,
     pub host: String,
     pub queued_us: u64,
+    pub message_id: String,
+    pub from: String,
+    pub from_mailbox: String,
+    /// Log id of the relay that holds it, once one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
+}
+
+/// An alias of a node, and the key that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    pub alias: String,
+    pub node_id: String,
+    /// Empty where credentials are ignored.
+    pub public_key: String,
+    pub bound_us: u64,
+}
+
+/// How far a log was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    pub node_id: String,
+    pub sequence: Sequence,
+    /// Digest of the event there; empty before the first.
+    pub digest: String,
+    /// Key that the other log belongs to; empty where credentials are ignored.
+    pub public_key: String,
+    /// The reader began anew: up to here it gets only what it never confirmed.
+    pub floor: Sequence,
+}
+
+/// A peer on another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemotePeer {
+    pub alias: String,
+    pub node_id: String,
+    pub client_type: Option<String>,
+    /// Whether the alias without a host means this one.
+    pub bare: bool,
+    /// Whether its lease is over.
+    pub gone: bool,
+    pub changed_us: u64,
 }
 
 /// Totals and the like.

@@ -113,12 +113,15 @@ fn events_are_found_by_sequence_and_by_hash() {
 #[test]
 fn a_message_is_found_by_its_id() {
     on_every_store(|name, store| {
-        let find = |store: &mut dyn EventStore, id: &str| {
+        let find_all = |store: &mut dyn EventStore, ids: &[&str]| {
             let mut found = Vec::new();
             let visit = &mut |s: super::Stored<'_>| found.push(s.event.head.sequence);
-            store.find(name_hash(id), visit).expect("find");
+            let hashes: Vec<u64> = ids.iter().map(|id| name_hash(id)).collect();
+            store.find(&hashes, visit).expect("find");
+            found.sort_unstable();
             found
         };
+        let find = |store: &mut dyn EventStore, id: &str| find_all(store, &[id]);
         assert_eq!(find(store, "a"), [0; 0], "{name}");
         store.lock().expect("lock");
         store.unlock();
@@ -127,6 +130,7 @@ fn a_message_is_found_by_its_id() {
         assert_eq!(find(store, "a"), [1, 3, 4], "{name}");
         assert_eq!(find(store, "b"), [2], "{name}");
         assert_eq!(find(store, "c"), [0; 0], "{name}");
+        assert_eq!(find_all(store, &["c", "b", "a", "b"]), [1, 2, 3, 4], "{name}");
     });
 }
 

@@ -10,6 +10,7 @@ mod segmented;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,9 +87,14 @@ pub trait EventStore: Send {
         enough: &dyn Fn() -> bool,
     ) -> Result<(), StoreError>;
 
-    /// Visits the events with this hash of a message_id.
-    fn find(&mut self, message: u64, visit: &mut dyn FnMut(Stored<'_>)) -> Result<(), StoreError> {
-        self.search(&|head| head.message == message, visit, &|| false)
+    /// Visits the events with these hashes of message_ids.
+    fn find(
+        &mut self,
+        messages: &[u64],
+        visit: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<(), StoreError> {
+        let wanted: HashSet<u64> = messages.iter().copied().collect();
+        self.search(&|head| wanted.contains(&head.message), visit, &|| false)
     }
 
     /// The newest checkpoint of a projection, if the store keeps any.

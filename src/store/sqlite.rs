@@ -421,15 +421,25 @@ impl EventStore for SqliteStore {
         }
     }
 
-    fn find(&mut self, message: u64, visit: &mut dyn FnMut(Stored<'_>)) -> Result<(), StoreError> {
+    fn find(
+        &mut self,
+        messages: &[u64],
+        visit: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<(), StoreError> {
         let failed = self.failed("read");
         let Some((connection, _)) = self.opened()? else { return Ok(()) };
         let query = "SELECT sequence FROM messages WHERE hash = ?1 ORDER BY sequence";
         let mut statement = connection.prepare_cached(query).map_err(&failed)?;
-        let rows = statement.query_map([message.cast_signed()], |row| row.get(0).map(as_sequence));
-        let found: Result<Vec<Sequence>, _> = rows.and_then(Iterator::collect);
-        let found = found.map_err(&failed)?;
+        let mut found: Vec<Sequence> = Vec::new();
+        for message in messages {
+            let rows =
+                statement.query_map([message.cast_signed()], |row| row.get(0).map(as_sequence));
+            let rows: Result<Vec<Sequence>, _> = rows.and_then(Iterator::collect);
+            found.extend(rows.map_err(&failed)?);
+        }
         drop(statement);
+        found.sort_unstable();
+        found.dedup();
         self.fetch(&found, visit)
     }
 

@@ -29,7 +29,7 @@ use c2c_log_format::checksum::crc32;
 use c2c_log_format::event::events;
 use c2c_log_format::frame::{self, FrameHeader, NewFrame};
 use c2c_log_format::limits::{EVENT_HEAD_BYTES, FRAME_HEADER_BYTES};
-use c2c_log_format::{EventHead, FormatError, Sequence};
+use c2c_log_format::{Event, EventHead, FormatError, Sequence};
 
 use super::cursor::{Cursor, Digest};
 use crate::limits::{REPLICATION_BYTES, REPLICATION_BYTES_MAX, REPLICATION_EVENTS_MAX};
@@ -96,7 +96,8 @@ pub struct Item {
 impl Item {
     /// Where it was first written, and what exactly.
     pub fn origin(&self) -> Cursor {
-        let digest = Digest::of(&self.head, &self.payload);
+        let event = Event { head: self.head, payload: &self.payload };
+        let digest = Digest::of(&event, self.time_us);
         Cursor { log: self.log, sequence: self.head.sequence, digest }
     }
 
@@ -295,7 +296,7 @@ fn records(content: &[u8], count: usize) -> Result<Vec<Item>, BatchError> {
         let body = frame::body(rest, &header)?;
         for event in events(body, header.sequence, 1) {
             let event = event?;
-            if Digest::of(&event.head, event.payload) != digest {
+            if Digest::of(&event, header.time_us) != digest {
                 return Err(BatchError::Digest(header.sequence));
             }
             let (head, payload) = (event.head, event.payload.to_vec());

@@ -2,20 +2,17 @@
 
 use std::fmt;
 
-use c2c_log_format::checksum::sha256;
-use c2c_log_format::{EventHead, Sequence};
+use c2c_log_format::{Event, Sequence};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// SHA-256 of one event as it lies in the log that first held it: head and payload.
+/// SHA-256 of one event as it lies in the log that first held it: time, head and payload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The digest of an event.
-    pub fn of(head: &EventHead, payload: &[u8]) -> Self {
-        let mut bytes = Vec::new();
-        head.encode(payload, &mut bytes);
-        Self(sha256(&bytes))
+    /// The digest of an event that was written at that time.
+    pub fn of(event: &Event<'_>, time_us: u64) -> Self {
+        Self(event.digest(time_us))
     }
 }
 

@@ -143,6 +143,7 @@ impl World {
             is_mine: &|_| false,
             prior: self.prior(command),
             mint: &mint,
+            relay: None,
         };
         let Decision { events, reply, .. } = decide(&self.state, command, &facts).ok()?;
         for event in events {
@@ -161,10 +162,10 @@ impl World {
         self.events.push(payload);
     }
 
-    fn prior(&self, command: &Command) -> Vec<MessageSent> {
+    fn prior(&self, command: &Command) -> Vec<(u64, MessageSent)> {
         let Command::Send(Send { message_id: Some(id), .. }) = command else { return Vec::new() };
-        let sent = self.events.iter().filter_map(|event| match event {
-            Payload::MessageSent(sent) if sent.message_id == *id => Some(sent.clone()),
+        let sent = self.events.iter().zip(1..).filter_map(|(event, at)| match event {
+            Payload::MessageSent(sent) if sent.message_id == *id => Some((at, sent.clone())),
             _ => None,
         });
         sent.collect()

@@ -1,0 +1,272 @@
+//! Which events leave a log, and for whom?
+//!
+//! Functions of an event and the state: asked again they give the same items, but for those that
+//! have been confirmed since.
+
+use std::collections::HashSet;
+
+use c2c_log_format::id::fold;
+use c2c_log_format::payload::{
+    KeyBound, KeyUnbound, MessageSent, PeerSeen, ReceiptsRecorded, RoomCreated, RoomInvitation,
+    RoomJoined, RoomLeft, Target, address,
+};
+use c2c_log_format::{Payload, Sequence};
+
+use super::room::is_shared;
+use crate::state::{Queued, Room, State, pair};
+
+/// What a node has for one relay.
+pub struct Leaving<'a> {
+    state: &'a State,
+    node_id: &'a str,
+    /// Log id of the relay.
+    relay: &'a str,
+    /// The relay has seen the log up to here.
+    pushed: Sequence,
+    /// Sender and address of messages that it has seen and not taken.
+    parked: HashSet<(String, String)>,
+}
+
+/// Order is kept between a sender and an address.
+fn lane(row: &Queued) -> (String, String) {
+    (row.from_mailbox.clone(), address(&row.alias, &row.host))
+}
+
+impl<'a> Leaving<'a> {
+    /// As of a state.
+    pub fn new(state: &'a State, node_id: &'a str, relay: &'a str) -> Self {
+        let pushed = state.cursor("out", relay).sequence;
+        let mut leaving = Self { state, node_id, relay, pushed, parked: HashSet::new() };
+        leaving.parked = leaving.waiting().map(|(_, row)| lane(&row)).collect();
+        leaving
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = (Sequence, Queued)> {
+        let rows = self.state.open_outbox().into_iter();
+        rows.filter(|(at, row)| *at <= self.pushed && row.relay.as_deref() != Some(self.relay))
+    }
+
+    /// Messages that the relay has seen and not taken, in order: they are pushed again, before
+    /// anything new of the next batch.
+    pub fn retries(&self) -> Vec<Sequence> {
+        self.waiting().map(|(sequence, _)| sequence).collect()
+    }
+
+    /// What leaves because of one event.
+    pub fn items(&self, sequence: Sequence, payload: &Payload) -> Vec<Payload> {
+        match payload {
+            Payload::MessageSent(sent) if sent.origin.is_none() => {
+                let leaves = match &sent.target {
+                    Target::Outbox { .. } => self.is_due(sequence),
+                    Target::Room { room_id, .. } => shared(self.state, room_id),
+                    _ => false,
+                };
+                Vec::from_iter(leaves.then(|| payload.clone()))
+            }
+            Payload::ReceiptsRecorded(fact) if fact.origin.is_none() => vec![payload.clone()],
+            payload => about_room(self.state, self.node_id, payload),
+        }
+    }
+
+    /// Open, and not behind one that waits: then it is pushed with that one.
+    fn is_due(&self, sequence: Sequence) -> bool {
+        let row = self.state.outbox.get(sequence.to_be_bytes());
+        row.is_some_and(|row| sequence <= self.pushed || !self.parked.contains(&lane(&row)))
+    }
+}
+
+fn about_room(state: &State, node_id: &str, payload: &Payload) -> Vec<Payload> {
+    match payload {
+        Payload::RoomCreated(fact) if shared(state, &fact.room_id) => {
+            let at = |alias: &String| at_node(alias, node_id);
+            vec![Payload::RoomCreated(RoomCreated {
+                created_by: at(&fact.created_by),
+                invited: fact.invited.iter().map(at).collect(),
+                ..fact.clone()
+            })]
+        }
+        Payload::RoomJoined(fact) if shared(state, &fact.room_id) => {
+            joined(state, node_id, &fact.room_id, &fact.mailbox).into_iter().collect()
+        }
+        Payload::RoomLeft(fact) if shared(state, &fact.room_id) => {
+            let member = member_at(state, node_id, &fact.mailbox);
+            let left = |mailbox| Payload::RoomLeft(RoomLeft { mailbox, ..fact.clone() });
+            member.map(left).into_iter().collect()
+        }
+        // The first invitation to somebody elsewhere shares the room.
+        Payload::RoomInvitation(fact) if shared(state, &fact.room_id) => {
+            let alias = at_node(&fact.alias, node_id);
+            let mut items = snapshot(state, node_id, &fact.room_id);
+            items.push(Payload::RoomInvitation(RoomInvitation { alias, ..fact.clone() }));
+            items
+        }
+        Payload::RoomVisibilityChanged(fact) if shared(state, &fact.room_id) => {
+            let mut items = snapshot(state, node_id, &fact.room_id);
+            items.push(payload.clone());
+            items
+        }
+        Payload::RoomDeleted(fact) if fact.shared => vec![payload.clone()],
+        _ => Vec::new(),
+    }
+}
+
+/// An alias as others call it.
+fn at_node(alias: &str, node_id: &str) -> String {
+    if alias.contains('@') { alias.to_owned() } else { format!("{alias}@{node_id}") }
+}
+
+fn shared(state: &State, room_id: &str) -> bool {
+    state.rooms.get(fold(room_id)).is_some_and(|room| is_shared(&room))
+}
+
+/// A member of this node as others call it; `None` for members elsewhere.
+fn member_at(state: &State, node_id: &str, mailbox: &str) -> Option<String> {
+    Some(address(&state.mailboxes.get(mailbox)?.alias, node_id))
+}
+
+fn joined(state: &State, node_id: &str, room_id: &str, mailbox: &str) -> Option<Payload> {
+    let mailbox = member_at(state, node_id, mailbox)?;
+    Some(Payload::RoomJoined(RoomJoined { room_id: room_id.to_owned(), mailbox }))
+}
+
+/// A room as it is now, for those who have not seen it become so.
+fn snapshot(state: &State, node_id: &str, room_id: &str) -> Vec<Payload> {
+    let Some(room) = state.rooms.get(fold(room_id)) else { return Vec::new() };
+    let mut items = vec![Payload::RoomCreated(RoomCreated {
+        created_by: at_node(&room.created_by, node_id),
+        invited: room.invited.iter().map(|alias| at_node(alias, node_id)).collect(),
+        room_id: room.room_id.clone(),
+        visibility: room.visibility,
+    })];
+    let members = state.members_of(&room.room_id).into_iter();
+    items.extend(members.filter_map(|(name, _)| joined(state, node_id, &room.room_id, &name)));
+    items
+}
+
+/// What a relay has for a node, whose log has this id, because of one event.
+pub fn serves(
+    state: &State,
+    node_id: &str,
+    log: &str,
+    sequence: Sequence,
+    payload: &Payload,
+) -> Vec<Payload> {
+    let open_only = sequence <= state.cursor("out", log).floor;
+    let here = format!("@{}", fold(node_id));
+    let on_node = |mailbox: &str| mailbox.ends_with(&here);
+    let as_is = || vec![payload.clone()];
+    match payload {
+        Payload::MessageSent(sent) => {
+            let wanted = match &sent.target {
+                Target::Mailbox(mailbox) => {
+                    on_node(mailbox) && {
+                        let open =
+                            state.inbox.get(pair(mailbox, &sequence.to_be_bytes())).is_some();
+                        let fetched =
+                            state.mailboxes.get(mailbox).is_some_and(|row| row.replicated);
+                        fetched && (open || !open_only)
+                    }
+                }
+                Target::Room { room_id, .. } => {
+                    heard_by(state, room_id, sent, sequence, open_only, &on_node)
+                }
+                _ => false,
+            };
+            if wanted { as_is() } else { Vec::new() }
+        }
+        Payload::ReceiptsRecorded(fact) => receipts(fact, &on_node),
+        Payload::KeyBound(KeyBound { alias, node_id: at, .. })
+        | Payload::KeyUnbound(KeyUnbound { alias, node_id: at, .. }) => {
+            peer(state, alias, at, node_id).into_iter().collect()
+        }
+        Payload::SessionRegistered(fact) => {
+            peer(state, &fact.alias, &fact.node_id, node_id).into_iter().collect()
+        }
+        Payload::SessionEnded(fact) => {
+            let row = state.mailboxes.get(&fact.mailbox);
+            let row = row.and_then(|row| Some((row.alias, row.node_id?)));
+            row.and_then(|(alias, at)| peer(state, &alias, &at, node_id)).into_iter().collect()
+        }
+        Payload::RoomJoined(fact) if knows(state, &fact.room_id, &on_node) => {
+            let Some(room) = state.rooms.get(fold(&fact.room_id)) else { return Vec::new() };
+            // A node that comes in sees the room as it is.
+            if on_node(&fact.mailbox) { relay_snapshot(state, &room) } else { as_is() }
+        }
+        Payload::RoomLeft(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
+        Payload::RoomInvitation(fact) if knows(state, &fact.room_id, &on_node) => {
+            let Some(room) = state.rooms.get(fold(&fact.room_id)) else { return Vec::new() };
+            let mut items = relay_snapshot(state, &room);
+            items.extend(as_is());
+            items
+        }
+        Payload::RoomVisibilityChanged(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
+        // Nobody is a member of a room that is gone; those who had it know which it was.
+        Payload::RoomDeleted(_) => as_is(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a room message is for a member on this node, who was there when it came.
+fn heard_by(
+    state: &State,
+    room_id: &str,
+    sent: &MessageSent,
+    sequence: Sequence,
+    open_only: bool,
+    on_node: &dyn Fn(&str) -> bool,
+) -> bool {
+    // The sender's node gets the room sequence by it.
+    if on_node(&sent.from_mailbox) && state.rooms.get(fold(room_id)).is_some() {
+        return true;
+    }
+    state.members_of(room_id).into_iter().any(|(name, member)| {
+        on_node(&name) && member.since < sequence && (!open_only || member.cursor < sequence)
+    })
+}
+
+fn receipts(fact: &ReceiptsRecorded, on_node: &dyn Fn(&str) -> bool) -> Vec<Payload> {
+    let receipts: Vec<_> =
+        fact.receipts.iter().filter(|r| on_node(&fold(&r.sender))).cloned().collect();
+    if receipts.is_empty() {
+        return Vec::new();
+    }
+    vec![Payload::ReceiptsRecorded(ReceiptsRecorded { receipts, origin: fact.origin.clone() })]
+}
+
+/// An alias of another node as it is now.
+fn peer(state: &State, alias: &str, at: &str, reader: &str) -> Option<Payload> {
+    if fold(at) == fold(reader) {
+        return None;
+    }
+    let name = address(alias, at);
+    let mailbox = state.mailboxes.get(&name);
+    let session = mailbox.as_ref().and_then(|row| state.holder(row));
+    Some(Payload::PeerSeen(PeerSeen {
+        alias: alias.to_owned(),
+        node_id: at.to_owned(),
+        gone: session.is_none() || state.aliases.get(&name).is_none(),
+        client_type: session.and_then(|row| row.client_type),
+        bare: state.aliases.get(fold(alias)) == Some(name),
+    }))
+}
+
+/// Whether a node has somebody in a room, or somebody invited to it.
+fn knows(state: &State, room_id: &str, on_node: &dyn Fn(&str) -> bool) -> bool {
+    let invited = state.rooms.get(fold(room_id)).map(|row| row.invited).unwrap_or_default();
+    state.members_of(room_id).iter().any(|(name, _)| on_node(name))
+        || invited.iter().any(|alias| on_node(&fold(alias)))
+}
+
+fn relay_snapshot(state: &State, room: &Room) -> Vec<Payload> {
+    let mut items = vec![Payload::RoomCreated(RoomCreated {
+        room_id: room.room_id.clone(),
+        created_by: room.created_by.clone(),
+        visibility: room.visibility.clone(),
+        invited: room.invited.clone(),
+    })];
+    let members = state.members_of(&room.room_id).into_iter();
+    items.extend(members.map(|(mailbox, _)| {
+        Payload::RoomJoined(RoomJoined { room_id: room.room_id.clone(), mailbox })
+    }));
+    items
+}

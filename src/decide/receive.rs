@@ -1,0 +1,225 @@
+//! What becomes of events that come from another log?
+//!
+//! The same at both ends: a batch goes on where the one before ended, each item is taken once, and
+//! the cursor moves in the frame that holds what was taken.
+
+use std::borrow::Cow;
+
+use c2c_log_format::id::fold;
+use c2c_log_format::payload::{CursorAdvanced, MessageSent, Origin};
+use c2c_log_format::{Payload, Sequence};
+
+use super::{Decision, Facts, Refusal, Reply, relay_end, root_end};
+use crate::code::Code;
+use crate::state::{Cursor, State};
+
+/// A place in a log: a sequence, and the digest of the event there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    pub sequence: Sequence,
+    pub digest: String,
+}
+
+/// Events of one log, from one place to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Log that they are from.
+    pub log: String,
+    /// Node that keeps it.
+    pub node_id: String,
+    pub start: Position,
+    /// In order. Items before `start` are tried again.
+    pub items: Vec<Item>,
+    /// As far as it was read, items or not.
+    pub end: Position,
+}
+
+/// One event, as it leaves its log. An event may leave as several items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    pub sequence: Sequence,
+    /// Digest of the event in its log.
+    pub digest: String,
+    pub payload: Payload,
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Accepted,
+    /// Known, and on its way.
+    Duplicate,
+    /// Known, and it has arrived.
+    Delivered,
+    Refused(Refusal),
+}
+
+/// Answer to a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Log id of whose items these were, and where the next batch starts.
+    pub log: String,
+    pub position: Position,
+    pub outcomes: Vec<(Sequence, Outcome)>,
+}
+
+/// What a relay answered to a batch of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// Log id of the relay, and its name.
+    pub relay: String,
+    pub relay_name: String,
+    pub received: Received,
+}
+
+/// A batch being taken in.
+pub(super) struct Intake<'a> {
+    pub state: Cow<'a, State>,
+    pub batch: &'a Batch,
+    pub facts: &'a Facts<'a>,
+    pub events: Vec<Payload>,
+}
+
+impl Intake<'_> {
+    /// Records an event.
+    pub fn add(&mut self, event: Payload) {
+        self.events.push(event);
+    }
+
+    /// Records an event that later items of the batch must see.
+    pub fn add_seen(&mut self, event: Payload) {
+        let state = self.state.to_mut();
+        state.apply(state.head + 1, self.facts.now_us, &event);
+        self.events.push(event);
+    }
+
+    /// Where an item was first written, unless it says so itself.
+    pub fn origin(&self, item: &Item) -> Origin {
+        Origin {
+            log: self.batch.log.clone(),
+            sequence: item.sequence,
+            node: self.batch.node_id.clone(),
+            digest: item.digest.clone(),
+        }
+    }
+
+    /// An earlier message of the same sender with this id: from the log, or from this batch.
+    pub fn earlier(&self, message_id: &str, sender: &str) -> Option<&MessageSent> {
+        let logged = self.facts.prior.iter().map(|(_, sent)| sent);
+        let here = self.events.iter().filter_map(|event| match event {
+            Payload::MessageSent(sent) => Some(sent),
+            _ => None,
+        });
+        let same = |sent: &&MessageSent| {
+            sent.message_id == message_id
+                && sent.origin.is_some()
+                && fold(&sent.from) == fold(sender)
+        };
+        logged.chain(here).find(same)
+    }
+}
+
+pub(super) fn receive(
+    state: &State,
+    batch: &Batch,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    let cursor = state.cursor("in", &batch.log);
+    check_start(&cursor, &batch.start)?;
+    if !batch.items.is_empty() && batch.end == batch.start {
+        // A log that was restored to before this batch must show that by its cursor.
+        return Err(Refusal::new(
+            Code::InvalidArgument,
+            "end",
+            "a batch with items moves the cursor",
+        ));
+    }
+    if facts.relay.is_some() {
+        relay_end::check_owner(state, batch, &cursor, facts)?;
+    }
+    let mut intake = Intake { state: Cow::Borrowed(state), batch, facts, events: Vec::new() };
+    if facts.relay.is_some() {
+        relay_end::bind_senders(&mut intake);
+    }
+    let mut outcomes = Vec::with_capacity(batch.items.len());
+    let mut receipts = Vec::new();
+    for item in &batch.items {
+        let outcome = match facts.relay {
+            Some(relay) => relay_end::take(&mut intake, item, relay)?,
+            None => root_end::take(&mut intake, item, &mut receipts)?,
+        };
+        outcomes.push((item.sequence, outcome));
+    }
+    let mut events = intake.events;
+    events.extend(root_end::issued(receipts));
+    if batch.end != batch.start {
+        let key = facts.actor.key.clone().filter(|_| facts.relay.is_some()).unwrap_or_default();
+        let (log, node_id) = (batch.log.clone(), batch.node_id.clone());
+        events.push(advanced("in", log, node_id, &batch.end, key));
+    }
+    let (log, position) = (batch.log.clone(), batch.end.clone());
+    let reply = Reply::Received(Received { log, position, outcomes });
+    Ok(Decision { events, reply, durable: true })
+}
+
+/// A batch goes on where the one before ended. The same sequence with another digest means that the
+/// other log is not the one that it was.
+fn check_start(cursor: &Cursor, start: &Position) -> Result<(), Refusal> {
+    if cursor.sequence == start.sequence && cursor.digest == start.digest {
+        return Ok(());
+    }
+    let (code, message) = if cursor.sequence == start.sequence {
+        (Code::OriginDiverged, "the log holds another event at the cursor".to_owned())
+    } else {
+        (Code::CursorDiverged, format!("the cursor is at {}", cursor.sequence))
+    };
+    let mut refusal = Refusal::new(code, "start", message);
+    refusal.expected = Some(Box::new(cursor.clone()));
+    Err(refusal)
+}
+
+pub(super) fn advanced(
+    direction: &str,
+    log: String,
+    node_id: String,
+    at: &Position,
+    public_key: String,
+) -> Payload {
+    Payload::CursorAdvanced(CursorAdvanced {
+        direction: direction.to_owned(),
+        log,
+        node_id,
+        sequence: at.sequence,
+        digest: at.digest.clone(),
+        public_key,
+        floor: None,
+    })
+}
+
+/// A node has read this relay's log so far: what it asks for next says so. One that begins anew has
+/// lost what it had, and gets only what it never confirmed.
+pub(super) fn confirm(
+    state: &State,
+    log: &str,
+    node_id: &str,
+    position: &Position,
+    facts: &Facts<'_>,
+) -> Result<Decision, Refusal> {
+    let batch = Batch { log: log.into(), node_id: node_id.into(), ..Batch::default() };
+    relay_end::check_owner(state, &batch, &state.cursor("in", log), facts)?;
+    let cursor = state.cursor("out", log);
+    let anew = position.sequence == 0;
+    let mut events = Vec::new();
+    if cursor.sequence != position.sequence || cursor.node_id.is_empty() {
+        events.push(Payload::CursorAdvanced(CursorAdvanced {
+            direction: "out".into(),
+            log: log.to_owned(),
+            node_id: node_id.to_owned(),
+            sequence: position.sequence,
+            digest: position.digest.clone(),
+            public_key: facts.actor.key.clone().unwrap_or_default(),
+            floor: anew.then_some(state.head),
+        }));
+    }
+    Ok(Decision { events, reply: Reply::Done, durable: anew })
+}

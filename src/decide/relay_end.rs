@@ -1,0 +1,289 @@
+//! What does a relay do with what a node pushes?
+
+use c2c_log_format::Payload;
+use c2c_log_format::id::{check_alias, check_name, fold};
+use c2c_log_format::payload::{
+    MessageSent, ReceiptsRecorded, RoomCreated, RoomDeleted, RoomInvitation, RoomJoined, RoomLeft,
+    RoomVisibilityChanged, Target,
+};
+
+use super::receive::{Batch, Intake, Item, Outcome};
+use super::{Facts, Refusal, Relay, address, lease, room, send};
+use crate::code::Code;
+use crate::state::{Cursor, Room, State, pair};
+
+/// A log belongs to the key that pushed it first, and a node to those who registered there.
+pub(super) fn check_owner(
+    state: &State,
+    batch: &Batch,
+    cursor: &Cursor,
+    facts: &Facts<'_>,
+) -> Result<(), Refusal> {
+    let Some(key) = &facts.actor.key else { return Ok(()) };
+    let foreign = |what: String| Err(Refusal::new(Code::ForeignSender, "node_id", what));
+    let known = !cursor.node_id.is_empty();
+    let other_key = !cursor.public_key.is_empty() && cursor.public_key != *key;
+    if known && (other_key || fold(&cursor.node_id) != fold(&batch.node_id)) {
+        return foreign(format!("log {} belongs to another key or node", batch.log));
+    }
+    let bindings = state.bindings_of(&batch.node_id);
+    if !bindings.iter().any(|row| row.public_key == *key) {
+        return foreign(format!("nobody on {} has registered with this key", batch.node_id));
+    }
+    Ok(())
+}
+
+pub(super) fn take(
+    intake: &mut Intake<'_>,
+    item: &Item,
+    relay: &Relay,
+) -> Result<Outcome, Refusal> {
+    let taken = match &item.payload {
+        Payload::MessageSent(sent) => return message(intake, item, sent, relay),
+        Payload::RoomCreated(fact) => created(intake, fact),
+        Payload::RoomJoined(fact) => joined(intake, fact),
+        Payload::RoomLeft(fact) => left(intake, fact),
+        Payload::RoomInvitation(fact) => invitation(intake, fact),
+        Payload::RoomVisibilityChanged(fact) => visibility(intake, fact),
+        Payload::RoomDeleted(fact) => deleted(intake, fact),
+        Payload::ReceiptsRecorded(fact) => receipts(intake, item, fact),
+        _ => Err(Refusal::new(Code::InvalidArgument, "items", "this kind does not leave a node")),
+    };
+    Ok(taken.unwrap_or_else(Outcome::Refused))
+}
+
+/// The address of an alias on the pushing node; it is bound to the pushing key on first use.
+fn own_alias(intake: &mut Intake<'_>, alias: &str) -> Result<String, Refusal> {
+    check_alias(alias)
+        .map_err(|e| Refusal::new(Code::InvalidAlias, "from", format!("sender {e}")))?;
+    let node_id = &intake.batch.node_id;
+    let bound = lease::bind(&intake.state, alias, node_id, false, intake.facts).map_err(|_| {
+        let message = format!("'{alias}@{node_id}' belongs to another key");
+        Refusal::new(Code::ForeignSender, "from", message)
+    })?;
+    for event in bound {
+        intake.add_seen(event);
+    }
+    Ok(format!("{alias}@{node_id}"))
+}
+
+/// All senders first: of two messages to the same address none must come too early for it.
+pub(super) fn bind_senders(intake: &mut Intake<'_>) {
+    for item in &intake.batch.items {
+        if let Payload::MessageSent(sent) = &item.payload {
+            // Who is refused here is refused again with the message.
+            let _ = own_alias(intake, &sent.from);
+        }
+    }
+}
+
+/// The mailbox of a member on the pushing node.
+fn own_member(intake: &mut Intake<'_>, mailbox: &str) -> Result<String, Refusal> {
+    match mailbox.split_once('@') {
+        Some((alias, node)) if fold(node) == fold(&intake.batch.node_id) => {
+            own_alias(intake, alias)?;
+            Ok(fold(mailbox))
+        }
+        _ => {
+            let message = format!("'{mailbox}' is not on {}", intake.batch.node_id);
+            Err(Refusal::new(Code::ForeignSender, "mailbox", message))
+        }
+    }
+}
+
+/// The outcome; an error refuses the whole batch.
+fn message(
+    intake: &mut Intake<'_>,
+    item: &Item,
+    sent: &MessageSent,
+    relay: &Relay,
+) -> Result<Outcome, Refusal> {
+    let sender = match own_alias(intake, &sent.from) {
+        Ok(sender) => sender,
+        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+    };
+    let origin = intake.origin(item);
+    if let Some(before) = intake.earlier(&sent.message_id, &sender) {
+        let known = before.origin.as_ref();
+        let at = known.filter(|o| o.log == origin.log && o.sequence == origin.sequence);
+        if at.is_some_and(|known| known.digest != origin.digest) {
+            let message = format!("sequence {} was another event", origin.sequence);
+            return Err(Refusal::new(Code::OriginDiverged, "items", message));
+        }
+        if fold(&before.to) != fold(&sent.to) || before.body != sent.body {
+            let message = format!("message_id '{}' was used for another", sent.message_id);
+            let refusal = Refusal::new(Code::MessageIdReused, "message_id", message);
+            return Ok(Outcome::Refused(refusal));
+        }
+        let key = pair(&fold(&sender), sent.message_id.as_bytes());
+        let waits = intake.state.arrivals.get(key).is_some()
+            || intake
+                .events
+                .iter()
+                .any(|event| matches!(event, Payload::MessageSent(here) if here == before));
+        return Ok(if waits { Outcome::Duplicate } else { Outcome::Delivered });
+    }
+    let target = match target(intake, sent, &sender, relay) {
+        Ok(target) => target,
+        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+    };
+    intake.add(Payload::MessageSent(MessageSent {
+        from_mailbox: fold(&sender),
+        from: sender,
+        target,
+        origin: Some(origin),
+        ..sent.clone()
+    }));
+    Ok(Outcome::Accepted)
+}
+
+fn target(
+    intake: &Intake<'_>,
+    sent: &MessageSent,
+    sender: &str,
+    relay: &Relay,
+) -> Result<Target, Refusal> {
+    send::check_body(&sent.body)?;
+    let state = &intake.state;
+    match &sent.target {
+        Target::Outbox { alias, host } => {
+            let node_id = Some(intake.batch.node_id.as_str());
+            let host = Some(host.as_str());
+            let mailbox = address::resolve(state, relay, node_id, alias, host)?;
+            Ok(Target::Mailbox(mailbox.name))
+        }
+        Target::Room { room_id, .. } => {
+            let room = shared_room(state, room_id)?;
+            if !room::is_member(state, room_id, &fold(sender)) {
+                let text = format!("'{sender}' is not a member of '{room_id}'");
+                return Err(Refusal::new(Code::NotAMember, "room_id", text));
+            }
+            let skipped = room::fan_out(state, room_id, &fold(sender), intake.facts).dead;
+            let room_id = fold(room_id);
+            // Messages of this batch are not in the state yet.
+            let in_room = |event: &&Payload| match event {
+                Payload::MessageSent(MessageSent {
+                    target: Target::Room { room_id: id, .. },
+                    ..
+                }) => *id == room_id,
+                _ => false,
+            };
+            let before = intake.events.iter().filter(in_room).count() as u64;
+            let label = Some(room.next_label + before);
+            Ok(Target::Room { room_id, label, skipped })
+        }
+        _ => Err(Refusal::new(Code::InvalidArgument, "items", "this message is not for others")),
+    }
+}
+
+fn shared_room(state: &State, room_id: &str) -> Result<Room, Refusal> {
+    state.rooms.get(fold(room_id)).ok_or_else(|| {
+        Refusal::new(Code::UnknownRoom, "room_id", format!("there is no room '{room_id}'"))
+    })
+}
+
+/// Only the node of its creator changes a room.
+fn owned_room(intake: &Intake<'_>, room_id: &str) -> Result<Room, Refusal> {
+    let room = shared_room(&intake.state, room_id)?;
+    let node_id = room.created_by.split_once('@').map_or("", |(_, node)| node);
+    if fold(node_id) == fold(&intake.batch.node_id) {
+        return Ok(room);
+    }
+    let text = format!("'{room_id}' belongs to {}", room.created_by);
+    Err(Refusal::new(Code::Forbidden, "room_id", text))
+}
+
+/// The first node that makes a room has made it; the others join it.
+fn created(intake: &mut Intake<'_>, fact: &RoomCreated) -> Result<Outcome, Refusal> {
+    check_name(&fact.room_id)
+        .map_err(|e| Refusal::new(Code::InvalidRoomId, "room_id", format!("room_id {e}")))?;
+    if intake.state.rooms.get(fold(&fact.room_id)).is_some() {
+        return Ok(Outcome::Duplicate);
+    }
+    own_member(intake, &fact.created_by)?;
+    intake.add_seen(Payload::RoomCreated(fact.clone()));
+    Ok(Outcome::Accepted)
+}
+
+fn joined(intake: &mut Intake<'_>, fact: &RoomJoined) -> Result<Outcome, Refusal> {
+    let mailbox = own_member(intake, &fact.mailbox)?;
+    let room = shared_room(&intake.state, &fact.room_id)?;
+    if room::is_member(&intake.state, &fact.room_id, &mailbox) {
+        return Ok(Outcome::Duplicate);
+    }
+    let named = |alias: &String| fold(alias) == mailbox;
+    let invited = named(&room.created_by) || room.invited.iter().any(named);
+    if room.visibility == "invite_only" && !invited {
+        let message = format!("room '{}' is by invitation", room.room_id);
+        return Err(Refusal::new(Code::NotInvited, "room_id", message));
+    }
+    let room_id = fold(&fact.room_id);
+    intake.add_seen(Payload::RoomJoined(RoomJoined { room_id, mailbox }));
+    Ok(Outcome::Accepted)
+}
+
+fn left(intake: &mut Intake<'_>, fact: &RoomLeft) -> Result<Outcome, Refusal> {
+    let mailbox = own_member(intake, &fact.mailbox)?;
+    if !room::is_member(&intake.state, &fact.room_id, &mailbox) {
+        return Ok(Outcome::Duplicate);
+    }
+    let (room_id, reason) = (fold(&fact.room_id), fact.reason.clone());
+    intake.add_seen(Payload::RoomLeft(RoomLeft { room_id, mailbox, reason }));
+    Ok(Outcome::Accepted)
+}
+
+fn invitation(intake: &mut Intake<'_>, fact: &RoomInvitation) -> Result<Outcome, Refusal> {
+    let room = shared_room(&intake.state, &fact.room_id)?;
+    let node = |alias: &str| alias.split_once('@').map(|(_, node)| fold(node));
+    let members = intake.state.members_of(&fact.room_id);
+    let inside = members.iter().any(|(name, _)| node(name) == Some(fold(&intake.batch.node_id)));
+    if !inside {
+        let text = format!("only members of '{}' invite", room.room_id);
+        return Err(Refusal::new(Code::NotAMember, "room_id", text));
+    }
+    intake.add_seen(Payload::RoomInvitation(fact.clone()));
+    Ok(Outcome::Accepted)
+}
+
+fn visibility(intake: &mut Intake<'_>, fact: &RoomVisibilityChanged) -> Result<Outcome, Refusal> {
+    let room = owned_room(intake, &fact.room_id)?;
+    if room.visibility == fact.visibility {
+        return Ok(Outcome::Duplicate);
+    }
+    intake.add_seen(Payload::RoomVisibilityChanged(fact.clone()));
+    Ok(Outcome::Accepted)
+}
+
+fn deleted(intake: &mut Intake<'_>, fact: &RoomDeleted) -> Result<Outcome, Refusal> {
+    if intake.state.rooms.get(fold(&fact.room_id)).is_none() {
+        return Ok(Outcome::Duplicate);
+    }
+    owned_room(intake, &fact.room_id)?;
+    intake.add_seen(Payload::RoomDeleted(fact.clone()));
+    Ok(Outcome::Accepted)
+}
+
+/// Receipts count when they are about mail of the node that gives them.
+fn receipts(
+    intake: &mut Intake<'_>,
+    item: &Item,
+    fact: &ReceiptsRecorded,
+) -> Result<Outcome, Refusal> {
+    let node_id = fold(&intake.batch.node_id);
+    let state = &intake.state;
+    let own = |receipt: &&c2c_log_format::payload::Receipt| {
+        let by = receipt.by.split_once('@').map(|(_, node)| fold(node));
+        let key = pair(&fold(&receipt.sender), receipt.message_id.as_bytes());
+        let there = format!("@{node_id}");
+        let open = state.arrivals.get(key);
+        by.as_ref() == Some(&node_id) && open.is_none_or(|(mailbox, _)| mailbox.ends_with(&there))
+    };
+    let receipts: Vec<_> = fact.receipts.iter().filter(own).cloned().collect();
+    if receipts.len() < fact.receipts.len() {
+        let message = "a receipt for mail of another node";
+        return Err(Refusal::new(Code::ForeignSender, "items", message));
+    }
+    let origin = Some(intake.origin(item));
+    intake.add(Payload::ReceiptsRecorded(ReceiptsRecorded { receipts, origin }));
+    Ok(Outcome::Accepted)
+}

@@ -1,0 +1,346 @@
+//! What does a node do with what a relay sends, and with what it answers?
+
+use c2c_log_format::id::fold;
+use c2c_log_format::payload::{
+    MessageSent, MessagesRelayed, Origin, PeerSeen, Receipt, ReceiptsRecorded, RoomJoined,
+    RoomLabelled, RoomLeft, Target,
+};
+use c2c_log_format::{Payload, Sequence};
+
+use super::receive::{Intake, Item, Outcome, Position, Pushed, advanced};
+use super::{Decision, Facts, Refusal, Reply, room};
+use crate::code::Code;
+use crate::state::{Queued, State, pair};
+
+/// Who tells of bounces.
+const SYSTEM: &str = "c2c-system";
+
+pub(super) fn take(
+    intake: &mut Intake<'_>,
+    item: &Item,
+    receipts: &mut Vec<Receipt>,
+) -> Result<Outcome, Refusal> {
+    let taken = match &item.payload {
+        Payload::MessageSent(sent) => match &sent.target {
+            Target::Mailbox(mailbox) => direct(intake, item, sent, mailbox, receipts),
+            Target::Room { room_id, label, .. } => said(intake, item, sent, room_id, *label),
+            _ => false,
+        },
+        Payload::ReceiptsRecorded(fact) => receipts_for_us(intake, item, fact),
+        Payload::PeerSeen(fact) => peer(intake, fact),
+        payload => about_room(intake, payload),
+    };
+    Ok(if taken { Outcome::Accepted } else { Outcome::Duplicate })
+}
+
+/// Receipts that go out for what came in.
+pub(super) fn issued(receipts: Vec<Receipt>) -> Option<Payload> {
+    let fact = ReceiptsRecorded { receipts, origin: None };
+    (!fact.receipts.is_empty()).then_some(Payload::ReceiptsRecorded(fact))
+}
+
+/// The sender's address, with a host in any case.
+fn sender_of(sent: &MessageSent, relay: &str) -> String {
+    if sent.from.contains('@') { sent.from.clone() } else { format!("{}@{relay}", sent.from) }
+}
+
+fn direct(
+    intake: &mut Intake<'_>,
+    item: &Item,
+    sent: &MessageSent,
+    mailbox: &str,
+    receipts: &mut Vec<Receipt>,
+) -> bool {
+    let facts = intake.facts;
+    let alias = mailbox.split('@').next().unwrap_or_default();
+    let sender = sender_of(sent, &intake.batch.node_id);
+    let origin = sent.origin.clone().unwrap_or_else(|| intake.origin(item));
+    let here = intake.state.mailbox_of(alias);
+    let reason = Code::UnknownAlias.name();
+    // Known mail gets its receipt again: the one before may be lost. What was refused stays so.
+    let known = intake.earlier(&sent.message_id, &sender).map(|before| before.target.clone());
+    let refused = match &known {
+        Some(before) => matches!(before, Target::DeadLetter { .. }),
+        None => here.is_none(),
+    };
+    receipts.push(Receipt {
+        message_id: sent.message_id.clone(),
+        sender: sender.clone(),
+        origin: origin.clone(),
+        level: if refused { "refused" } else { "delivered" }.to_owned(),
+        by: format!("{alias}@{}", facts.actor.node_id),
+        at_us: facts.now_us,
+        code: refused.then(|| reason.to_owned()),
+    });
+    if known.is_some() {
+        return false;
+    }
+    let (to, target) = match here {
+        Some(row) => (row.alias, Target::Mailbox(row.name)),
+        None => {
+            let (alias, reason) = (alias.to_owned(), reason.to_owned());
+            (alias.clone(), Target::DeadLetter { mailbox: String::new(), alias, reason })
+        }
+    };
+    intake.add(Payload::MessageSent(MessageSent {
+        from_mailbox: fold(&sender),
+        from: sender,
+        to,
+        target,
+        origin: Some(origin),
+        ..sent.clone()
+    }));
+    true
+}
+
+/// A room message: the echo of one's own brings only its room sequence.
+fn said(
+    intake: &mut Intake<'_>,
+    item: &Item,
+    sent: &MessageSent,
+    room_id: &str,
+    label: Option<u64>,
+) -> bool {
+    let sender = sender_of(sent, &intake.batch.node_id);
+    let room_id = fold(room_id);
+    let known = own_or_known(intake, sent, &sender);
+    if let (Some((sequence, before)), Some(label)) = (known, label) {
+        let key = pair(&room_id, &sequence.to_be_bytes());
+        let row = intake.state.room_messages.get(key);
+        if before || row.is_none_or(|row| row.label == Some(label)) {
+            return false;
+        }
+        let labels = vec![(sequence, label)];
+        intake.add(Payload::RoomLabelled(RoomLabelled { room_id, labels }));
+        return true;
+    }
+    if known.is_some() || intake.state.rooms.get(&room_id).is_none() {
+        return false;
+    }
+    let origin = Some(sent.origin.clone().unwrap_or_else(|| intake.origin(item)));
+    intake.add(Payload::MessageSent(MessageSent {
+        from_mailbox: fold(&sender),
+        from: sender,
+        target: Target::Room { room_id, label, skipped: Vec::new() },
+        origin,
+        ..sent.clone()
+    }));
+    true
+}
+
+/// Where a room message is in this log, and whether it came with the batch.
+fn own_or_known(intake: &Intake<'_>, sent: &MessageSent, sender: &str) -> Option<(Sequence, bool)> {
+    let (alias, node) = sender.split_once('@')?;
+    let ours = fold(node) == fold(&intake.facts.actor.node_id);
+    let same = |prior: &MessageSent| {
+        let from = if prior.origin.is_none() && ours { alias } else { sender };
+        let in_room = matches!(prior.target, Target::Room { .. });
+        prior.message_id == sent.message_id && in_room && fold(&prior.from) == fold(from)
+    };
+    let logged = intake.facts.prior.iter().find(|(_, prior)| same(prior));
+    let logged = logged.map(|(sequence, _)| (*sequence, false));
+    logged.or_else(|| intake.earlier(&sent.message_id, sender).map(|_| (0, true)))
+}
+
+/// Receipts for our own messages. A refusal comes back as a message to its sender, once.
+fn receipts_for_us(intake: &mut Intake<'_>, item: &Item, fact: &ReceiptsRecorded) -> bool {
+    let node_id = fold(&intake.facts.actor.node_id);
+    let ours = |receipt: &&Receipt| {
+        receipt.sender.split_once('@').is_some_and(|(_, node)| fold(node) == node_id)
+    };
+    let receipts: Vec<Receipt> = fact.receipts.iter().filter(ours).cloned().collect();
+    if receipts.is_empty() {
+        return false;
+    }
+    let origin = intake.origin(item);
+    for event in settled(&intake.state, receipts, origin, intake.facts) {
+        intake.add_seen(event);
+    }
+    true
+}
+
+/// Receipts as they are recorded, with a bounce for each message that is refused now.
+fn settled(
+    state: &State,
+    receipts: Vec<Receipt>,
+    origin: Origin,
+    facts: &Facts<'_>,
+) -> Vec<Payload> {
+    let refused = receipts.iter().filter(|receipt| receipt.level == "refused");
+    let bounces = refused.filter_map(|receipt| {
+        let (_, row) = state.departed(receipt)?;
+        Some(bounce(receipt, &row, facts))
+    });
+    let bounces: Vec<Payload> = bounces.collect();
+    let recorded = ReceiptsRecorded { receipts, origin: Some(origin) };
+    std::iter::once(Payload::ReceiptsRecorded(recorded)).chain(bounces).collect()
+}
+
+fn bounce(receipt: &Receipt, row: &Queued, facts: &Facts<'_>) -> Payload {
+    let code = receipt.code.as_deref().unwrap_or("refused");
+    let body = format!(
+        "Your message {} to {}@{} was not delivered: {code} (said by {}). It is in the dead letters.",
+        receipt.message_id, row.alias, row.host, receipt.by
+    );
+    Payload::MessageSent(MessageSent {
+        message_id: (facts.mint)(),
+        from: SYSTEM.into(),
+        from_mailbox: String::new(),
+        to: row.from.clone(),
+        body,
+        sent_us: facts.now_us,
+        target: Target::Mailbox(row.from_mailbox.clone()),
+        tag: Some("fail".into()),
+        reply_to: Some(receipt.message_id.clone()),
+        expires_us: None,
+        deferrable: false,
+        source: Some("bounce".into()),
+        origin: None,
+    })
+}
+
+/// Written only when it tells something new.
+fn peer(intake: &mut Intake<'_>, fact: &PeerSeen) -> bool {
+    if fold(&fact.node_id) == fold(&intake.facts.actor.node_id) {
+        return false;
+    }
+    let known = intake.state.peers_called(&fact.alias).into_iter();
+    let same = known.filter(|row| fold(&row.node_id) == fold(&fact.node_id)).any(|row| {
+        (row.bare, row.gone, &row.client_type) == (fact.bare, fact.gone, &fact.client_type)
+    });
+    if !same {
+        intake.add_seen(Payload::PeerSeen(fact.clone()));
+    }
+    !same
+}
+
+/// Who is on this node is known here by the alias alone.
+fn home(alias: &str, node_id: &str) -> String {
+    match alias.split_once('@') {
+        Some((name, node)) if fold(node) == fold(node_id) => name.to_owned(),
+        _ => alias.to_owned(),
+    }
+}
+
+fn about_room(intake: &mut Intake<'_>, payload: &Payload) -> bool {
+    let mut payload = payload.clone();
+    let node_id = &intake.facts.actor.node_id;
+    match &mut payload {
+        Payload::RoomCreated(fact) => {
+            let names = fact.invited.iter_mut().chain([&mut fact.created_by]);
+            names.for_each(|name| *name = home(name, node_id));
+        }
+        Payload::RoomInvitation(fact) => fact.alias = home(&fact.alias, node_id),
+        _ => {}
+    }
+    let payload = &payload;
+    let own = fold(&intake.facts.actor.node_id);
+    let elsewhere = |mailbox: &str| mailbox.split_once('@').is_some_and(|(_, n)| fold(n) != own);
+    let state = &intake.state;
+    let room = |room_id: &str| state.rooms.get(fold(room_id));
+    let news = match payload {
+        Payload::RoomCreated(fact) => room(&fact.room_id).is_none(),
+        Payload::RoomJoined(RoomJoined { room_id, mailbox }) => {
+            elsewhere(mailbox)
+                && room(room_id).is_some()
+                && !room::is_member(state, room_id, &fold(mailbox))
+        }
+        Payload::RoomLeft(RoomLeft { room_id, mailbox, .. }) => {
+            elsewhere(mailbox) && room::is_member(state, room_id, &fold(mailbox))
+        }
+        Payload::RoomInvitation(fact) => {
+            let named = |alias: &String| fold(alias) == fold(&fact.alias);
+            room(&fact.room_id).is_some_and(|row| row.invited.iter().any(named) != fact.invited)
+        }
+        Payload::RoomVisibilityChanged(fact) => {
+            room(&fact.room_id).is_some_and(|row| row.visibility != fact.visibility)
+        }
+        Payload::RoomDeleted(fact) => room(&fact.room_id).is_some(),
+        _ => false,
+    };
+    if news {
+        intake.add_seen(payload.clone());
+    }
+    news
+}
+
+/// What a relay took is held there; what it refused for good comes back. The rest is tried again.
+pub(super) fn pushed(state: &State, pushed: &Pushed, facts: &Facts<'_>) -> Decision {
+    let Pushed { relay, relay_name, received } = pushed;
+    let (mut messages, mut lost, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
+    for (sequence, outcome) in &received.outcomes {
+        let Some(row) = state.outbox.get(sequence.to_be_bytes()) else { continue };
+        let (level, code) = match outcome {
+            Outcome::Accepted | Outcome::Duplicate if row.relay.as_ref() != Some(relay) => {
+                messages.push(*sequence);
+                continue;
+            }
+            Outcome::Delivered => ("delivered", None),
+            // A relay took it once: it may have arrived, and one that forgot cannot tell.
+            Outcome::Refused(_) if row.relay.is_some() => {
+                lost.extend((row.relay.as_deref() != Some("")).then_some(*sequence));
+                continue;
+            }
+            Outcome::Refused(refusal) if !refusal.code.retryable() => {
+                ("refused", Some(refusal.code.name().to_owned()))
+            }
+            _ => continue,
+        };
+        receipts.push(answer(*sequence, &row, level, code, pushed, facts));
+    }
+    let mut events = Vec::new();
+    if !messages.is_empty() {
+        let relay = relay.clone();
+        events.push(Payload::MessagesRelayed(MessagesRelayed { messages, relay }));
+    }
+    let cursor = state.cursor("out", relay);
+    if received.position.sequence < cursor.sequence {
+        // The relay forgot a part: who knows what it still holds.
+        let rows = state.open_outbox().into_iter();
+        lost.extend(rows.filter(|(_, row)| row.relay.as_ref() == Some(relay)).map(|(at, _)| at));
+    }
+    if !lost.is_empty() {
+        let (messages, relay) = (lost, String::new());
+        events.push(Payload::MessagesRelayed(MessagesRelayed { messages, relay }));
+    }
+    if !receipts.is_empty() {
+        let (log, node) = (relay.clone(), relay_name.clone());
+        let origin = Origin { log, sequence: 0, node, digest: String::new() };
+        events.extend(settled(state, receipts, origin, facts));
+    }
+    let Position { sequence, digest } = &received.position;
+    if (cursor.sequence, &cursor.digest) != (*sequence, digest) {
+        let at = &received.position;
+        events.push(advanced("out", relay.clone(), relay_name.clone(), at, String::new()));
+    }
+    Decision { events, reply: Reply::Done, durable: true }
+}
+
+/// A relay's answer as a receipt. What has arrived, the recipient's node said.
+fn answer(
+    sequence: Sequence,
+    row: &Queued,
+    level: &str,
+    code: Option<String>,
+    pushed: &Pushed,
+    facts: &Facts<'_>,
+) -> Receipt {
+    let by = match level {
+        "delivered" => format!("{}@{}", row.alias, row.host),
+        _ => pushed.relay_name.clone(),
+    };
+    Receipt {
+        message_id: row.message_id.clone(),
+        sender: format!("{}@{}", row.from, facts.actor.node_id),
+        origin: Origin {
+            log: pushed.received.log.clone(),
+            sequence,
+            node: facts.actor.node_id.clone(),
+            digest: String::new(),
+        },
+        level: level.to_owned(),
+        by,
+        at_us: facts.now_us,
+        code,
+    }
+}
