@@ -8,6 +8,8 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod code;
+#[cfg(feature = "relay")]
+pub mod connector;
 pub mod decide;
 pub mod envelope;
 pub mod failure;
@@ -18,6 +20,10 @@ pub mod log;
 pub mod log_tool;
 pub mod mcp;
 pub mod mirror;
+#[cfg(feature = "relay")]
+pub mod relay;
+#[cfg(feature = "relay")]
+pub mod replication;
 pub mod root;
 pub mod shape;
 pub mod state;

@@ -40,3 +40,28 @@ pub const REPLICATION_BYTES: usize = 1024 * 1024;
 pub const REPLICATION_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Events in one replication batch.
 pub const REPLICATION_EVENTS_MAX: usize = 1000;
+/// Longest lease at a relay, seconds.
+pub const LEASE_S_MAX: u64 = 30 * 24 * 3600;
+/// Requests that one identity may make in each second at a relay with a token, unless told otherwise ...
+pub const RELAY_REQUESTS_PER_S: u32 = 1_000;
+/// ... and how many seconds' worth of them at once.
+pub const RELAY_BURST_S: f64 = 5.0;
+/// Largest body of a request to a relay, bytes: the largest batch, and the largest message with all
+/// of it escaped.
+pub const RELAY_REQUEST_BYTES_MAX: usize = REPLICATION_BYTES_MAX + 64 * 1024;
+/// Longest wait of one request at a relay, seconds: proxies cut idle connections not much later.
+pub const RELAY_WAIT_S_MAX: u64 = 25;
+/// Messages that one poll over HTTP gives at most.
+pub const RELAY_POLL_MESSAGES: usize = 500;
+/// Bytes of bodies that one poll over HTTP gives at most; one message always comes.
+pub const POLL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Events that one pull looks at, at most: then it answers how far it got.
+pub const REPLICATION_SCAN_MAX: u64 = 20_000;
+/// Connections that a relay serves at once; more wait.
+pub const RELAY_CONNECTIONS_MAX: usize = 16_384;
+/// How long the head of a request may take, seconds.
+pub const RELAY_HEAD_WAIT_S: u64 = 30;
+/// Headers of one request.
+pub const RELAY_HEADERS_MAX: usize = 64;
+/// Bytes that a connection may hold before its request is read.
+pub const RELAY_HEAD_BYTES_MAX: usize = 64 * 1024;

@@ -58,6 +58,28 @@ pub fn named(flag: Option<&Path>, working_directory: &Path) -> Result<Root, Refu
     }
 }
 
+/// Where this user's settings of c2c are: `$XDG_CONFIG_HOME/c2c`, else `~/.config/c2c`.
+pub fn config_directory() -> Result<PathBuf, Refusal> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = absolute("XDG_CONFIG_HOME");
+    let config = config.or_else(|| absolute("HOME").map(|home| home.join(".config")));
+    config
+        .map(|path| path.join("c2c"))
+        .ok_or_else(|| Refusal::new(Code::BadRoot, "HOME", "HOME is not set").hint("set HOME"))
+}
+
+/// Where the log of a relay is: below `$XDG_STATE_HOME`, else `~/.local/state`.
+pub fn relay_directory(listen: &str) -> Result<PathBuf, Refusal> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME");
+    let state = state.or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let name: String = listen.chars().map(plain).collect();
+    state.map(|path| path.join("c2c/relay").join(name)).ok_or_else(|| {
+        Refusal::new(Code::BadRoot, "HOME", "HOME is not set").hint("set HOME, or --persist-dir")
+    })
+}
+
 fn hex12(bytes: &[u8]) -> String {
     sha256(bytes)[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }

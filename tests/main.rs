@@ -4,6 +4,8 @@ mod cli;
 mod liveness;
 mod mcp;
 mod model;
+#[cfg(feature = "relay")]
+mod relay;
 mod support;
 mod swarm;
 mod tidy;

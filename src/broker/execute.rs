@@ -14,7 +14,7 @@ use crate::decide::{self, Actor, Command, Decision, Facts, Refusal, Reply};
 use crate::failure::Failure;
 use crate::limits::{CONFLICT_RETRIES, HEARTBEAT_S};
 use crate::mirror;
-use crate::store::StoreError;
+use crate::store::{StoreError, Stored};
 
 /// A reply, and where its events are in the log.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Broker {
                 Err(Failure::Store(StoreError::Conflict { .. })) => {}
                 Err(failure) => return Err(failure),
                 Ok((executed, wait_for)) => {
-                    return match self.store.wait_durable(wait_for) {
+                    return match self.wait_durable(wait_for) {
                         Ok(()) => Ok(executed),
                         Err(StoreError::Reload) => {
                             let file = String::from("the log");
@@ -189,14 +189,18 @@ impl Broker {
         }
         let hashes: Vec<u64> = ids.iter().map(|id| name_hash(id)).collect();
         let mut found = Vec::new();
-        self.store.find(&hashes, &mut |stored| {
+        let mut see = |stored: Stored<'_>| {
             let payload = Payload::decode(stored.event.head.kind, stored.event.payload);
             if let Some(Ok(Payload::MessageSent(sent))) = payload
                 && ids.contains(&sent.message_id)
             {
                 found.push((stored.event.head.sequence, sent));
             }
-        })?;
+        };
+        match &self.ids {
+            Some(known) => self.store.fetch(&known.find(&hashes), &mut see)?,
+            None => self.store.find(&hashes, &mut see)?,
+        }
         Ok(found)
     }
 

@@ -5,6 +5,7 @@
 
 mod deliver;
 mod execute;
+mod group;
 pub mod liveness;
 mod relocate;
 mod views;
@@ -21,6 +22,7 @@ use crate::store::{EventStore, Reopen, SegmentedStore, StoreError, Stored};
 
 pub use deliver::{Delivery, Wish};
 pub use execute::Executed;
+pub use group::Kept;
 pub use views::{Health, Hop, Message, Peer, RoomInfo, Trace};
 
 /// Directory of the log under a broker root.
@@ -42,6 +44,10 @@ pub struct Broker {
     log_id: String,
     /// Set when this broker is a relay.
     relay: Option<Relay>,
+    /// Where messages are, for a process that looks up many.
+    ids: Option<group::Ids>,
+    /// Up to where the open group of commands waits for the disk.
+    group: Option<u64>,
 }
 
 impl Broker {
@@ -63,6 +69,8 @@ impl Broker {
             base: None,
             log_id: String::new(),
             relay: None,
+            ids: None,
+            group: None,
         }
     }
 
@@ -93,7 +101,7 @@ impl Broker {
     pub fn look(&mut self, actor: &Actor) -> Result<(), Failure> {
         self.catch_up()?;
         // What is not on disk yet might still vanish: nobody is told of it before.
-        match self.store.wait_durable(self.relied_on) {
+        match self.wait_durable(self.relied_on) {
             Err(StoreError::Reload) => {
                 self.loaded = false;
                 self.catch_up()?;
@@ -127,6 +135,7 @@ impl Broker {
         self.relied_on = 0;
         self.log_id.clear();
         self.base = None;
+        let indexed = self.ids.take().is_some();
         if let Some(checkpoint) = self.store.checkpoint(PROJECTION)?
             && let Some(reopen) = self.store.reopen()
             && let Some(base) = open_base(&checkpoint, reopen)
@@ -136,6 +145,9 @@ impl Broker {
             self.base = Some(base);
         }
         self.loaded = true;
+        if indexed {
+            self.index_ids()?;
+        }
         Ok(())
     }
 
@@ -164,8 +176,12 @@ impl Broker {
         see: &mut dyn FnMut(&State, &Stored<'_>),
     ) -> Result<(), StoreError> {
         let (state, relied_on) = (&mut self.state, &mut self.relied_on);
+        let ids = &mut self.ids;
         self.store.read_after(state.head, &mut |stored| {
             see(state, &stored);
+            if let Some(ids) = ids {
+                ids.note(&stored.event.head);
+            }
             state.apply_event(stored.event, stored.time_us);
             if stored.durable {
                 *relied_on = stored.event.head.sequence;

@@ -123,7 +123,7 @@ fn table() -> Vec<Entry> {
         entry::<upkeep::Mirror>("mirror", "Write the older JSON files as views of the log"),
         also(entry::<server::Mcp>("mcp", "Serve MCP on standard input and output"), &["serve"]),
         #[cfg(feature = "relay")]
-        entry::<relay::Relay>("relay", "Messages between machines: identity"),
+        entry::<relay::Relay>("relay", "Messages between machines: serve, connect, status, ..."),
         entry::<server::ServerInfo>("server-info", "Version and features"),
         entry::<demo::Demo>("demo", "Show two agents at work on a fresh root"),
         entry::<upkeep::Install>("install", "Put c2c on the PATH: install self"),

@@ -79,12 +79,14 @@ fn session_at(session_id: &str, node_id: &str) -> String {
     format!("{session_id}@{}", fold(node_id))
 }
 
-/// Who acts at a relay: whoever the session, the key or the alias names.
+/// Who acts at a relay: whoever the session, the key or, where credentials are ignored, the alias
+/// names.
 pub(super) fn acting(
     state: &State,
     from: Option<&str>,
     facts: &Facts<'_>,
 ) -> Result<Acting, Refusal> {
+    let from = from.or(facts.actor.alias.as_deref());
     let session = facts.actor.session_id.as_ref();
     let by_session = session.and_then(|id| state.mailbox_of_session(id));
     let by_key = || {
@@ -93,7 +95,8 @@ pub(super) fn acting(
         let row = state.bindings.scan([]).into_iter().map(|(_, row)| row).find(mine)?;
         state.mailbox_of(&address(&row.alias, &row.node_id))
     };
-    let found = by_session.or_else(by_key).or_else(|| state.mailbox_of(from?));
+    let by_name = || state.mailbox_of(from.filter(|_| facts.actor.key.is_none())?);
+    let found = by_session.or_else(by_key).or_else(by_name);
     found.map(Acting::of).ok_or_else(|| {
         let message = format!("nobody is registered as '{}'", from.unwrap_or_default());
         Refusal::new(Code::UnknownAlias, "alias", message).hint("register first")

@@ -100,12 +100,7 @@ pub(super) fn message(
 
 pub(super) fn send(state: &State, send: &Send, facts: &Facts<'_>) -> Result<Decision, Refusal> {
     check(send)?;
-    let acting = match acting(state, send.from.as_deref(), facts) {
-        Err(refusal) if facts.relay.is_some() && refusal.code == Code::UnknownAlias => {
-            lease::sender(send.from.as_deref(), facts)?
-        }
-        other => other?,
-    };
+    let acting = sender(state, send.from.as_deref(), facts)?;
     let (target, state_of) = match recipient(state, &send.to, &acting, facts) {
         // A relay keeps what it could not deliver, for its operator.
         Err(refusal) if facts.relay.is_some() => {
@@ -151,6 +146,20 @@ pub(super) fn send(state: &State, send: &Send, facts: &Facts<'_>) -> Result<Deci
         events.push(Payload::MessageSent(sent));
     }
     Ok(Decision { events, reply, durable: true })
+}
+
+/// Who sends. Where credentials are ignored nobody needs to be registered for that.
+fn sender(state: &State, from: Option<&str>, facts: &Facts<'_>) -> Result<Acting, Refusal> {
+    match acting(state, from, facts) {
+        Err(refusal)
+            if facts.relay.is_some()
+                && facts.actor.key.is_none()
+                && refusal.code == Code::UnknownAlias =>
+        {
+            lease::sender(from, facts)
+        }
+        other => other,
+    }
 }
 
 /// A refusal that leaves a dead letter.
@@ -250,7 +259,7 @@ pub(super) fn send_all(
 ) -> Result<Decision, Refusal> {
     check_body(broadcast.body)?;
     check_tag(broadcast.tag.as_deref())?;
-    let acting = acting(state, broadcast.from.as_deref(), facts)?;
+    let acting = sender(state, broadcast.from.as_deref(), facts)?;
     let mut events = acting.events.clone();
     let (mut message_ids, mut sent_to, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     let excluded = |alias: &str| broadcast.exclude.iter().any(|other| fold(other) == fold(alias));

@@ -52,6 +52,14 @@ impl Log {
         }
     }
 
+    /// Opens a segment with another log id after the last one.
+    pub(super) fn leave_id(&mut self) -> Result<(), LogError> {
+        match self.last_usable_segment()? {
+            Some(last) => self.recover_tail(last, true),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the files were copied here from elsewhere: two logs must not go on under one id.
     fn is_copy(&self) -> Result<bool, LogError> {
         let io = |e| LogError::io("read", PLACE, e);

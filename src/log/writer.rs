@@ -80,6 +80,15 @@ impl Log {
         recovered
     }
 
+    /// Goes on under another log id, in a new segment: this log is not the one that others know under
+    /// the present id.
+    pub fn renew_id(&mut self) -> Result<(), LogError> {
+        self.lock()?;
+        let renewed = self.leave_id();
+        self.unlock();
+        renewed
+    }
+
     /// Sleeps until the holder gives the lock back, again if somebody else was faster.
     fn wait_for_lock(&self, lock: &Arc<dyn LockFile>) -> Result<Held, LogError> {
         let deadline = Instant::now() + self.options.lock_wait;

@@ -16,9 +16,16 @@ struct Kept {
 }
 
 /// Events in a vector; gone with the process.
-#[derive(Default)]
 pub struct MemoryStore {
+    log_id: String,
     events: Vec<Kept>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        let log_id = uuid::Uuid::new_v4().simple().to_string();
+        Self { log_id, events: Vec::new() }
+    }
 }
 
 impl MemoryStore {
@@ -34,7 +41,7 @@ impl MemoryStore {
 
 impl EventStore for MemoryStore {
     fn log_id(&mut self) -> Result<String, StoreError> {
-        Ok("0".repeat(32))
+        Ok(if self.events.is_empty() { String::new() } else { self.log_id.clone() })
     }
 
     fn read_after(

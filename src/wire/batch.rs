@@ -18,9 +18,10 @@
 //!    128     n  content
 //! ```
 //!
-//! The content is a row of records, one for each event: the log id of its origin (16), its digest
-//! (32), and a frame of the segment format with salt 0 that holds this one event under its own
-//! sequence. Each frame names the checksum of the frame before, the first one 0.
+//! The content is a row of records: the log id of the log that holds the event (16), the digest of
+//! what follows (32), and a frame of the segment format with salt 0 that holds this one event under
+//! the sequence that it has there. Each frame names the checksum of the frame before, the first one
+//! 0. An event may leave as several records, and one that waited comes again, later than its place.
 
 use std::collections::HashMap;
 
@@ -29,7 +30,7 @@ use c2c_log_format::checksum::crc32;
 use c2c_log_format::event::events;
 use c2c_log_format::frame::{self, FrameHeader, NewFrame};
 use c2c_log_format::limits::{EVENT_HEAD_BYTES, FRAME_HEADER_BYTES};
-use c2c_log_format::{Event, EventHead, FormatError, Sequence};
+use c2c_log_format::{Event, EventHead, FormatError, Payload, Sequence};
 
 use super::cursor::{Cursor, Digest};
 use crate::limits::{REPLICATION_BYTES, REPLICATION_BYTES_MAX, REPLICATION_EVENTS_MAX};
@@ -66,7 +67,7 @@ pub enum BatchError {
     /// Its content does not unpack.
     #[error("the content of the batch does not unpack")]
     Compression,
-    /// An event is out of its order, given twice, or outside the stretch that was read.
+    /// An event is out of its order, or beyond the stretch that was read.
     #[error("event {0} of the batch is out of order")]
     Order(Sequence),
     /// An event is not the one that its origin wrote.
@@ -94,6 +95,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// An event of a log, or what leaves because of it.
+    pub fn new(log: [u8; 16], sequence: Sequence, time_us: u64, event: &Payload) -> Self {
+        Self { log, time_us, head: event.head(sequence), payload: event.encode() }
+    }
+
     /// Where it was first written, and what exactly.
     pub fn origin(&self) -> Cursor {
         let event = Event { head: self.head, payload: &self.payload };
@@ -240,24 +246,20 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Each origin in its own order; this log's own events inside the stretch; a place that did
-    /// not move stays the same place.
+    /// Each log in its own order, and nothing from beyond the stretch; a place that did not move
+    /// stays the same place, and nothing comes with it.
     fn check_order(&self) -> Result<(), BatchError> {
-        let stretch = self.upto.sequence.checked_sub(self.after.sequence);
-        let stretch = stretch.ok_or(BatchError::Order(self.upto.sequence))?;
-        if (self.items.len() as u64) > stretch || (stretch == 0 && self.upto != self.after) {
-            return Err(BatchError::Order(self.upto.sequence));
+        let (after, upto) = (self.after, self.upto);
+        let moved = upto.sequence > after.sequence;
+        if !moved && (upto != after || !self.items.is_empty()) {
+            return Err(BatchError::Order(upto.sequence));
         }
         let mut last: HashMap<[u8; 16], Sequence> = HashMap::new();
-        last.insert(self.after.log, self.after.sequence);
         for item in &self.items {
             let sequence = item.head.sequence;
             let before = last.insert(item.log, sequence);
-            let own = item.log == self.after.log;
-            let inside = !own
-                || sequence < self.upto.sequence
-                || (sequence == self.upto.sequence && item.origin() == self.upto);
-            if before.is_some_and(|before| before >= sequence) || !inside {
+            let beyond = item.log == after.log && sequence > upto.sequence;
+            if before.is_some_and(|before| before > sequence) || beyond {
                 return Err(BatchError::Order(sequence));
             }
         }

@@ -155,10 +155,13 @@ requests! {
     Register {
         names: [node_id, session_id, alias], values: [],
         optional: [client_type: String, ttl: f64, identity_pk: String, signature: String,
-            nonce: String, timestamp: String, enc_pubkey: String, signed_at: Value, sig_b64: String]
+            nonce: String, timestamp: String, enc_pubkey: String, signed_at: Value, sig_b64: String,
+            liveness: String, replicated: bool]
     }
     /// `/heartbeat`
-    Heartbeat { names: [node_id, session_id], values: [], optional: [ttl: f64] }
+    Heartbeat {
+        names: [node_id, session_id], values: [], optional: [ttl: f64, liveness: String]
+    }
     /// `/poll_inbox`, `/peek_inbox`. The same `drain_id` gives the same messages again; they leave
     /// the relay when a later request names it in `confirm`.
     Poll {
@@ -180,7 +183,7 @@ requests! {
     /// `/join_room`, `/leave_room`, `/set_room_visibility`, `/invite_room`, `/uninvite_room`
     RoomChange {
         names: [alias, room_id], values: [],
-        optional: [visibility: String, invitee_pk: String, identity_pk: String, sig: String,
+        optional: [visibility: String, invitee_pk: String, invitee: String, identity_pk: String, sig: String,
             nonce: String, ts: String]
     }
     /// `/send_room`
@@ -194,8 +197,11 @@ requests! {
     Unbind { names: [alias], values: [], optional: [] }
     /// `/rotate_key`: one key follows another; both sign.
     RotateKey { names: [old_pk, new_pk, ts, nonce, sig, new_sig], values: [], optional: [] }
-    /// `/pull`: what comes after a cursor, waiting for it if there is nothing yet.
-    Pull { names: [node_id], values: [], optional: [cursor: Cursor, wait_s: f64, zstd: bool] }
+    /// `/pull`: what comes after a cursor, waiting for it if there is nothing yet. `log` is the log
+    /// that it goes into.
+    Pull {
+        names: [node_id, log], values: [cursor: Cursor], optional: [wait_s: f64, zstd: bool]
+    }
 }
 
 /// The signed form of a room message. The text in `ct` is base64url and says the same.
@@ -315,12 +321,12 @@ answers! {
     /// `/health`
     Health {
         version: String, git_hash: String, auth_mode: String, storage: String, alive_peers: u64,
-        total_peers: u64; persist_dir: String, relay_name: String; ts
+        total_peers: u64; persist_dir: String, relay_name: String, relay_id: String; ts
     }
     /// `/register` and `/heartbeat`
     Registered {
         result: String, alias: String, node_id: String, last_seen: Seconds, lease: Lease;
-        bare_alias: bool
+        bare_alias: bool, redelivered: u64, relay_id: String
     }
     /// `/list`
     Peers { peers: Vec<Lease>; }
@@ -361,13 +367,15 @@ answers! {
     Unbound { alias: String, removed: bool; }
     /// `/rotate_key`
     Rotated { aliases: Vec<String>; }
-    /// `/push`: how far the relay holds the pusher's log now
-    Pushed { accepted: u64, duplicates: u64; cursor: Cursor }
+    /// `/push`: how far the relay holds the pusher's log now, and what became of each event
+    Pushed { relay_id: String, relay_name: String, outcomes: Vec<Verdict>; cursor: Cursor }
+    /// One event of a batch: `accepted`, `duplicate`, `delivered` or `refused`
+    Verdict { sequence: u64, outcome: String; error_code: String, error: String, field: String }
     /// Any request that was not granted.
     Problem {
         error_code: String, error: String;
         field: String, hint: String, suggested_alias: String, existing_lease: Lease,
-        retry_after: f64, server_time: Seconds, head: Cursor, retryable: bool, request_id: String
+        retry_after: f64, server_time: Seconds, expected: Cursor, retryable: bool, request_id: String
     }
 }
 
@@ -386,11 +394,11 @@ pub fn answer<T: Serialize>(ok: bool, value: &T) -> Vec<u8> {
 /// Reads an answer: what was asked for, or the relay's refusal.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<Result<T, Problem>, BodyError> {
     #[derive(Deserialize)]
-    struct Verdict {
+    struct Granted {
         #[serde(default)]
         ok: bool,
     }
-    let Verdict { ok } = parse(body)?;
+    let Granted { ok } = parse(body)?;
     if ok { parse(body).map(Ok) } else { parse(body).map(Err) }
 }
 

@@ -17,7 +17,7 @@ impl Digest {
 }
 
 /// A place in a log: after this event. The digest tells whether it is still the same event there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cursor {
     /// The log.
     #[serde(with = "hex16")]

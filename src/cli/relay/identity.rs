@@ -59,7 +59,7 @@ impl Run for Identity {
     }
 }
 
-fn failure(error: IdentityError) -> Failure {
+pub(super) fn failure(error: IdentityError) -> Failure {
     let refusal = Refusal::new(error.code(), "", error.to_string());
     match error.hint() {
         Some(hint) => refusal.hint(hint).into(),

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use c2c_log_format::FormatError;
 use c2c_log_format::error::Problem;
@@ -48,11 +49,7 @@ pub(super) fn connect(path: &Path, writable: bool) -> Result<Connection, StoreEr
         connect_read_only(path).map_err(failed)?
     };
     connection.busy_timeout(LOCK_WAIT).map_err(failed)?;
-    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let (application, version) =
-        (number("application_id").map_err(failed)?, number("user_version").map_err(failed)?);
-    let query = "SELECT count(*) FROM sqlite_schema";
-    let tables: i64 = connection.query_row(query, [], |row| row.get(0)).map_err(failed)?;
+    let (application, version, tables) = marks(&connection).map_err(failed)?;
     if application != APPLICATION_ID && (application != 0 || tables > 0 || !writable) {
         let cause = io::Error::other("it is a database of another program");
         return Err(StoreError::io("use", &file, cause));
@@ -61,9 +58,7 @@ pub(super) fn connect(path: &Path, writable: bool) -> Result<Connection, StoreEr
         return Err(StoreError::UpgradeNeeded { file });
     }
     if writable {
-        let mode: String = connection
-            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
-            .map_err(failed)?;
+        let mode = become_wal(&connection).map_err(failed)?;
         if mode != "wal" {
             let cause = io::Error::other("its file system has no shared memory for a WAL");
             return Err(StoreError::io("use", &file, cause));
@@ -71,6 +66,32 @@ pub(super) fn connect(path: &Path, writable: bool) -> Result<Connection, StoreEr
         connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
     }
     Ok(connection)
+}
+
+/// The journal mode after the switch. Two who switch at the same moment hold each other up, which
+/// SQLite says at once instead of waiting.
+fn become_wal(connection: &Connection) -> Result<String, rusqlite::Error> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let mode = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match mode {
+            Err(cause) if is_busy(&cause) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Application id, version, and number of tables, as of one moment: somebody else may be making them.
+fn marks(connection: &Connection) -> Result<(i64, i64, i64), rusqlite::Error> {
+    let moment = connection.unchecked_transaction()?;
+    let number = |pragma| moment.pragma_query_value(None, pragma, |row| row.get(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    let query = "SELECT count(*) FROM sqlite_schema";
+    let tables = moment.query_row(query, [], |row| row.get(0))?;
+    Ok((application, version, tables))
 }
 
 /// SQLite gives its side files the mode of the main one, so that one comes first. Files of others

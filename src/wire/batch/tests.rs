@@ -115,7 +115,7 @@ fn a_flipped_bit_under_good_checksums_is_never_taken_for_the_event() {
 }
 
 #[test]
-fn events_swapped_repeated_or_out_of_the_stretch_are_refused() {
+fn events_swapped_or_beyond_the_stretch_are_refused() {
     let good = sample();
     let refused = |change: &dyn Fn(&mut Batch)| {
         let mut batch = good.clone();
@@ -125,13 +125,21 @@ fn events_swapped_repeated_or_out_of_the_stretch_are_refused() {
         }
     };
     refused(&|batch| batch.items.swap(0, 2));
-    refused(&|batch| batch.items[2] = batch.items[0].clone());
-    refused(&|batch| batch.items[0].head.sequence = 3);
     refused(&|batch| batch.items[2].head.sequence = 9);
-    refused(&|batch| batch.items[2].payload.push(b' '));
     refused(&|batch| batch.upto.sequence = 2);
-    refused(&|batch| batch.after.sequence = 6);
+    refused(&|batch| batch.items[0].head.sequence = 9);
+    refused(&|batch| batch.upto = batch.after);
     refused(&|batch| batch.upto = Cursor { digest: Digest([1; 32]), ..batch.after });
+}
+
+#[test]
+fn an_event_that_waited_comes_again_and_one_may_leave_as_several() {
+    let mut batch = sample();
+    batch.items.insert(0, item(LOG, 2, "waited"));
+    batch.items.insert(2, item(LOG, 5, "and what follows from it"));
+    for bytes in both(&batch) {
+        assert_eq!(Batch::decode(&bytes).expect("a batch").items(), batch.items());
+    }
 }
 
 #[test]

@@ -1,0 +1,183 @@
+//! `c2c relay serve`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use c2c_log_format::id::fold;
+use clap::{Args, ValueEnum};
+
+use crate::broker::Broker;
+use crate::cli::{Context, Run, output};
+use crate::code::Code;
+use crate::connector::config::read_token;
+use crate::decide::Refusal;
+use crate::failure::Failure;
+use crate::limits::RELAY_REQUESTS_PER_S;
+use crate::log::LogError;
+use crate::relay::{self, About, Allowed, Listen, Relay, Storage};
+
+/// Port when none is named.
+const PORT: u16 = 7331;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kept {
+    /// Nowhere: a restart forgets everything
+    Memory,
+    /// In a log, as on every machine
+    Log,
+    /// In one SQLite file
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+}
+
+#[derive(Args)]
+pub struct Serve {
+    /// Address to listen on [default: 127.0.0.1:7331, or 0.0.0.0:$PORT in a hosted container]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Token of the operator; with it every request needs credentials
+    #[arg(long)]
+    token: Option<String>,
+    /// File whose first line is the token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Where events are kept
+    #[arg(long, value_enum, default_value = "log")]
+    storage: Kept,
+    /// File of the sqlite storage
+    #[arg(long, value_name = "FILE")]
+    db_path: Option<PathBuf>,
+    /// Directory of the log storage; else C2C_RELAY_PERSIST_DIR
+    #[arg(long, value_name = "DIR")]
+    persist_dir: Option<PathBuf>,
+    /// End leases that are over every so many seconds; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    gc_interval: u64,
+    /// A further name that means this relay in addresses
+    #[arg(long, value_name = "NAME")]
+    relay_name: Option<String>,
+    /// JSON file {alias: public key}: only these may register
+    #[arg(long, value_name = "FILE")]
+    allowed_identities: Option<PathBuf>,
+    /// Requests a second from one identity before it has to wait; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = RELAY_REQUESTS_PER_S)]
+    rate_limit: u32,
+    /// Serve other machines without a token, too
+    #[arg(long)]
+    insecure: bool,
+    /// Show each request
+    #[arg(long, short = 'v')]
+    verbose: bool,
+}
+
+impl Run for Serve {
+    fn run(self, _context: &mut Context) -> Result<(), Failure> {
+        let address = self.address()?;
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) if token.trim().is_empty() => {
+                let message = "the token is empty";
+                return Err(Refusal::new(Code::InvalidArgument, "token", message).into());
+            }
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(path)) => Some(read_token(path)?),
+            (None, None) => None,
+        };
+        if token.is_none() && !address.ip().is_loopback() && !self.insecure {
+            let message = format!("without a token {address} would be open to everybody");
+            return Err(Refusal::new(Code::InvalidArgument, "token", message)
+                .hint("pass --token or --token-file; or --insecure, if you mean it")
+                .into());
+        }
+        let persist_dir = self.persist_dir.clone().or_else(|| {
+            let named = std::env::var_os("C2C_RELAY_PERSIST_DIR").filter(|path| !path.is_empty());
+            named.map(PathBuf::from)
+        });
+        let storage = self.storage(persist_dir.as_deref(), &address)?;
+        let store = relay::open(&storage)?;
+        let mut names = vec![self.relay_name.clone().unwrap_or_else(|| "relay".into())];
+        names.extend(["relay".into(), address.ip().to_string(), "localhost".into()]);
+        names.dedup();
+        let about = About {
+            storage: storage.name(),
+            persist_dir: persist_dir.as_ref().map(|path| path.display().to_string()),
+            names,
+        };
+        let allowed = self.allowed_identities.as_deref().map(read_allowed).transpose()?;
+        let broker = Broker::on(&store.directory, store.events);
+        let relay = Relay::new(broker, token.clone(), allowed, about, self.rate_limit)?;
+        let gc_interval = (self.gc_interval > 0).then(|| Duration::from_secs(self.gc_interval));
+        let listen = Listen { address, gc_interval, verbose: self.verbose };
+        relay::serve(&listen, relay, &mut |address| {
+            let mut text = format!("c2c relay serving on http://{address}\n");
+            text.push_str(&format!("storage: {}\n", storage.name()));
+            if let Some(path) = self.db_path.as_ref().filter(|_| storage.name() == "sqlite") {
+                text.push_str(&format!("db: {}\n", path.display()));
+            }
+            if let Some(path) = &persist_dir {
+                text.push_str(&format!("persist_dir: {}\n", path.display()));
+            }
+            text.push_str(match &token {
+                Some(_) => "auth: Bearer token required\n",
+                None => "auth: DISABLED (no token set — do not expose publicly)\n",
+            });
+            if self.gc_interval > 0 {
+                text.push_str(&format!("gc: running every {}s\n", self.gc_interval));
+            }
+            output::say(&text)
+        })
+    }
+}
+
+impl Serve {
+    fn address(&self) -> Result<SocketAddr, Failure> {
+        let port = std::env::var("PORT").ok().filter(|port| !port.is_empty());
+        let named = match (&self.listen, port) {
+            (Some(listen), _) => listen.clone(),
+            (None, Some(port)) => format!("0.0.0.0:{port}"),
+            (None, None) => format!("127.0.0.1:{PORT}"),
+        };
+        let wrong = || {
+            let message = format!("'{}' is not HOST:PORT", named.escape_default());
+            Refusal::new(Code::InvalidArgument, "listen", message)
+                .hint("for example 127.0.0.1:7331")
+        };
+        let mut found = named.to_socket_addrs().map_err(|_| wrong())?;
+        Ok(found.next().ok_or_else(wrong)?)
+    }
+
+    fn storage(
+        &self,
+        persist_dir: Option<&Path>,
+        address: &SocketAddr,
+    ) -> Result<Storage, Failure> {
+        match self.storage {
+            Kept::Memory => Ok(Storage::Memory),
+            Kept::Log => {
+                let default = || relay::default_directory(address);
+                Ok(Storage::Log(persist_dir.map_or_else(default, |path| Ok(path.to_owned()))?))
+            }
+            #[cfg(feature = "sqlite")]
+            Kept::Sqlite => match &self.db_path {
+                Some(path) => Ok(Storage::Sqlite(path.clone())),
+                None => {
+                    let message = "--storage sqlite needs --db-path";
+                    Err(Refusal::new(Code::InvalidArgument, "db_path", message).into())
+                }
+            },
+        }
+    }
+}
+
+/// Who may register: public keys by alias.
+fn read_allowed(path: &Path) -> Result<Allowed, Failure> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|e| LogError::io("read", &name, e))?;
+    let rows: HashMap<String, String> = serde_json::from_str(&text).map_err(|e| {
+        let message = format!("{name} is not a JSON object of alias and public key: {e}");
+        Failure::from(Refusal::new(Code::InvalidArgument, "allowed_identities", message))
+    })?;
+    Ok(rows.into_iter().map(|(alias, key)| (fold(&alias), key)).collect())
+}

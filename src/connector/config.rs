@@ -1,0 +1,177 @@
+//! Which relay is meant, and with which credentials?
+//!
+//! A flag; then the environment; then the saved file: the one that `C2C_RELAY_CONFIG` names, else
+//! `relay.json` in the broker root, else `relay.json` in this user's configuration.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::code::Code;
+use crate::decide::Refusal;
+use crate::failure::Failure;
+use crate::log::LogError;
+use crate::root;
+
+/// Name of the saved file.
+const FILE: &str = "relay.json";
+
+/// What was given on the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    pub url: Option<String>,
+    pub token: Option<String>,
+    pub token_file: Option<PathBuf>,
+    pub node_id: Option<String>,
+    pub ca_bundle: Option<PathBuf>,
+}
+
+/// What is to be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub url: Option<String>,
+    pub token: Option<String>,
+    pub node_id: Option<String>,
+    pub ca_bundle: Option<PathBuf>,
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+/// The file that settings are read from: the first that is there.
+pub fn path(broker_root: &Path) -> Result<PathBuf, Refusal> {
+    if let Some(path) = variable("C2C_RELAY_CONFIG") {
+        return Ok(path.into());
+    }
+    let own = broker_root.join(FILE);
+    if own.is_file() {
+        return Ok(own);
+    }
+    Ok(root::config_directory()?.join(FILE))
+}
+
+/// The file that settings are saved to. `named` is the broker root, if somebody named one.
+pub fn path_to_save(named: Option<&Path>) -> Result<PathBuf, Refusal> {
+    if let Some(path) = variable("C2C_RELAY_CONFIG") {
+        return Ok(path.into());
+    }
+    match named {
+        Some(root) => Ok(root.join(FILE)),
+        None => Ok(root::config_directory()?.join(FILE)),
+    }
+}
+
+/// The saved settings; none if there is no file.
+fn saved(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
+        Err(e) => return Err(LogError::io("read", &path.display().to_string(), e).into()),
+    };
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        _ => {
+            let message = format!("{} is not a JSON object", path.display());
+            let refusal = Refusal::new(Code::InvalidArgument, "relay.json", message);
+            Err(refusal.hint("put it right, or write it anew with: c2c relay setup").into())
+        }
+    }
+}
+
+/// A token is the first line of its file.
+pub fn read_token(path: &Path) -> Result<String, Failure> {
+    let failed = |e| LogError::io("read", &path.display().to_string(), e);
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let token = text.lines().next().unwrap_or_default().trim().to_owned();
+    if token.is_empty() {
+        let message = format!("{} holds no token", path.display());
+        return Err(Refusal::new(Code::InvalidArgument, "token_file", message).into());
+    }
+    Ok(token)
+}
+
+/// Puts everything together.
+pub fn settle(given: &Given, broker_root: &Path) -> Result<Settings, Failure> {
+    let file = path(broker_root)?;
+    let saved = saved(&file)?;
+    let text = |name: &str| {
+        let value = saved.get(name).and_then(Value::as_str);
+        value.filter(|value| !value.is_empty()).map(str::to_owned)
+    };
+    let from_file = given.token_file.as_deref().map(read_token).transpose()?;
+    let token = given.token.clone().or(from_file).or_else(|| variable("C2C_RELAY_TOKEN"));
+    let url = given.url.clone().or_else(|| variable("C2C_RELAY_URL")).or_else(|| text("url"));
+    let settings = Settings {
+        url: url.map(|url| check_url(&url)).transpose()?,
+        token: token.or_else(|| text("token")).filter(|token| !token.is_empty()),
+        node_id: given
+            .node_id
+            .clone()
+            .or_else(|| variable("C2C_RELAY_NODE_ID"))
+            .or_else(|| text("node_id")),
+        ca_bundle: given.ca_bundle.clone().or_else(|| text("ca_bundle").map(PathBuf::from)),
+    };
+    Ok(settings)
+}
+
+/// A relay's URL, without a last slash.
+fn check_url(url: &str) -> Result<String, Refusal> {
+    let url = url.trim().trim_end_matches('/');
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@'])) {
+        return Ok(url.to_owned());
+    }
+    let message = format!("'{}' is not the URL of a relay", url.escape_default());
+    Err(Refusal::new(Code::InvalidArgument, "relay_url", message)
+        .hint("it looks like http://host:7331"))
+}
+
+/// Saves what was given, beside what was saved before.
+pub fn save(path: &Path, given: &Given) -> Result<Settings, Failure> {
+    let mut fields = saved(path)?;
+    let from_file = given.token_file.as_deref().map(read_token).transpose()?;
+    let url = given.url.as_deref().map(check_url).transpose()?;
+    let ca_bundle = given.ca_bundle.as_ref().map(|path| path.display().to_string());
+    for (name, value) in [
+        ("url", url),
+        ("token", given.token.clone().or(from_file)),
+        ("node_id", given.node_id.clone()),
+        ("ca_bundle", ca_bundle),
+    ] {
+        if let Some(value) = value {
+            fields.insert(name.into(), json!(value));
+        }
+    }
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+    let settings = Settings {
+        url: text("url"),
+        token: text("token"),
+        node_id: text("node_id"),
+        ca_bundle: text("ca_bundle").map(PathBuf::from),
+    };
+    let text = format!("{:#}\n", Value::Object(fields));
+    write_private(path, text.as_bytes())
+        .map_err(|e| LogError::io("write", &path.display().to_string(), e))?;
+    Ok(settings)
+}
+
+/// Writes a file as a whole, for this user only.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let part = directory.join(format!(".{name}.{}", std::process::id()));
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let placed = written.and_then(|()| fs::rename(&part, path));
+    if placed.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    placed
+}

@@ -1,0 +1,172 @@
+//! What leaves this log, and what did the relay do with it?
+
+use c2c_log_format::id::hex;
+
+use super::Connector;
+use crate::code::Code;
+use crate::decide::{Command, Leaving, Outcome, Position, Pushed, Received, Refusal};
+use crate::failure::Failure;
+use crate::replication::{self, to_cursor, to_position};
+use crate::wire::batch::{Batch, Compression};
+use crate::wire::body::{self, Verdict};
+
+/// Events that are read at once.
+const CHUNK: u64 = 512;
+/// A cursor that stands this many events behind is moved, although nothing leaves.
+const LAG_MAX: u64 = 4_096;
+
+/// Up to where nothing leaves the log, beyond the cursor.
+#[derive(Debug, Default)]
+pub struct Scanned(u64);
+
+/// What came of a push.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Messages that the relay holds now.
+    pub forwarded: usize,
+    /// What is tried again later, with the reason for the first.
+    pub parked: usize,
+    /// What came back for good.
+    pub bounced: usize,
+    pub reason: Option<String>,
+    /// Whether there is more to push now.
+    pub more: bool,
+}
+
+impl Connector {
+    /// Pushes once. With `again`, what the relay did not take before goes first; with `ask`, an empty
+    /// batch still asks whether the relay is where it was.
+    pub fn push(&mut self, again: bool, ask: bool) -> Result<Sent, Failure> {
+        let (hub, Some(log)) = (self.hub()?, self.own_log()?) else { return Ok(Sent::default()) };
+        let Some(speaker) = self.speaker() else { return Ok(Sent::default()) };
+        let batch = self.outgoing(log, &hub.log_id, again)?;
+        let lag = batch.upto().sequence - batch.begins().sequence;
+        if batch.items().is_empty() && !ask && lag < LAG_MAX {
+            return Ok(Sent::default());
+        }
+        let full = batch.is_full();
+        let bytes = batch.encode(Compression::Zstd).map_err(|e| {
+            Failure::from(Refusal::new(Code::Internal, "", format!("cannot push: {e}")))
+        })?;
+        let target = format!("/push?node_id={}", self.node_id);
+        let answer = self.client.send_bytes::<body::Pushed>(&target, bytes, Some(&speaker));
+        let (position, outcomes, diverged) = match answer {
+            Ok(pushed) => {
+                let position = to_position(&pushed.cursor.unwrap_or(batch.upto()));
+                (position, pushed.outcomes.iter().map(outcome).collect(), false)
+            }
+            Err(refused) => match refused.expected {
+                Some(expected) => (self.common(&to_position(&expected))?, Vec::new(), true),
+                None => {
+                    if refused.failure.code() == Code::ForeignSender {
+                        // It does not know us any more: the next round registers everybody.
+                        self.forgotten();
+                    }
+                    return Err(refused.failure);
+                }
+            },
+        };
+        let mut sent = summary(&outcomes);
+        sent.more = full || diverged;
+        // The id may have changed just now.
+        let log = self.own_log()?.unwrap_or(log);
+        let received = Received { log: hex(&log), position, outcomes };
+        let (relay, relay_name) = (hub.log_id, hub.name);
+        let command = Command::Pushed(Pushed { relay, relay_name, received });
+        let actor = self.actor();
+        self.broker.execute(&command, &actor)?;
+        Ok(sent)
+    }
+
+    /// Where to go on when the relay stands elsewhere: there, if this log has that place; else from
+    /// the beginning, as another log.
+    fn common(&mut self, expected: &Position) -> Result<Position, Failure> {
+        self.scanned = Scanned::default();
+        if replication::holds(&mut self.broker, expected)? {
+            return Ok(expected.clone());
+        }
+        self.renew_log()?;
+        Ok(Position::default())
+    }
+
+    /// The next batch for a relay.
+    fn outgoing(&mut self, log: [u8; 16], relay: &str, again: bool) -> Result<Batch, Failure> {
+        let state = self.broker.state();
+        let cursor = state.cursor("out", relay);
+        let start = Position { sequence: cursor.sequence, digest: cursor.digest };
+        let retries =
+            if again { Leaving::new(state, &self.node_id, relay).retries() } else { Vec::new() };
+        // A message behind one that waits is due later: beyond it nothing counts as looked at.
+        let open = state.open_outbox().into_iter().map(|(at, _)| at);
+        let first_open = open.filter(|at| *at > start.sequence).min().unwrap_or(u64::MAX);
+        let mut at = self.scanned.0.min(first_open - 1).max(start.sequence);
+        let mut batch = Batch::after(to_cursor(log, &start));
+        let retried = self.broker.fetch(&retries)?;
+        for event in &retried {
+            if let Some(payload) = &event.payload {
+                // The place moves with the events after it.
+                let place = batch.upto();
+                batch.push(replication::item_of(log, event, payload), place);
+            }
+        }
+        if at > start.sequence
+            && let Some(event) = self.broker.fetch(&[at])?.first()
+        {
+            batch.pass(replication::place_of(log, event));
+        }
+        let head = self.broker.state().head;
+        while at < head && !batch.is_full() {
+            let events = self.broker.events_after(at, CHUNK)?;
+            let leaving = Leaving::new(self.broker.state(), &self.node_id, relay);
+            for event in &events {
+                let payload = event.payload.as_ref();
+                let items = payload.map(|payload| leaving.items(event.head.sequence, payload));
+                replication::push(&mut batch, log, event, items.unwrap_or_default());
+                if batch.is_full() {
+                    break;
+                }
+            }
+            at += CHUNK;
+        }
+        if batch.items().is_empty() {
+            self.scanned.0 = batch.upto().sequence;
+        }
+        Ok(batch)
+    }
+}
+
+/// The relay's answer about one event, as the core understands it.
+fn outcome(verdict: &Verdict) -> (u64, Outcome) {
+    let outcome = match verdict.outcome.as_str() {
+        "accepted" => Outcome::Accepted,
+        "duplicate" => Outcome::Duplicate,
+        "delivered" => Outcome::Delivered,
+        _ => {
+            let name = verdict.error_code.as_deref().unwrap_or_default();
+            let row = crate::code::TABLE.iter().find(|row| row.name == name);
+            // What this program does not know may pass: it is tried again.
+            let code = row.map_or(Code::Busy, |row| row.code);
+            let message = verdict.error.clone().unwrap_or_default();
+            Outcome::Refused(Refusal::new(code, "", message))
+        }
+    };
+    (verdict.sequence, outcome)
+}
+
+fn summary(outcomes: &[(u64, Outcome)]) -> Sent {
+    let mut sent = Sent::default();
+    for (_, outcome) in outcomes {
+        match outcome {
+            Outcome::Refused(refusal) if refusal.code.retryable() => {
+                sent.parked += 1;
+                sent.reason.get_or_insert_with(|| refusal.message.clone());
+            }
+            Outcome::Refused(refusal) => {
+                sent.bounced += 1;
+                sent.reason.get_or_insert_with(|| refusal.message.clone());
+            }
+            _ => sent.forwarded += 1,
+        }
+    }
+    sent
+}

@@ -1,0 +1,170 @@
+//! When does the connector do what: once, or for as long as it runs?
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Backoff, Connector};
+use crate::clock;
+use crate::failure::Failure;
+use crate::limits::RELAY_WAIT_S_MAX;
+
+/// What one round did.
+#[derive(Debug, Default)]
+pub struct Tick {
+    pub registered: usize,
+    pub heartbeated: usize,
+    pub forwarded: usize,
+    pub failed: usize,
+    pub bounced: usize,
+    pub inbound: usize,
+    /// What went wrong for some and kept nobody else out.
+    pub errors: Vec<Failure>,
+    /// Why something waits to be pushed again.
+    pub parked: Option<String>,
+}
+
+impl Tick {
+    /// Whether there is anything to tell.
+    pub fn is_quiet(&self) -> bool {
+        let Self { registered, forwarded, failed, bounced, inbound, .. } = self;
+        registered + forwarded + failed + bounced + inbound == 0 && self.errors.is_empty()
+    }
+}
+
+/// Batches of one round, so that it ends although others go on writing.
+const ROUNDS_MAX: usize = 10_000;
+
+impl Connector {
+    /// One round: who is here, what leaves, what comes, and the receipts for that.
+    pub fn tick(&mut self) -> Result<Tick, Failure> {
+        let mut tick = Tick::default();
+        self.hello()?;
+        self.look()?;
+        let beaten = self.beat(true, &mut tick.errors)?;
+        tick.registered = beaten.registered;
+        tick.heartbeated = beaten.heartbeated;
+        tick.failed = beaten.failed;
+        self.push_all(true, &mut tick)?;
+        for _ in 0..ROUNDS_MAX {
+            let came = self.pull(Duration::ZERO)?;
+            tick.inbound += came.inbound;
+            if came.events == 0 {
+                break;
+            }
+        }
+        self.push_all(false, &mut tick)?;
+        Ok(tick)
+    }
+
+    /// Goes on until `stop`: one thread pushes when this log grows, one waits at the relay for what
+    /// comes. `tell` hears of every round.
+    pub fn follow(
+        mut self,
+        interval: Duration,
+        stop: &Arc<AtomicBool>,
+        tell: &(dyn Fn(Result<Tick, Failure>) + Sync),
+    ) {
+        let mut puller = self.twin();
+        thread::scope(|scope| {
+            scope.spawn(|| keep_on(stop, tell, || pull_on(&mut puller)));
+            keep_on(stop, tell, || push_on(&mut self, interval, stop));
+        });
+    }
+
+    /// Pushes until nothing is left that may leave now.
+    fn push_all(&mut self, again: bool, tick: &mut Tick) -> Result<(), Failure> {
+        let (mut again, mut ask) = (again, again);
+        for _ in 0..ROUNDS_MAX {
+            self.look()?;
+            let sent = self.push(again, ask)?;
+            tick.forwarded += sent.forwarded;
+            tick.bounced += sent.bounced;
+            tick.failed += sent.parked;
+            tick.parked = sent.reason.or(tick.parked.take());
+            if !sent.more {
+                break;
+            }
+            (again, ask) = (false, false);
+        }
+        Ok(())
+    }
+}
+
+/// Repeats a step; after a failure not at once.
+fn keep_on(
+    stop: &AtomicBool,
+    tell: &(dyn Fn(Result<Tick, Failure>) + Sync),
+    mut step: impl FnMut() -> Result<Tick, Failure>,
+) {
+    let mut backoff = Backoff::default();
+    while !stop.load(Ordering::Relaxed) {
+        let done = step();
+        let failed = done.is_err();
+        tell(done);
+        if failed {
+            nap(backoff.next(chance()), stop);
+        } else {
+            backoff.reset();
+        }
+    }
+}
+
+/// Anything that differs from one process and moment to the next.
+fn chance() -> u64 {
+    crate::identity::random::<8>().map_or_else(|_| clock::now_us(), u64::from_le_bytes)
+}
+
+/// Sleeps, but not for long after it is told to stop.
+fn nap(wait: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + wait;
+    while !stop.load(Ordering::Relaxed) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::sleep(left.min(Duration::from_millis(100)));
+    }
+}
+
+/// Everything once, then what leaves as soon as it is written, until the next full round is due.
+fn push_on(
+    connector: &mut Connector,
+    interval: Duration,
+    stop: &AtomicBool,
+) -> Result<Tick, Failure> {
+    let mut tick = Tick::default();
+    let began = Instant::now();
+    connector.hello()?;
+    connector.look()?;
+    let beaten = connector.beat(true, &mut tick.errors)?;
+    (tick.registered, tick.heartbeated) = (beaten.registered, beaten.heartbeated);
+    tick.failed = beaten.failed;
+    connector.push_all(true, &mut tick)?;
+    while !stop.load(Ordering::Relaxed) && began.elapsed() < interval {
+        // ORDER: the pulse before the look, so that what is written between wakes us.
+        let pulse = connector.broker.pulse();
+        connector.look()?;
+        let beaten = connector.beat(false, &mut tick.errors)?;
+        tick.registered += beaten.registered;
+        connector.push_all(false, &mut tick)?;
+        let left = interval.saturating_sub(began.elapsed());
+        connector.broker.wait(pulse, left.min(Duration::from_millis(500)));
+    }
+    Ok(tick)
+}
+
+/// Waits at the relay and takes what comes.
+fn pull_on(connector: &mut Connector) -> Result<Tick, Failure> {
+    connector.hub()?;
+    connector.look()?;
+    // The other thread registers.
+    if connector.speaker().is_none() {
+        thread::sleep(Duration::from_millis(200));
+        return Ok(Tick::default());
+    }
+    let wait = Duration::from_secs(RELAY_WAIT_S_MAX - 5);
+    let came = connector.pull(wait)?;
+    Ok(Tick { inbound: came.inbound, ..Tick::default() })
+}

@@ -1,0 +1,17 @@
+//! How do machines reach each other? A broker behind HTTP, with leases instead of processes.
+
+mod access;
+mod answer;
+mod handle;
+mod nonces;
+mod open;
+mod rate;
+mod serve;
+mod service;
+mod writer;
+
+pub use answer::{Answer, Request};
+pub use open::{Storage, Store, default_directory, open};
+pub use serve::{Listen, serve};
+pub use service::{About, Allowed, Relay, Step, Wait};
+pub use writer::Service;

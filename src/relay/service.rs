@@ -1,0 +1,187 @@
+//! How does one request become an answer?
+//!
+//! A value without a socket: the listener and the tests call it alike. What it answers may be told
+//! only when its group is on disk; see [`super::writer`].
+
+use std::collections::HashMap;
+
+use super::access::{Caller, Guard};
+use super::answer::{Answer, Request, problem_of};
+use super::handle::{self, Call};
+use super::nonces::Nonces;
+use super::rate::Rates;
+use crate::broker::Broker;
+use crate::clock;
+use crate::code::Code;
+use crate::decide::{self, Actor, Command, Refusal};
+use crate::failure::Failure;
+use crate::limits::RELAY_WAIT_S_MAX;
+use crate::wire::body::Problem;
+use crate::wire::route::{self, Access, NoRoute};
+
+/// What a relay says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    pub storage: &'static str,
+    pub persist_dir: Option<String>,
+    /// Names that mean this relay in an address; the first is how it signs.
+    pub names: Vec<String>,
+}
+
+/// Keys that are admitted, by alias in lower case.
+pub type Allowed = HashMap<String, String>;
+
+/// A relay.
+pub struct Relay {
+    pub(super) broker: Broker,
+    pub(super) nonces: Nonces,
+    rates: Rates,
+    pub(super) token: Option<String>,
+    pub(super) allowed: Option<Allowed>,
+    pub(super) about: About,
+}
+
+/// What comes of a request now.
+pub enum Step {
+    Answer(Answer),
+    /// There is nothing yet, and the caller is willing to wait.
+    Wait(Wait),
+}
+
+/// A request that waits for something to happen.
+pub struct Wait {
+    pub request: Request,
+    caller: Caller,
+    /// Up to here there was nothing for it.
+    pub seen: u64,
+    /// Until when it waits.
+    pub until_us: u64,
+}
+
+/// An actor without session: for what nobody does.
+pub fn nobody() -> Actor {
+    Actor { node_id: String::from("relay"), ..Actor::default() }
+}
+
+impl Relay {
+    /// A relay on a broker.
+    pub fn new(
+        broker: Broker,
+        token: Option<String>,
+        allowed: Option<Allowed>,
+        about: About,
+        requests_per_s: u32,
+    ) -> Result<Self, Failure> {
+        let mut broker = broker.relay(decide::Relay { names: about.names.clone() });
+        broker.look(&nobody())?;
+        if broker.state().head == 0 {
+            // Whoever connects must learn which log this is, so there is one from the start.
+            broker.execute(&Command::Move { to: String::new() }, &nobody())?;
+        }
+        broker.remember_ids()?;
+        let (nonces, rates) = (Nonces::default(), Rates::new(requests_per_s));
+        Ok(Self { broker, nonces, rates, token, allowed, about })
+    }
+
+    /// Answers one request; `from` is the address that it came from.
+    pub fn answer(&mut self, request: Request, from: &str) -> Step {
+        match self.admit(&request, from) {
+            Ok(caller) => {
+                let seen = 0;
+                let wait_us = handle::wait_s(&request).min(RELAY_WAIT_S_MAX as f64) * 1e6;
+                let until_us = clock::now_us() + wait_us as u64;
+                self.go_on(Wait { request, caller, seen, until_us })
+            }
+            Err(answer) => Step::Answer(answer),
+        }
+    }
+
+    /// Looks again for a request that waits.
+    pub fn go_on(&mut self, wait: Wait) -> Step {
+        let now_us = clock::now_us();
+        let found = match route::find(&wait.request.method, &wait.request.target) {
+            Ok(found) => found,
+            Err(error) => return Step::Answer(no_route(error, &wait.request)),
+        };
+        if let Err(failure) = self.broker.look(&nobody()) {
+            return Step::Answer(failure.into());
+        }
+        let call = Call {
+            request: &wait.request,
+            name: found.parameter,
+            caller: wait.caller.clone(),
+            seen: wait.seen,
+            last: now_us >= wait.until_us,
+            now_us,
+        };
+        match handle::handle(self, found.route, &call) {
+            Ok(handle::Found::Answer(answer)) => Step::Answer(answer),
+            Ok(handle::Found::Nothing { seen }) => Step::Wait(Wait { seen, ..wait }),
+            Err(answer) => Step::Answer(answer),
+        }
+    }
+
+    /// Decides whether a request may go on, and as whom.
+    fn admit(&mut self, request: &Request, from: &str) -> Result<Caller, Answer> {
+        let now_us = clock::now_us();
+        let found = route::find(&request.method, &request.target);
+        self.broker.look(&nobody())?;
+        // What is not there is nobody's business who shows no credentials.
+        let access = found.as_ref().map_or(NoRoute::ACCESS, |found| found.access);
+        let checked = self.guard(now_us).check(request, access);
+        if access != Access::Public && self.token.is_some() {
+            let who = match &checked {
+                Ok(Caller::Peer { key, .. }) => key,
+                Ok(Caller::Operator) => "operator",
+                _ => from,
+            };
+            self.rates.take(who, now_us).map_err(too_many)?;
+        }
+        let caller = checked?;
+        found.map(|_| caller).map_err(|error| no_route(error, request))
+    }
+
+    /// What access is decided with.
+    pub(super) fn guard(&mut self, now_us: u64) -> Guard<'_> {
+        let state = self.broker.state();
+        Guard { state, token: self.token.as_deref(), nonces: &mut self.nonces, now_us }
+    }
+
+    /// Ends leases that are over.
+    pub fn collect(&mut self) -> Result<decide::Collected, Failure> {
+        handle::collect(&mut self.broker)
+    }
+
+    /// Opens a group: nothing that is answered from here on may be told before it is committed.
+    pub fn begin_group(&mut self) {
+        self.broker.begin_group();
+    }
+
+    /// Waits for the disk.
+    pub fn commit_group(&mut self) -> Result<(), Failure> {
+        self.broker.commit_group()
+    }
+
+    /// The last sequence of the log.
+    pub fn head(&self) -> u64 {
+        self.broker.state().head
+    }
+}
+
+fn too_many(retry_after_s: f64) -> Answer {
+    let refusal = Refusal::new(Code::RateLimited, "", "too many requests from this identity");
+    let problem = Problem { retry_after: Some(retry_after_s), ..problem_of(&refusal) };
+    Answer::problem(&problem, 429)
+}
+
+fn no_route(error: NoRoute, request: &Request) -> Answer {
+    let path = request.target.split('?').next().unwrap_or_default();
+    let refusal = match error {
+        NoRoute::Path => Refusal::new(Code::NotFound, "", format!("unknown endpoint: {path}")),
+        NoRoute::Method(methods) => {
+            let message = format!("{path} takes {}", methods.join(" or "));
+            Refusal::new(Code::MethodNotAllowed, "", message)
+        }
+    };
+    refusal.into()
+}

@@ -1,0 +1,125 @@
+//! Who writes, when many ask at once?
+//!
+//! One thread owns the relay. It takes all requests that wait, does them one after the other, waits
+//! once for the disk, and then answers all of them.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{oneshot, watch};
+
+use super::answer::{Answer, Request};
+use super::service::{Relay, Step, Wait};
+use crate::clock;
+use crate::code::Code;
+use crate::decide::{Collected, Refusal};
+use crate::failure::Failure;
+
+/// Requests that share one sync at most.
+const GROUP_MAX: usize = 256;
+
+enum Job {
+    Answer { request: Request, from: String, reply: oneshot::Sender<Step> },
+    GoOn { wait: Wait, reply: oneshot::Sender<Step> },
+    Collect { reply: oneshot::Sender<Result<Collected, Failure>> },
+}
+
+/// A relay that many tasks may ask.
+#[derive(Clone)]
+pub struct Service {
+    jobs: Sender<Job>,
+    /// The last sequence that is on disk.
+    head: watch::Receiver<u64>,
+}
+
+impl Service {
+    /// Starts the thread. It ends when the last clone is dropped.
+    pub fn start(mut relay: Relay) -> Result<(Self, JoinHandle<()>), Failure> {
+        let (jobs, queue) = channel();
+        let (told, head) = watch::channel(relay.head());
+        let thread = thread::Builder::new().name("writer".into());
+        let thread = thread
+            .spawn(move || while group(&mut relay, &queue, &told) {})
+            .map_err(|e| crate::log::LogError::io("start", "the writer", e))?;
+        Ok((Self { jobs, head }, thread))
+    }
+
+    /// Answers one request, waiting as long as it is willing to.
+    pub async fn answer(&self, request: Request, from: &str) -> Answer {
+        let mut head = self.head.clone();
+        let from = from.to_owned();
+        let mut step = self.ask(|reply| Job::Answer { request, from, reply }).await;
+        loop {
+            let wait = match step {
+                Some(Step::Answer(answer)) => return answer,
+                Some(Step::Wait(wait)) => wait,
+                None => return stopped(),
+            };
+            let left_us = wait.until_us.saturating_sub(clock::now_us());
+            let left = std::time::Duration::from_micros(left_us);
+            let news = head.wait_for(|head| *head > wait.seen);
+            // Nothing new until the time is over: then the answer is that there is nothing.
+            let _ = tokio::time::timeout(left, news).await;
+            step = self.ask(|reply| Job::GoOn { wait, reply }).await;
+        }
+    }
+
+    /// Ends leases that are over.
+    pub async fn collect(&self) -> Result<Collected, Failure> {
+        let collected = self.ask(|reply| Job::Collect { reply }).await;
+        collected.unwrap_or_else(|| Ok(Collected::default()))
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(job(reply)).ok()?;
+        answer.await.ok()
+    }
+}
+
+fn stopped() -> Answer {
+    Refusal::new(Code::Busy, "", "the relay is stopping").hint("try again").into()
+}
+
+/// Answers that wait for the disk.
+enum Held {
+    Step(oneshot::Sender<Step>, Step),
+    Collected(oneshot::Sender<Result<Collected, Failure>>, Result<Collected, Failure>),
+}
+
+/// Does what waits; whether there may be more.
+fn group(relay: &mut Relay, queue: &Receiver<Job>, told: &watch::Sender<u64>) -> bool {
+    let Ok(first) = queue.recv() else { return false };
+    relay.begin_group();
+    let mut held = vec![done(relay, first)];
+    while held.len() < GROUP_MAX {
+        let Ok(job) = queue.try_recv() else { break };
+        held.push(done(relay, job));
+    }
+    let synced = relay.commit_group();
+    told.send_if_modified(|head| std::mem::replace(head, relay.head()) != relay.head());
+    for held in held {
+        // Whoever has gone away meanwhile will ask again.
+        match (held, &synced) {
+            (Held::Step(reply, step), Ok(())) => drop(reply.send(step)),
+            (Held::Step(reply, Step::Wait(wait)), Err(_)) => drop(reply.send(Step::Wait(wait))),
+            (Held::Step(reply, Step::Answer(answer)), Err(_)) => {
+                // What it says may never reach the disk; a refusal may rest on such a thing, too.
+                let unknown = Refusal::new(Code::OutcomeUnknown, "", "a sync failed")
+                    .hint("try again with the same message_id");
+                let answer = if answer.is_ok() { unknown.into() } else { answer };
+                drop(reply.send(Step::Answer(answer)));
+            }
+            (Held::Collected(reply, collected), _) => drop(reply.send(collected)),
+        }
+    }
+    true
+}
+
+fn done(relay: &mut Relay, job: Job) -> Held {
+    match job {
+        Job::Answer { request, from, reply } => Held::Step(reply, relay.answer(request, &from)),
+        Job::GoOn { wait, reply } => Held::Step(reply, relay.go_on(wait)),
+        Job::Collect { reply } => Held::Collected(reply, relay.collect()),
+    }
+}

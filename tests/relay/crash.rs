@@ -1,0 +1,77 @@
+//! Is every accepted message delivered exactly once, in order, whatever is killed in between?
+
+use std::collections::HashMap;
+
+use super::{Hub, Machine};
+
+const MESSAGES: usize = 120;
+
+/// Numbers that look random and are the same each time.
+fn chance(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *seed >> 33
+}
+
+/// Two machines send to each other while the relay and the connectors are killed and come back.
+fn survives(storage: &'static str, seed: u64) {
+    let mut seed = seed;
+    let mut hub = Hub::start(storage);
+    let mut machines = [Machine::new(&hub, "machine-a"), Machine::new(&hub, "machine-b")];
+    machines[0].world.register(&["ann", "amy"]);
+    machines[1].world.register(&["bob", "ben"]);
+    for machine in &mut machines {
+        machine.once();
+        machine.start();
+    }
+    let people = [["ann", "amy"], ["bob", "ben"]];
+    let mut expected: HashMap<&str, Vec<String>> = HashMap::new();
+    for at in 0..MESSAGES {
+        let from = chance(&mut seed) as usize % 2;
+        let (who, to) = (chance(&mut seed) as usize % 2, chance(&mut seed) as usize % 2);
+        let (sender, recipient) = (people[from][who], people[1 - from][to]);
+        let text = format!("{sender} {at}");
+        let address = format!("{recipient}@{}", machines[1 - from].node);
+        machines[from].run(sender, &["send", &address, &text]).ok();
+        expected.entry(recipient).or_default().push(text);
+        match chance(&mut seed) % 24 {
+            0 => {
+                hub.kill();
+                hub.go_on();
+            }
+            1 | 2 => {
+                let which = chance(&mut seed) as usize % 2;
+                machines[which].kill();
+                machines[which].start();
+            }
+            _ => {}
+        }
+    }
+    for (node, machine) in machines.iter().enumerate() {
+        for who in people[node] {
+            let wanted = expected.remove(who).unwrap_or_default();
+            let came = machine.wait_for(who, wanted.len());
+            for sender in people[1 - node] {
+                let of = |texts: &[String]| -> Vec<String> {
+                    let mine = |text: &&String| text.split(' ').next() == Some(sender);
+                    texts.iter().filter(mine).cloned().collect()
+                };
+                assert_eq!(of(&came), of(&wanted), "{storage}: {sender} to {who}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_with_a_log() {
+    survives("log", 1);
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_with_sqlite() {
+    survives("sqlite", 2);
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_when_the_relay_forgets_everything() {
+    survives("memory", 3);
+}

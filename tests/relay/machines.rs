@@ -1,0 +1,151 @@
+//! Do agents on two machines reach each other?
+
+use super::{Hub, Machine};
+use crate::support::contents;
+
+fn pair(hub: &Hub) -> (Machine, Machine) {
+    let (a, b) = (Machine::new(hub, "machine-a"), Machine::new(hub, "machine-b"));
+    a.world.register(&["ann"]);
+    b.world.register(&["bob"]);
+    a.once();
+    b.once();
+    (a, b)
+}
+
+const STORES: [&str; 3] = ["memory", "log", "sqlite"];
+
+#[test]
+fn a_message_goes_there_and_the_answer_comes_back() {
+    for storage in STORES {
+        let hub = Hub::start(storage);
+        let (a, b) = pair(&hub);
+        a.run("ann", &["send", "bob@machine-b", "hello"]).ok();
+        assert_eq!(a.once()["forwarded"], 1, "{storage}");
+        assert_eq!(b.once()["inbound"], 1, "{storage}");
+        let rows = b.run("bob", &["poll-inbox", "--json"]).ok().json();
+        assert_eq!(contents(&rows), ["hello"]);
+        let shown = rows[0]["from_alias"].as_str().expect("a sender").to_owned();
+        assert_eq!(shown, "ann@machine-a");
+        b.run("bob", &["send", &shown, "and back"]).ok();
+        b.once();
+        a.once();
+        assert_eq!(a.world.poll("ann"), ["and back"]);
+        // The receipts are home: nothing waits, nothing is dead, nothing comes twice.
+        b.once();
+        for machine in [&a, &b] {
+            machine.once();
+            let health = machine.run("ann", &["health", "--json"]).ok().json();
+            assert_eq!((&health["outbox_depth"], &health["dead_letters"]), (&0.into(), &0.into()));
+        }
+        assert_eq!(b.world.poll("bob"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_bare_alias_of_the_swarm_and_the_relays_name_lead_there_too() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.once();
+    for (to, text) in [("bob", "bare"), ("bob@relay", "by the relay"), ("bob@machine-a", "own")] {
+        a.run("ann", &["send", to, text]).ok();
+    }
+    a.once();
+    b.once();
+    assert_eq!(b.world.poll("bob"), ["bare", "by the relay", "own"]);
+}
+
+#[test]
+fn bob_of_a_node_without_bob_bounces_and_reaches_nobody_else() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    let c = Machine::new(&hub, "machine-c");
+    c.world.register(&["cyd"]);
+    c.once();
+    a.run("ann", &["send", "bob@machine-c", "for nobody"]).ok();
+    a.once();
+    b.once();
+    c.once();
+    assert_eq!(b.world.poll("bob"), [""; 0]);
+    let told = a.world.poll("ann");
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("unknown_alias") && told[0].contains("bob@machine-c"), "{told:?}");
+    let letters = a.run("ann", &["dead-letter", "--json"]).ok().json();
+    assert_eq!(letters.as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn two_nodes_may_have_the_same_alias() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    let c = Machine::new(&hub, "machine-c");
+    c.world.register(&["bob"]);
+    c.once();
+    a.once();
+    a.run("ann", &["send", "bob@machine-c", "to the second"]).ok();
+    a.run("ann", &["send", "bob@machine-b", "to the first"]).ok();
+    a.run("ann", &["send", "bob@relay", "to the bare one"]).ok();
+    a.once();
+    b.once();
+    c.once();
+    assert_eq!(b.world.poll("bob"), ["to the first", "to the bare one"]);
+    assert_eq!(c.world.poll("bob"), ["to the second"]);
+}
+
+#[test]
+fn a_message_for_a_host_that_comes_later_waits_for_it() {
+    let hub = Hub::start("log");
+    let (a, _b) = pair(&hub);
+    a.run("ann", &["send", "cyd@machine-c", "early"]).ok();
+    let tick = a.once();
+    assert_eq!((&tick["forwarded"], &tick["bounced"]), (&0.into(), &0.into()), "{tick}");
+    let c = Machine::new(&hub, "machine-c");
+    c.world.register(&["cyd"]);
+    c.once();
+    a.once();
+    c.once();
+    assert_eq!(c.world.poll("cyd"), ["early"]);
+}
+
+#[test]
+fn a_room_has_one_history_on_all_machines() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.run("ann", &["rooms", "join", "den"]).ok();
+    a.once();
+    b.run("bob", &["rooms", "join", "den"]).ok();
+    for machine in [&b, &a, &b] {
+        machine.once();
+    }
+    a.run("ann", &["rooms", "send", "den", "one"]).ok();
+    b.run("bob", &["rooms", "send", "den", "two"]).ok();
+    for machine in [&a, &b, &a] {
+        machine.once();
+    }
+    assert_eq!(a.world.poll("ann"), ["two"]);
+    assert_eq!(b.world.poll("bob"), ["one"]);
+    let history = |machine: &Machine, who: &str| {
+        let rows = machine.run(who, &["rooms", "history", "den", "--json"]).ok().json();
+        let mut texts = contents(&rows);
+        texts.sort();
+        texts
+    };
+    assert_eq!(history(&a, "ann"), ["one", "two"]);
+    assert_eq!(history(&b, "bob"), ["one", "two"]);
+}
+
+#[test]
+fn mail_comes_at_once_when_both_connectors_run() {
+    let hub = Hub::start("log");
+    let (mut a, mut b) = pair(&hub);
+    a.start();
+    b.start();
+    for at in 0..20 {
+        a.run("ann", &["send", "bob@machine-b", &format!("m{at}")]).ok();
+    }
+    let texts = b.wait_for("bob", 20);
+    assert_eq!(texts, (0..20).map(|at| format!("m{at}")).collect::<Vec<_>>());
+    let cyd = "cyd";
+    b.world.register(&[cyd]);
+    b.run(cyd, &["send", "ann@machine-a", "from a new one"]).ok();
+    assert_eq!(a.wait_for("ann", 1), ["from a new one"]);
+}

@@ -1,0 +1,161 @@
+//! Do machines that talk through a relay keep the promises that one machine keeps?
+
+mod crash;
+mod machines;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Done, World, contents, run};
+
+pub const TOKEN: &str = "test-token";
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A relay process; it ends with the test.
+pub struct Hub {
+    world: World,
+    storage: &'static str,
+    args: Vec<String>,
+    address: String,
+    child: Option<Child>,
+}
+
+impl Hub {
+    /// A relay with a token on a free port.
+    pub fn start(storage: &'static str) -> Self {
+        Self::with(storage, &["--token", TOKEN])
+    }
+
+    pub fn with(storage: &'static str, args: &[&str]) -> Self {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let address = "127.0.0.1:0".to_owned();
+        let mut hub = Self { world: World::new(), storage, args, address, child: None };
+        hub.go_on();
+        hub
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.world.c2c(&["relay", "serve", "--listen", &self.address]);
+        command.args(["--storage", self.storage, "--rate-limit", "0"]).args(&self.args);
+        match self.storage {
+            "log" => command.arg("--persist-dir").arg(self.world.path().join("relay")),
+            "sqlite" => command.arg("--db-path").arg(self.world.path().join("relay.db")),
+            _ => &mut command,
+        };
+        command
+    }
+
+    /// Starts it again, on the port that it had.
+    pub fn go_on(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut command = self.command();
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+            let mut child = command.spawn().expect("a relay");
+            let mut line = String::new();
+            let out = child.stdout.take().expect("its output");
+            BufReader::new(out).read_line(&mut line).expect("a line");
+            if let Some((_, address)) = line.trim().split_once("http://") {
+                self.address = address.to_owned();
+                self.child = Some(child);
+                return;
+            }
+            // Somebody else may have the port for a moment.
+            let _ = child.wait();
+            assert!(Instant::now() < until, "the relay does not start");
+        }
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a kill");
+            child.wait().expect("its end");
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A machine of its own: HOME, root and node id, and perhaps a connector that runs.
+pub struct Machine {
+    pub world: World,
+    pub node: String,
+    url: String,
+    child: Option<Child>,
+}
+
+impl Machine {
+    pub fn new(hub: &Hub, node: &str) -> Self {
+        Self { world: World::new(), node: node.to_owned(), url: hub.url(), child: None }
+    }
+
+    fn connect(&self, args: &[&str]) -> Command {
+        let mut command = self.world.c2c(&["relay", "connect", "--node-id", &self.node]);
+        command.args(["--relay-url", &self.url, "--token", TOKEN]).args(args);
+        command
+    }
+
+    /// One round of the connector.
+    pub fn once(&self) -> Value {
+        run(self.connect(&["--once", "--json"])).ok().json()
+    }
+
+    /// A connector that runs until the test ends, or it is killed.
+    pub fn start(&mut self) {
+        let mut command = self.connect(&["--interval", "1"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().expect("a connector"));
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a kill");
+            child.wait().expect("its end");
+        }
+    }
+
+    pub fn run(&self, who: &str, args: &[&str]) -> Done {
+        self.world.run(who, args)
+    }
+
+    /// What a look at the mailbox shows, without taking anything.
+    pub fn peek(&self, who: &str) -> Vec<Value> {
+        let rows = self.run(who, &["peek-inbox", "--json"]).ok().json();
+        rows.as_array().expect("messages").clone()
+    }
+
+    /// Waits until the mailbox holds that many messages, and shows their texts.
+    pub fn wait_for(&self, who: &str, count: usize) -> Vec<String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let rows = self.peek(who);
+            if rows.len() >= count {
+                return contents(&Value::Array(rows));
+            }
+            assert!(Instant::now() < until, "{who} has {} of {count}", rows.len());
+            // Returns as soon as something is written here, whatever it is.
+            let _ = run(self.world.c2c(&["listen", "--timeout", "0.2", "-s", &format!("s-{who}")]));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
