@@ -13,6 +13,7 @@ pub mod connector;
 pub mod decide;
 pub mod envelope;
 pub mod failure;
+pub mod files;
 #[cfg(feature = "relay")]
 pub mod identity;
 pub mod limits;

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::broker::{Message, Peer, RoomInfo};
+use crate::broker::{Message, Peer, RoomInfo, Way};
 use crate::clock;
+use crate::code::Code;
 use crate::decide::{Sent, SweepPlan};
 
 /// One message as programs see it.
@@ -43,7 +44,7 @@ pub fn message(message: &Message, to: &str) -> Value {
 }
 
 /// A receipt as programs see it.
-pub fn sent(sent: &Sent, broker_id: &str) -> Value {
+pub fn sent(sent: &Sent, broker_id: &str, way: &Way) -> Value {
     let mut row = json!({
         "queued": true,
         "ts": clock::rfc3339(sent.sent_us),
@@ -59,10 +60,28 @@ pub fn sent(sent: &Sent, broker_id: &str) -> Value {
     if sent.recipient_state == "dnd" {
         row["recipient_dnd"] = json!(true);
     }
-    if sent.outbox && !sent.connected {
-        row["warning"] = json!("waits in the outbox: no connector has run on this root");
+    if let Some(warning) = held_up(way) {
+        row["warning"] = json!(warning);
+        if matches!(way, Way::Unavailable { .. }) {
+            row["remote"] = json!(Code::RemoteUnavailable.name());
+        }
     }
     row
+}
+
+/// Why a message for another machine waits here longer than a moment; it is accepted all the same.
+pub fn held_up(way: &Way) -> Option<String> {
+    match way {
+        Way::Open => None,
+        Way::Never => Some("waits in the outbox: no connector has run on this root".into()),
+        Way::NoConnector => {
+            Some("waits in the outbox: no connector is running; c2c relay connect".into())
+        }
+        Way::Unavailable { since_us, error } => {
+            let since = clock::rfc3339(*since_us);
+            Some(format!("waits in the outbox: remote_unavailable since {since}: {error}"))
+        }
+    }
 }
 
 /// One registered alias as programs see it.

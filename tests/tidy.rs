@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Single files that any room may name.
 const BASEMENT: &[&str] =
-    &["clock", "code", "limits", "root", "actor", "envelope", "failure", "shape", "time"];
+    &["clock", "code", "files", "limits", "root", "actor", "envelope", "failure", "shape", "time"];
 
 /// Rooms that know no clock, no file, no process, no terminal.
 const PURE: &[&str] = &["state", "decide", "wire"];

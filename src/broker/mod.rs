@@ -6,6 +6,7 @@
 mod deliver;
 mod execute;
 mod group;
+mod link;
 pub mod liveness;
 mod relocate;
 mod views;
@@ -23,6 +24,7 @@ use crate::store::{EventStore, Reopen, SegmentedStore, StoreError, Stored};
 pub use deliver::{Delivery, Wish};
 pub use execute::Executed;
 pub use group::Kept;
+pub use link::{Link, Way};
 pub use views::{Health, Hop, Message, Peer, RoomInfo, Trace};
 
 /// Directory of the log under a broker root.

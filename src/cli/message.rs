@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{Context, Run, output};
@@ -97,8 +97,8 @@ pub struct Send {
     #[arg(long)]
     deferrable: bool,
     /// Return only when the message got this far
-    #[arg(long, value_name = "STATE", value_parser = ["acked"])]
-    wait_for: Option<String>,
+    #[arg(long, value_name = "STATE", value_enum)]
+    wait_for: Option<Milestone>,
     /// Longest wait, seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = output::seconds,
           allow_negative_numbers = true)]
@@ -120,17 +120,19 @@ impl Run for Send {
         let executed = context.broker.execute(&Command::Send(send), &context.actor)?;
         let Reply::Sent(sent) = executed.reply else { return Ok(()) };
         let broker_id = context.broker.log_id()?.to_owned();
-        let mut row = shape::sent(&sent, &broker_id);
-        let acked = match &self.wait_for {
-            Some(_) => {
-                let acked = wait_acked(context, &sent, executed.last, self.timeout)?;
-                row["acked"] = json!(acked);
-                acked
+        let way = context.broker.way_of(&sent);
+        let mut row = shape::sent(&sent, &broker_id, &way);
+        let reached = match self.wait_for {
+            Some(wanted) => {
+                let reached = wait_until(context, &sent, executed.last, wanted, self.timeout)?;
+                row[wanted.name()] = json!(reached);
+                reached
             }
             None => true,
         };
-        let late = (!acked).then(|| {
-            let message = format!("not acked within {:?}; the message stays queued", self.timeout);
+        let late = self.wait_for.filter(|_| !reached).map(|wanted| {
+            let (wanted, timeout) = (wanted.name(), self.timeout);
+            let message = format!("not {wanted} within {timeout:?}; the message stays queued");
             let hint = format!("c2c trace {}", sent.message_id);
             Failure::Told(Refusal::new(Code::Timeout, "timeout", message).hint(hint))
         });
@@ -144,35 +146,90 @@ impl Run for Send {
             let duplicate = if sent.duplicate { " (accepted before)" } else { "" };
             let waits = if sent.outbox { " [in the outbox]" } else { "" };
             output::say(&format!("ok -> {} (from {}){duplicate}{waits}\n", sent.to, sent.from))?;
+            if let Some(warning) = shape::held_up(&way) {
+                output::note(&format!("note: {}", for_terminal(&warning)));
+            }
         }
         late.map_or(Ok(()), Err)
     }
 }
 
-/// Waits until the recipient has the message out of its mailbox.
-fn wait_acked(
+/// How far a message may be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Milestone {
+    /// The relay holds it
+    Relayed,
+    /// It is in the recipient's mailbox
+    Delivered,
+    /// The recipient has it out of the mailbox
+    Acked,
+}
+
+impl Milestone {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Relayed => "relayed",
+            Self::Delivered => "delivered",
+            Self::Acked => "acked",
+        }
+    }
+}
+
+/// Waits until a message got that far; false if the time is over first.
+fn wait_until(
     context: &mut Context,
     sent: &decide::Sent,
     sequence: u64,
+    wanted: Milestone,
     timeout: Duration,
 ) -> Result<bool, Failure> {
     let deadline = Instant::now() + timeout;
     loop {
         let pulse = context.broker.pulse();
         context.broker.look(&context.actor)?;
-        let state = context.broker.state();
-        let mailbox = state.mailbox_of(&sent.to).map_or_else(String::new, |row| row.name);
-        let pending = state.inbox.get(pair(&mailbox, &sequence.to_be_bytes())).is_some();
-        let queued = state.outbox.get(sequence.to_be_bytes()).is_some();
-        if sequence > 0 && !pending && !queued {
+        let there = match sent.outbox {
+            true => remote_progress(context, sent, wanted)?,
+            false => wanted < Milestone::Acked || is_acked(context, sent, sequence),
+        };
+        if there {
             return Ok(true);
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || sequence == 0 {
+        if left.is_zero() || (sequence == 0 && !sent.outbox) {
             return Ok(false);
         }
         context.broker.wait(pulse, left.min(Duration::from_secs(1)));
     }
+}
+
+fn is_acked(context: &Context, sent: &decide::Sent, sequence: u64) -> bool {
+    let state = context.broker.state();
+    let mailbox = state.mailbox_of(&sent.to).map_or_else(String::new, |row| row.name);
+    sequence > 0 && state.inbox.get(pair(&mailbox, &sequence.to_be_bytes())).is_none()
+}
+
+/// Whether a message for another machine got that far; one that came back is an error.
+fn remote_progress(
+    context: &mut Context,
+    sent: &decide::Sent,
+    wanted: Milestone,
+) -> Result<bool, Failure> {
+    let traces = context.broker.trace(&sent.message_id)?;
+    let hops = traces.iter().flat_map(|trace| &trace.hops);
+    let mut reached = None;
+    for hop in hops {
+        let (level, detail) = hop.what.split_once(": ").unwrap_or((&hop.what, ""));
+        if level == "refused" {
+            let message = format!("{} refused the message: {detail}", hop.who);
+            let row = crate::code::TABLE.iter().find(|row| row.name == detail);
+            let code = row.map_or(Code::UnknownAlias, |row| row.code);
+            let hint = "it is in the dead letters";
+            return Err(Refusal::new(code, "to_alias", message).hint(hint).into());
+        }
+        let milestone = Milestone::value_variants().iter().find(|row| row.name() == level);
+        reached = reached.max(milestone.copied());
+    }
+    Ok(reached >= Some(wanted))
 }
 
 #[derive(Args)]

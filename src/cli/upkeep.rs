@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, Run, output};
 use crate::broker::{Broker, LOG_DIRECTORY};
@@ -179,6 +179,7 @@ impl Run for Health {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         context.broker.look(&context.actor)?;
         let health = context.broker.health()?;
+        let (relay, relay_line) = relay_health(context);
         let root = &context.root;
         if context.common.json {
             let damage: Vec<_> = health
@@ -210,7 +211,7 @@ impl Run for Health {
                 "checkpoint": if health.checkpoint_damaged { "damaged" } else { "ok" },
                 "upgrade_needed": health.upgrade_needed,
                 "moved_to": context.broker.moved_to(),
-                "relay": { "status": "not_configured", "message": "not configured" },
+                "relay": relay,
             }));
         }
         let mark = |good: bool| if good { "✓" } else { "✗" };
@@ -244,10 +245,36 @@ impl Run for Health {
         if health.checkpoint_damaged {
             text.push_str("✗ Checkpoint: damaged; the next command that writes makes it anew\n");
         }
-        text.push_str(&format!("○ Outbox: {} waiting\n", health.outbox));
-        text.push_str("○ Relay: not configured\n");
+        let oldest = health.outbox_oldest_us.map_or_else(String::new, |us| {
+            format!(", the oldest since {}", clock::human(us, context.common.utc))
+        });
+        text.push_str(&format!("○ Outbox: {} waiting{oldest}\n", health.outbox));
+        text.push_str(&relay_line);
         output::say(&text)
     }
+}
+
+/// How the configured relay is: for programs, and as a line for people.
+fn relay_health(context: &Context) -> (Value, String) {
+    #[cfg(feature = "relay")]
+    match super::relay::health(context) {
+        Ok(None) => {}
+        Ok(Some((url, health))) => {
+            let message = format!("{url} ({} alive peers)", health.alive_peers);
+            let peers = health.alive_peers;
+            let row =
+                json!({ "status": "ok", "url": url, "alive_peers": peers, "message": message });
+            return (row, format!("✓ Relay: {message}\n"));
+        }
+        Err(failure) => {
+            let message = failure.message();
+            let line = format!("✗ Relay: {}\n", for_terminal(&message));
+            return (json!({ "status": "unreachable", "message": message }), line);
+        }
+    }
+    let _ = context;
+    let row = json!({ "status": "not_configured", "message": "not configured" });
+    (row, "○ Relay: not configured\n".to_owned())
 }
 
 #[derive(Args)]

@@ -5,8 +5,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -14,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::code::Code;
 use crate::decide::Refusal;
 use crate::failure::Failure;
+use crate::files::write_private;
 use crate::log::LogError;
 use crate::root;
 
@@ -158,20 +158,4 @@ pub fn save(path: &Path, given: &Given) -> Result<Settings, Failure> {
     write_private(path, text.as_bytes())
         .map_err(|e| LogError::io("write", &path.display().to_string(), e))?;
     Ok(settings)
-}
-
-/// Writes a file as a whole, for this user only.
-pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let part = directory.join(format!(".{name}.{}", std::process::id()));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    let placed = written.and_then(|()| fs::rename(&part, path));
-    if placed.is_err() {
-        let _ = fs::remove_file(&part);
-    }
-    placed
 }

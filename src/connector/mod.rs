@@ -20,7 +20,7 @@ use crate::broker::{Broker, LOG_DIRECTORY};
 use crate::code::Code;
 use crate::decide::{Actor, Command, Refusal};
 use crate::failure::Failure;
-use crate::log::{Directory, Log, Options};
+use crate::log::{Directory, LockFile, Log, LogError, Options, Storage};
 use crate::replication::log_bytes;
 use crate::wire::body;
 
@@ -65,6 +65,20 @@ impl Connector {
             scanned: push::Scanned::default(),
             speaker: Arc::default(),
         }
+    }
+
+    /// Keeps a second connector that goes on away from this root, as long as the answer is kept.
+    pub fn hold(&self) -> Result<Arc<dyn LockFile>, Failure> {
+        let root = self.broker.root();
+        let io = |e| LogError::io("lock", &root.display().to_string(), e);
+        let lock = Directory::new(root).lock_file("connector.lock").map_err(io)?;
+        if lock.try_lock().map_err(io)? {
+            return Ok(lock);
+        }
+        let message = format!("a connector serves {} already", root.display());
+        Err(Refusal::new(Code::ConnectorRunning, "broker_root", message)
+            .hint("one is enough; --once works beside it")
+            .into())
     }
 
     /// Another one for the same root and relay, for another thread.

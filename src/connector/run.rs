@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use c2c_log_format::payload::Process;
+
 use super::{Backoff, Connector};
+use crate::broker::Link;
 use crate::clock;
 use crate::failure::Failure;
 use crate::limits::RELAY_WAIT_S_MAX;
@@ -39,6 +42,25 @@ const ROUNDS_MAX: usize = 10_000;
 impl Connector {
     /// One round: who is here, what leaves, what comes, and the receipts for that.
     pub fn tick(&mut self) -> Result<Tick, Failure> {
+        let ticked = self.round();
+        self.note(None, ticked.as_ref().err());
+        ticked
+    }
+
+    /// Leaves word how the relay is, if that has changed.
+    fn note(&mut self, process: Option<Process>, failure: Option<&Failure>) {
+        let error = failure.map(Failure::message);
+        let relay_url = self.client.base_url().to_owned();
+        let node_id = self.node_id.clone();
+        let link = Link { relay_url, node_id, process, since_us: clock::now_us(), error };
+        let same = |before: &Link| Link { since_us: before.since_us, ..link.clone() } == *before;
+        // A lost note costs nothing.
+        if self.broker.root().is_dir() && !self.broker.link().as_ref().is_some_and(same) {
+            let _ = link.keep(self.broker.root());
+        }
+    }
+
+    fn round(&mut self) -> Result<Tick, Failure> {
         let mut tick = Tick::default();
         self.hello()?;
         self.look()?;
@@ -67,9 +89,14 @@ impl Connector {
         tell: &(dyn Fn(Result<Tick, Failure>) + Sync),
     ) {
         let mut puller = self.twin();
+        let process = self.broker.this_process();
         thread::scope(|scope| {
             scope.spawn(|| keep_on(stop, tell, || pull_on(&mut puller)));
-            keep_on(stop, tell, || push_on(&mut self, interval, stop));
+            keep_on(stop, tell, || {
+                let pushed = push_on(&mut self, interval, stop);
+                self.note(process.clone(), pushed.as_ref().err());
+                pushed
+            });
         });
     }
 

@@ -298,8 +298,6 @@ pub struct Sent {
     pub skipped: Vec<Skipped>,
     /// Whether it waits for a connector.
     pub outbox: bool,
-    /// Whether a connector ever ran here.
-    pub connected: bool,
 }
 
 /// Somebody who was left out, and why.

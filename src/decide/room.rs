@@ -224,7 +224,6 @@ pub(super) fn send(
         queued: heard.queued,
         skipped: heard.skipped,
         outbox: false,
-        connected: state.cursors.any([]),
     });
     let events = if duplicate { Vec::new() } else { vec![Payload::MessageSent(sent)] };
     Ok(Decision { events, reply, durable: true })

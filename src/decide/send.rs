@@ -139,7 +139,6 @@ pub(super) fn send(state: &State, send: &Send, facts: &Facts<'_>) -> Result<Deci
         queued: Vec::new(),
         skipped: Vec::new(),
         outbox,
-        connected: state.cursors.any([]),
     });
     let mut events = acting.events;
     if !duplicate {

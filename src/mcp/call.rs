@@ -215,7 +215,8 @@ fn send(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, 
     let reply = broker.execute(&Command::Send(send), actor)?.reply;
     let Reply::Sent(sent) = reply else { return Ok(object(json!({}))) };
     let broker_id = broker.log_id()?.to_owned();
-    Ok(object(shape::sent(&sent, &broker_id)))
+    let way = broker.way_of(&sent);
+    Ok(object(shape::sent(&sent, &broker_id, &way)))
 }
 
 fn send_all(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {

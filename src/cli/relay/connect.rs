@@ -54,6 +54,7 @@ impl Run for Connect {
             let tick = connector.tick()?;
             return tell(&tick, json, self.verbose, &mut |text| output::say(text));
         }
+        let _held = connector.hold()?;
         let stop = Arc::new(AtomicBool::new(false));
         stop_on_signals(&stop)?;
         let verbose = self.verbose;

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::identity::{self as keys, IdentityError};
 use crate::log::LogError;
 use crate::root;
+use crate::wire::body;
 
 #[derive(Args)]
 pub struct Relay {
@@ -135,6 +136,14 @@ impl Target {
         let identity = own_key(self.identity_path.as_deref())?;
         Ok((connect_to(&settings, Some(identity))?, settings))
     }
+}
+
+/// How the configured relay is, with its URL; nothing if none is configured.
+pub fn health(context: &Context) -> Result<Option<(String, body::Health)>, Failure> {
+    let settings = config::settle(&Given::default(), context.broker.root())?;
+    let Some(url) = settings.url.clone() else { return Ok(None) };
+    let health = connect_to(&settings, None)?.get("/health", None)?;
+    Ok(Some((url, health)))
 }
 
 /// The key of this machine; made now if there is none.
