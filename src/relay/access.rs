@@ -90,7 +90,10 @@ impl Guard<'_> {
         let signed = Header::is_claimed(header);
         match access {
             Access::BodyProof => Ok(Caller::Anybody),
-            Access::Public | Access::PeerOrProof if !signed => Ok(Caller::Anybody),
+            // A signature shows more here, and a bad one nothing.
+            Access::Public if signed => Ok(self.peer(request, header).unwrap_or(Caller::Anybody)),
+            Access::Public => Ok(Caller::Anybody),
+            Access::PeerOrProof if !signed => Ok(Caller::Anybody),
             Access::Admin => match header.strip_prefix("Bearer ") {
                 Some(given) if same(given.trim(), token) => Ok(Caller::Operator),
                 Some(_) => Err(unauthorized("the Bearer token is wrong").into()),

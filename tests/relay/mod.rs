@@ -1,5 +1,6 @@
 //! Do machines that talk through a relay keep the promises that one machine keeps?
 
+mod access;
 mod crash;
 mod machines;
 
