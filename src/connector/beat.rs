@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Connector;
 use crate::broker::Peer;
 use crate::clock;
-use crate::code::Code;
-use crate::decide::Liveness;
+use crate::code::{Code, TABLE};
+use crate::decide::{Liveness, Refusal};
 use crate::failure::Failure;
-use crate::wire::body::{self, Register};
+use crate::wire::body::{self, Register, RegisterAll, RegisteredAll, RegisteredOne};
 
 /// What the relay was told about a session, and when.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ struct Told {
 pub struct Beats(BTreeMap<String, Told>);
 
 impl Beats {
-    pub fn first_alias(&self) -> Option<String> {
+    fn first_alias(&self) -> Option<String> {
         self.0.values().next().map(|told| told.alias.clone())
     }
 
@@ -50,27 +50,57 @@ fn word(liveness: Liveness) -> &'static str {
     }
 }
 
+/// What is so about a peer now; nothing for an alias that nobody holds.
+fn now(peer: &Peer) -> Option<(String, Told)> {
+    let session = peer.session.as_ref()?;
+    let told = Told {
+        alias: peer.mailbox.alias.clone(),
+        client_type: session.client_type.clone(),
+        liveness: word(peer.liveness),
+        at_us: clock::now_us(),
+    };
+    Some((session.session_id.clone(), told))
+}
+
 impl Connector {
-    /// Registers who is new or changed, and renews leases of which a third has passed; all of them
-    /// if `all`. What one alias is refused keeps no other out.
+    /// Registers who is new or changed, and renews leases of which a third has passed; all of them if
+    /// `all`. They go in one request, so that the relay never knows only a part of this node. What
+    /// one alias is refused keeps no other out.
     pub fn beat(&mut self, all: bool, errors: &mut Vec<Failure>) -> Result<Beaten, Failure> {
+        let here: Vec<(String, Told)> = self.broker.peers().iter().filter_map(now).collect();
+        let sessions: BTreeSet<&String> = here.iter().map(|(session, _)| session).collect();
+        self.beats.0.retain(|session, _| sessions.contains(session));
+        let third_us = self.ttl_s * 1_000_000 / 3;
+        let is_due = |(session, now): &&(String, Told)| {
+            all || self.beats.0.get(session).is_none_or(|told| {
+                now.at_us >= told.at_us + third_us
+                    || Told { at_us: now.at_us, ..told.clone() } != *now
+            })
+        };
+        let due: Vec<(String, Told)> = here.iter().filter(is_due).cloned().collect();
         let mut beaten = Beaten::default();
-        let peers = self.broker.peers();
-        let here: BTreeSet<&String> =
-            peers.iter().filter_map(|peer| Some(&peer.session.as_ref()?.session_id)).collect();
-        self.beats.0.retain(|id, _| here.contains(id));
-        for peer in &peers {
-            let Some(session) = peer.session.as_ref() else { continue };
-            let told = self.beats.0.get(&session.session_id).cloned();
-            match self.beat_one(peer, &session.session_id, told, all) {
-                Ok(None) => {}
-                Ok(Some(true)) => beaten.registered += 1,
-                Ok(Some(false)) => beaten.heartbeated += 1,
-                Err(failure) if failure.code() == Code::RemoteUnavailable => return Err(failure),
-                Err(failure) => {
-                    self.beats.0.remove(&session.session_id);
+        if due.is_empty() {
+            return Ok(beaten);
+        }
+        let mut results = self.register(&due)?;
+        let mismatch =
+            |row: &RegisteredOne| row.error_code.as_deref() == Some(Code::KeyMismatch.name());
+        if results.iter().any(mismatch) && self.rotate()? {
+            results = self.register(&due)?;
+        }
+        for ((session, told), result) in due.into_iter().zip(results) {
+            let renewed =
+                self.beats.0.get(&session).is_some_and(|before| before.alias == told.alias);
+            match refused(&result) {
+                Some(failure) => {
+                    self.beats.0.remove(&session);
                     beaten.failed += 1;
                     errors.push(failure);
+                }
+                None => {
+                    self.beats.0.insert(session, told);
+                    beaten.registered += usize::from(!renewed);
+                    beaten.heartbeated += usize::from(renewed);
                 }
             }
         }
@@ -78,75 +108,27 @@ impl Connector {
         Ok(beaten)
     }
 
-    /// Whether it was registered, or its lease renewed; nothing if neither was due.
-    fn beat_one(
-        &mut self,
-        peer: &Peer,
-        session_id: &str,
-        told: Option<Told>,
-        all: bool,
-    ) -> Result<Option<bool>, Failure> {
-        let now = Told {
-            alias: peer.mailbox.alias.clone(),
-            client_type: peer.session.as_ref().and_then(|session| session.client_type.clone()),
-            liveness: word(peer.liveness),
-            at_us: clock::now_us(),
-        };
-        let renews = told
-            .as_ref()
-            .is_some_and(|told| told.alias == now.alias && told.client_type == now.client_type);
-        let due = told.as_ref().is_none_or(|told| {
-            now.at_us >= told.at_us + self.ttl_s * 1_000_000 / 3
-                || Told { at_us: told.at_us, ..now.clone() } != *told
+    fn register(&self, due: &[(String, Told)]) -> Result<Vec<RegisteredOne>, Failure> {
+        let wishes = due.iter().map(|(session, told)| {
+            self.client.signed(Register {
+                node_id: self.node_id.clone(),
+                session_id: session.clone(),
+                alias: told.alias.clone(),
+                client_type: told.client_type.clone(),
+                ttl: Some(self.ttl_s as f64),
+                liveness: Some(told.liveness.into()),
+                replicated: Some(true),
+                ..Register::default()
+            })
         });
-        if !due && !all {
-            return Ok(None);
+        let registrations = Some(wishes.collect::<Result<Vec<_>, _>>()?);
+        let wish = RegisterAll { registrations };
+        let answer: RegisteredAll = self.client.post("/register", &wish, None)?;
+        if answer.results.len() == due.len() {
+            return Ok(answer.results);
         }
-        let renewed = if renews { self.renew(session_id, &now)? } else { false };
-        if !renewed {
-            self.register(session_id, &now)?;
-        }
-        self.beats.0.insert(session_id.to_owned(), now);
-        Ok(Some(!renewed))
-    }
-
-    /// Whether the relay still had the lease.
-    fn renew(&self, session_id: &str, now: &Told) -> Result<bool, Failure> {
-        let wish = body::Heartbeat {
-            node_id: self.node_id.clone(),
-            session_id: session_id.to_owned(),
-            liveness: Some(now.liveness.into()),
-            ..body::Heartbeat::default()
-        };
-        let renewed = self.client.post::<body::Registered>("/heartbeat", &wish, Some(&now.alias));
-        match renewed.map_err(Failure::from) {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.code() == Code::RemoteUnavailable => Err(failure),
-            // It forgot us, or its keys: a registration brings either back, or says why not.
-            Err(_) => Ok(false),
-        }
-    }
-
-    fn register(&self, session_id: &str, now: &Told) -> Result<(), Failure> {
-        let wish = Register {
-            node_id: self.node_id.clone(),
-            session_id: session_id.to_owned(),
-            alias: now.alias.clone(),
-            client_type: now.client_type.clone(),
-            ttl: Some(self.ttl_s as f64),
-            liveness: Some(now.liveness.into()),
-            replicated: Some(true),
-            ..Register::default()
-        };
-        let wish = self.client.signed(wish)?;
-        let registered = self.client.post::<body::Registered>("/register", &wish, None);
-        match registered.map_err(Failure::from) {
-            Err(failure) if failure.code() == Code::KeyMismatch && self.rotate()? => {
-                let wish = self.client.signed(wish)?;
-                Ok(self.client.post::<body::Registered>("/register", &wish, None).map(drop)?)
-            }
-            other => other.map(drop),
-        }
+        let message = "the relay did not answer each registration";
+        Err(Refusal::new(Code::Internal, "", message).into())
     }
 
     /// Tells the relay how the key that it knows became the one of today; whether there was anything
@@ -158,4 +140,14 @@ impl Connector {
         }
         Ok(!identity.rotations.is_empty())
     }
+}
+
+/// Why an alias was not admitted.
+fn refused(result: &RegisteredOne) -> Option<Failure> {
+    let name = result.error_code.as_ref()?;
+    let code = TABLE.iter().find(|row| row.name == name).map_or(Code::Internal, |row| row.code);
+    let message = result.error.clone().unwrap_or_default();
+    let mut refusal = Refusal::new(code, "alias", message);
+    refusal.hint = result.hint.clone();
+    Some(refusal.into())
 }

@@ -69,7 +69,13 @@ impl Connector {
         let moved = batch.end.sequence.saturating_sub(start.sequence);
         if events > 0 || moved >= LAG_MAX {
             let actor = self.actor();
-            self.broker.execute(&Command::Receive(batch), &actor)?;
+            match self.broker.execute(&Command::Receive(batch), &actor) {
+                // Another connector of this root was faster: it goes on from there.
+                Err(Failure::Refused(refusal)) if refusal.code == Code::CursorDiverged => {
+                    return Ok(Came { inbound: 0, events });
+                }
+                other => other?,
+            };
         }
         Ok(Came { inbound, events })
     }

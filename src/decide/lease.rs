@@ -1,5 +1,7 @@
 //! Who is alive at a relay, and which alias of which node belongs to whom?
 
+use std::borrow::Cow;
+
 use c2c_log_format::Payload;
 use c2c_log_format::id::{check_alias, check_name, fold};
 use c2c_log_format::payload::{
@@ -36,7 +38,7 @@ pub struct LeaseRenew {
 }
 
 /// Answer to both.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Leased {
     pub alias: String,
     pub node_id: String,
@@ -249,6 +251,28 @@ pub(super) fn register(
     let reply = Leased { alias, node_id, session: session_id, bare, redelivered };
     let durable = durable || redelivered > 0;
     Ok(Decision { events, reply: Reply::Leased(reply), durable })
+}
+
+/// In one frame: nobody ever sees a node of which only a part is known, and takes the rest for
+/// unknown.
+pub(super) fn register_all(state: &State, wishes: &[LeaseRegister], facts: &Facts<'_>) -> Decision {
+    let mut known = Cow::Borrowed(state);
+    let (mut events, mut leased, mut durable) = (Vec::new(), Vec::new(), false);
+    for wish in wishes {
+        leased.push(register(&known, wish, facts).map(|decision| {
+            durable |= decision.durable;
+            for event in decision.events {
+                let known = known.to_mut();
+                known.apply(known.head + 1, facts.now_us, &event);
+                events.push(event);
+            }
+            match decision.reply {
+                Reply::Leased(leased) => leased,
+                _ => Leased::default(),
+            }
+        }));
+    }
+    Decision { events, reply: Reply::LeasedAll(leased), durable }
 }
 
 pub(super) fn renew(

@@ -191,6 +191,9 @@ pub enum Command {
     },
     /// At a relay: an alias of a node comes alive.
     LeaseRegister(LeaseRegister),
+    /// At a relay: everybody on a node comes alive at one moment. What one is refused keeps no other
+    /// out.
+    LeaseRegisterAll(Vec<LeaseRegister>),
     /// At a relay: it is still there.
     LeaseRenew(LeaseRenew),
     /// At a relay: leases that are over end.
@@ -266,6 +269,7 @@ pub enum Reply {
         messages: usize,
     },
     Leased(Leased),
+    LeasedAll(Vec<Result<Leased, Refusal>>),
     Collected(Collected),
     Received(Received),
     /// No, and the events say so, too.
@@ -411,6 +415,7 @@ pub fn decide(state: &State, command: &Command, facts: &Facts<'_>) -> Result<Dec
             durable: true,
         }),
         Command::LeaseRegister(wish) => lease::register(state, wish, facts),
+        Command::LeaseRegisterAll(wishes) => Ok(lease::register_all(state, wishes, facts)),
         Command::LeaseRenew(wish) => lease::renew(state, wish, facts),
         Command::Collect => Ok(lease::collect(state, facts)),
         Command::Unbind { alias } => Ok(lease::unbind(state, alias)),

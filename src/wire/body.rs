@@ -204,6 +204,13 @@ requests! {
     }
 }
 
+/// `/register` for all sessions of one node at once, each with its proof by the same key.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RegisterAll {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registrations: Option<Vec<Register>>,
+}
+
 /// The signed form of a room message. The text in `ct` is base64url and says the same.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Envelope {
@@ -327,6 +334,13 @@ answers! {
     Registered {
         result: String, alias: String, node_id: String, last_seen: Seconds, lease: Lease;
         bare_alias: bool, redelivered: u64, relay_id: String
+    }
+    /// `/register` for all at once, in the order of the question
+    RegisteredAll { results: Vec<RegisteredOne>, relay_id: String; }
+    /// One of several registrations: granted unless it has an `error_code`
+    RegisteredOne {
+        alias: String, node_id: String;
+        bare_alias: bool, redelivered: u64, error_code: String, error: String, hint: String
     }
     /// `/list`
     Peers { peers: Vec<Lease>; }

@@ -374,6 +374,29 @@ fn a_proof_of_a_key_counts_once_in_time_and_for_its_alias() {
 }
 
 #[test]
+fn everybody_of_a_node_registers_at_once_and_one_refusal_keeps_no_other_out() {
+    let mut desk = Desk::with_people(Some(TOKEN));
+    let rows: Vec<Value> = [("ann", "four"), ("cyd", "four"), ("dee", "four")]
+        .map(|(alias, node)| {
+            let mut row = desk.registration(alias, node, &key(4), 0);
+            row["replicated"] = json!(alias != "ann");
+            row
+        })
+        .to_vec();
+    let answer = desk.ask("POST", "/register", json!({ "registrations": rows }), "");
+    let body: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let codes: Vec<&Value> = (0..3).map(|at| &body["results"][at]["error_code"]).collect();
+    assert_eq!(codes, [&json!("alias_conflict"), &Value::Null, &Value::Null], "{body}");
+    // Two keys, or two nodes, are two requests.
+    for (node, seed) in [("five", 4), ("four", 5)] {
+        let mixed = [("eve", "four", 4), ("fay", node, seed)]
+            .map(|(alias, node, seed)| desk.registration(alias, node, &key(seed), 0));
+        let answer = desk.ask("POST", "/register", json!({ "registrations": mixed }), "");
+        assert_eq!(code(&answer), "bad_request");
+    }
+}
+
+#[test]
 fn a_weak_key_is_refused_at_registration() {
     let mut desk = Desk::with_people(Some(TOKEN));
     let mut body = desk.registration("cyd", "one", &key(4), 0);

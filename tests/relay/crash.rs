@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use super::{Hub, Machine};
 
 const MESSAGES: usize = 120;
+/// Who is on which machine.
+pub const PEOPLE: [[&str; 2]; 2] = [["ann", "amy"], ["bob", "ben"]];
 
 /// Numbers that look random and are the same each time.
-fn chance(seed: &mut u64) -> u64 {
+pub fn chance(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
 }
@@ -23,12 +25,11 @@ fn survives(storage: &'static str, seed: u64) {
         machine.once();
         machine.start();
     }
-    let people = [["ann", "amy"], ["bob", "ben"]];
     let mut expected: HashMap<&str, Vec<String>> = HashMap::new();
     for at in 0..MESSAGES {
         let from = chance(&mut seed) as usize % 2;
         let (who, to) = (chance(&mut seed) as usize % 2, chance(&mut seed) as usize % 2);
-        let (sender, recipient) = (people[from][who], people[1 - from][to]);
+        let (sender, recipient) = (PEOPLE[from][who], PEOPLE[1 - from][to]);
         let text = format!("{sender} {at}");
         let address = format!("{recipient}@{}", machines[1 - from].node);
         machines[from].run(sender, &["send", &address, &text]).ok();
@@ -46,16 +47,21 @@ fn survives(storage: &'static str, seed: u64) {
             _ => {}
         }
     }
+    check(&machines, &mut expected, storage);
+}
+
+/// What each agent was sent is in its mailbox once, in the order of each sender.
+pub fn check(machines: &[Machine; 2], expected: &mut HashMap<&str, Vec<String>>, what: &str) {
     for (node, machine) in machines.iter().enumerate() {
-        for who in people[node] {
+        for who in PEOPLE[node] {
             let wanted = expected.remove(who).unwrap_or_default();
             let came = machine.wait_for(who, wanted.len());
-            for sender in people[1 - node] {
+            for sender in PEOPLE[1 - node] {
                 let of = |texts: &[String]| -> Vec<String> {
                     let mine = |text: &&String| text.split(' ').next() == Some(sender);
                     texts.iter().filter(mine).cloned().collect()
                 };
-                assert_eq!(of(&came), of(&wanted), "{storage}: {sender} to {who}");
+                assert_eq!(of(&came), of(&wanted), "{what}: {sender} to {who}");
             }
         }
     }

@@ -2,7 +2,10 @@
 
 mod access;
 mod crash;
+mod hosts;
 mod machines;
+mod net;
+mod restore;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -10,6 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use net::Net;
 
 use crate::support::{Done, World, contents, run};
 
@@ -23,7 +28,18 @@ pub struct Hub {
     storage: &'static str,
     args: Vec<String>,
     address: String,
+    /// Words before the program: where it runs.
+    prefix: Vec<String>,
     child: Option<Child>,
+}
+
+/// A program of ours, perhaps on another host.
+fn program(world: &World, prefix: &[String], args: &[&str]) -> Command {
+    let c2c = env!("CARGO_BIN_EXE_c2c").to_owned();
+    let words: Vec<&String> = prefix.iter().chain([&c2c]).collect();
+    let mut command = world.program(words[0], &[]);
+    command.args(&words[1..]).args(args);
+    command
 }
 
 impl Hub {
@@ -34,14 +50,24 @@ impl Hub {
 
     pub fn with(storage: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let address = "127.0.0.1:0".to_owned();
-        let mut hub = Self { world: World::new(), storage, args, address, child: None };
+        let (address, prefix) = ("127.0.0.1:0".to_owned(), Vec::new());
+        let mut hub = Self { world: World::new(), storage, args, address, prefix, child: None };
+        hub.go_on();
+        hub
+    }
+
+    /// On a host of its own.
+    pub fn on(storage: &'static str, net: &Net) -> Self {
+        let args = vec!["--token".to_owned(), TOKEN.to_owned()];
+        let (address, prefix) = (format!("0.0.0.0:{}", net::RELAY), net.prefix("relay"));
+        let mut hub = Self { world: World::new(), storage, args, address, prefix, child: None };
         hub.go_on();
         hub
     }
 
     fn command(&self) -> Command {
-        let mut command = self.world.c2c(&["relay", "serve", "--listen", &self.address]);
+        let words = ["relay", "serve", "--listen", &self.address];
+        let mut command = program(&self.world, &self.prefix, &words);
         command.args(["--storage", self.storage, "--rate-limit", "0"]).args(&self.args);
         match self.storage {
             "log" => command.arg("--persist-dir").arg(self.world.path().join("relay")),
@@ -83,6 +109,33 @@ impl Hub {
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+
+    /// Copies everything that the relay keeps; it must not run.
+    pub fn keep(&self) {
+        let world = self.world.path();
+        let _ = std::fs::create_dir(world.join("kept"));
+        for name in ["relay", "relay.db", "relay.db-wal", "relay.db-shm"] {
+            if world.join(name).exists() {
+                let to = world.join("kept");
+                let copied = Command::new("cp").arg("-a").arg(world.join(name)).arg(to).status();
+                assert!(copied.is_ok_and(|status| status.success()));
+            }
+        }
+    }
+
+    /// Puts the copy back in the place of what is there.
+    pub fn put_back(&self) {
+        let world = self.world.path();
+        for name in ["relay", "relay.db", "relay.db-wal", "relay.db-shm"] {
+            let _ = std::fs::remove_dir_all(world.join(name));
+            let _ = std::fs::remove_file(world.join(name));
+            if world.join("kept").join(name).exists() {
+                let from = world.join("kept").join(name);
+                let copied = Command::new("cp").arg("-a").arg(from).arg(world).status();
+                assert!(copied.is_ok_and(|status| status.success()));
+            }
+        }
+    }
 }
 
 impl Drop for Hub {
@@ -96,16 +149,25 @@ pub struct Machine {
     pub world: World,
     pub node: String,
     url: String,
+    prefix: Vec<String>,
     child: Option<Child>,
 }
 
 impl Machine {
     pub fn new(hub: &Hub, node: &str) -> Self {
-        Self { world: World::new(), node: node.to_owned(), url: hub.url(), child: None }
+        let (node, url) = (node.to_owned(), hub.url());
+        Self { world: World::new(), node, url, prefix: Vec::new(), child: None }
+    }
+
+    /// On a host of its own: `a` or `b`.
+    pub fn on(net: &Net, host: &str) -> Self {
+        let (node, url, prefix) = (format!("machine-{host}"), net.url(host), net.prefix(host));
+        Self { world: World::new(), node, url, prefix, child: None }
     }
 
     fn connect(&self, args: &[&str]) -> Command {
-        let mut command = self.world.c2c(&["relay", "connect", "--node-id", &self.node]);
+        let words = ["relay", "connect", "--node-id", &self.node];
+        let mut command = program(&self.world, &self.prefix, &words);
         command.args(["--relay-url", &self.url, "--token", TOKEN]).args(args);
         command
     }

@@ -206,18 +206,21 @@ pub enum Fate {
 
 /// Registers all that the node has, as a connector does before each exchange.
 pub fn beat(node: &Log, relay: &mut Log) {
-    for (_, session) in node.state.sessions.scan([]) {
-        let Some(mailbox) = node.state.mailboxes.get(&session.mailbox) else { continue };
-        let lease = LeaseRegister {
-            alias: mailbox.alias,
+    let leases = node.state.sessions.scan([]).into_iter().filter_map(|(_, session)| {
+        Some(LeaseRegister {
+            alias: node.state.mailboxes.get(&session.mailbox)?.alias,
             node_id: node.node_id.clone(),
             session_id: session.session_id,
             client_type: None,
             ttl_s: TTL_S,
             liveness: "unknown".into(),
             replicated: true,
-        };
-        relay.execute(&node.connector(), &Command::LeaseRegister(lease)).expect("a lease");
+        })
+    });
+    let command = Command::LeaseRegisterAll(leases.collect());
+    match relay.execute(&node.connector(), &command) {
+        Ok(Reply::LeasedAll(leased)) => assert!(leased.iter().all(Result::is_ok), "{leased:?}"),
+        other => panic!("unexpected {other:?}"),
     }
 }
 

@@ -65,8 +65,12 @@ fn ttl_s(wanted: f64) -> Result<u64, Refusal> {
     Err(Refusal::new(Code::InvalidArgument, "ttl", message))
 }
 
-pub fn register(relay: &mut Relay, call: &Call<'_>) -> Done {
-    let wish: body::Register = call.body()?;
+/// The key that a registration shows; none where credentials are ignored.
+fn shown_key(
+    relay: &mut Relay,
+    call: &Call<'_>,
+    wish: &body::Register,
+) -> Result<Option<String>, Answer> {
     let given = wish
         .proof()
         .map_err(|e| Answer::from(Refusal::new(Code::MissingProof, "signature", e.message)))?;
@@ -79,7 +83,11 @@ pub fn register(relay: &mut Relay, call: &Call<'_>) -> Done {
         None => None,
     };
     check_allowed(relay, &wish.alias, key.as_deref())?;
-    let request = LeaseRegister {
+    Ok(key)
+}
+
+fn lease_wish(wish: &body::Register) -> Result<LeaseRegister, Refusal> {
+    Ok(LeaseRegister {
         alias: wish.alias.clone(),
         node_id: wish.node_id.clone(),
         session_id: wish.session_id.clone(),
@@ -87,7 +95,54 @@ pub fn register(relay: &mut Relay, call: &Call<'_>) -> Done {
         ttl_s: ttl_s(wish.ttl_s())?,
         liveness: wish.liveness.clone().unwrap_or_default(),
         replicated: wish.replicated.unwrap_or_default(),
-    };
+    })
+}
+
+/// Everybody on a node at one moment, by the same key.
+fn register_all(relay: &mut Relay, call: &Call<'_>, wishes: &[body::Register]) -> Done {
+    let (mut key, mut requests) = (None, Vec::new());
+    for (at, wish) in wishes.iter().enumerate() {
+        let shown = shown_key(relay, call, wish)?;
+        if at > 0 && (shown != key || wish.node_id != wishes[0].node_id) {
+            let message = "all registrations must be of one node and one key";
+            return Err(Refusal::new(Code::BadRequest, "registrations", message).into());
+        }
+        key = shown;
+        requests.push(lease_wish(wish)?);
+    }
+    let actor = Actor { key, ..nobody() };
+    let command = Command::LeaseRegisterAll(requests);
+    let reply = relay.broker.execute(&command, &actor).map_err(failed)?.reply;
+    let Reply::LeasedAll(leased) = reply else { return Err(internal()) };
+    let results = leased.into_iter().zip(wishes).map(|(leased, wish)| {
+        let (alias, node_id) = (wish.alias.clone(), wish.node_id.clone());
+        let none = body::RegisteredOne { alias, node_id, ..body::RegisteredOne::default() };
+        match leased {
+            Ok(leased) => body::RegisteredOne {
+                bare_alias: Some(leased.bare),
+                redelivered: Some(leased.redelivered as u64),
+                ..none
+            },
+            Err(refusal) => body::RegisteredOne {
+                error_code: Some(refusal.code.name().into()),
+                error: Some(refusal.message),
+                hint: refusal.hint,
+                ..none
+            },
+        }
+    });
+    let results = results.collect();
+    let relay_id = relay.broker.log_id().map_err(failed)?.to_owned();
+    Ok(Answer::ok(&body::RegisteredAll { results, relay_id }))
+}
+
+pub fn register(relay: &mut Relay, call: &Call<'_>) -> Done {
+    if let Some(wishes) = call.body::<body::RegisterAll>()?.registrations {
+        return register_all(relay, call, &wishes);
+    }
+    let wish: body::Register = call.body()?;
+    let key = shown_key(relay, call, &wish)?;
+    let request = lease_wish(&wish)?;
     let actor = Actor { key, ..nobody() };
     let leased = match relay.broker.execute(&Command::LeaseRegister(request), &actor) {
         Ok(executed) => match executed.reply {
