@@ -164,6 +164,7 @@ fn status_of(code: Code) -> u16 {
         | Code::NotInvited => 403,
         Code::NotFound => 404,
         Code::MethodNotAllowed => 405,
+        Code::Timeout => 408,
         Code::BodyTooLarge => 413,
         Code::RateLimited => 429,
         Code::DiskFull | Code::StorageFailed | Code::OutcomeUnknown | Code::Busy => 503,

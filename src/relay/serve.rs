@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -183,14 +183,12 @@ async fn respond(
     };
     let what = format!("{} {}", asked.method, asked.target);
     let is_head = head.method == hyper::Method::HEAD;
-    let whole = Limited::new(body, RELAY_REQUEST_BYTES_MAX).collect();
-    let answer = match tokio::time::timeout(BODY_WAIT, whole).await {
-        Ok(Ok(body)) => {
-            asked.body = body.to_bytes().to_vec();
+    let answer = match read(body).await {
+        Ok(body) => {
+            asked.body = body;
             client.service.answer(asked, &client.from.ip().to_string()).await
         }
-        Ok(Err(_)) => too_large(),
-        Err(_) => Refusal::new(Code::Timeout, "", "the request took too long").into(),
+        Err(answer) => answer,
     };
     if client.verbose {
         let what: String = what.chars().flat_map(char::escape_default).take(200).collect();
@@ -206,6 +204,19 @@ async fn respond(
     let body = if is_head { Vec::new() } else { answer.body };
     // A status from the table and plain headers: there is no way to fail.
     Ok(response.body(Full::new(Bytes::from(body))).unwrap_or_default())
+}
+
+/// The whole body, if it comes in time and is not too large. One that says so itself is not read.
+async fn read(body: Incoming) -> Result<Vec<u8>, Answer> {
+    if body.size_hint().lower() > RELAY_REQUEST_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let whole = Limited::new(body, RELAY_REQUEST_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_WAIT, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => Err(Refusal::new(Code::Timeout, "", "the request took too long").into()),
+    }
 }
 
 fn too_large() -> Answer {

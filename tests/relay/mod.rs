@@ -1,6 +1,7 @@
 //! Do machines that talk through a relay keep the promises that one machine keeps?
 
 mod access;
+mod clients;
 mod crash;
 mod hosts;
 mod machines;
@@ -9,7 +10,7 @@ mod restore;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -45,7 +46,7 @@ fn program(world: &World, prefix: &[String], args: &[&str]) -> Command {
 impl Hub {
     /// A relay with a token on a free port.
     pub fn start(storage: &'static str) -> Self {
-        Self::with(storage, &["--token", TOKEN])
+        Self::with(storage, &["--token", TOKEN, "--rate-limit", "0"])
     }
 
     pub fn with(storage: &'static str, args: &[&str]) -> Self {
@@ -65,10 +66,10 @@ impl Hub {
         hub
     }
 
-    fn command(&self) -> Command {
-        let words = ["relay", "serve", "--listen", &self.address];
+    fn command(&self, address: &str) -> Command {
+        let words = ["relay", "serve", "--listen", address];
         let mut command = program(&self.world, &self.prefix, &words);
-        command.args(["--storage", self.storage, "--rate-limit", "0"]).args(&self.args);
+        command.args(["--storage", self.storage]).args(&self.args);
         match self.storage {
             "log" => command.arg("--persist-dir").arg(self.world.path().join("relay")),
             "sqlite" => command.arg("--db-path").arg(self.world.path().join("relay.db")),
@@ -81,7 +82,7 @@ impl Hub {
     pub fn go_on(&mut self) {
         let until = Instant::now() + PATIENCE;
         loop {
-            let mut command = self.command();
+            let mut command = self.command(&self.address);
             command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
             let mut child = command.spawn().expect("a relay");
             let mut line = String::new();
@@ -104,6 +105,27 @@ impl Hub {
             child.kill().expect("a kill");
             child.wait().expect("its end");
         }
+    }
+
+    /// As an operator stops it.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a relay");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        child.wait().expect("its end")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a relay").id()
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What starts another one on the same files.
+    pub fn second(&self) -> Command {
+        self.command("127.0.0.1:0")
     }
 
     pub fn url(&self) -> String {

@@ -1,0 +1,219 @@
+//! Does the relay stay up for good clients whatever bad ones do?
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{Hub, Machine, TOKEN};
+use crate::support::run;
+
+fn open(hub: &Hub) -> TcpStream {
+    let stream = TcpStream::connect(hub.address()).expect("a connection");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    stream
+}
+
+/// Sends and reads until the relay closes or has said enough.
+fn exchange(hub: &Hub, bytes: &[u8]) -> String {
+    let mut stream = open(hub);
+    // A relay that has heard enough may close before all of it is written.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(read) = stream.read(&mut buffer) {
+        answer.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&answer);
+        if read == 0 || text.contains("\r\n\r\n") {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+/// Somebody who does as a client should is served.
+fn serves(hub: &Hub) {
+    let health = exchange(hub, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!(status(&health), "200", "{health}");
+}
+
+fn resident_kib(hub: &Hub) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", hub.pid())).expect("its status");
+    let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}
+
+#[test]
+fn requests_that_make_no_sense_are_refused_and_others_served() {
+    let hub = Hub::start("log");
+    let long = "x".repeat(200_000);
+    let many: String = (0..500).map(|at| format!("h{at}: v\r\n")).collect();
+    for (what, request, statuses) in [
+        ("garbage", "\u{0}\u{1}\u{2}\r\n\r\n".to_owned(), ["400", ""]),
+        ("no host", "GET /health HTTP/1.1\r\n\r\n".into(), ["200", ""]),
+        ("a long target", format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"), ["414", "431"]),
+        ("a long header", format!("GET / HTTP/1.1\r\nHost: x\r\nh: {long}\r\n\r\n"), ["431", ""]),
+        ("many headers", format!("GET / HTTP/1.1\r\nHost: x\r\n{many}\r\n"), ["431", "400"]),
+        (
+            "a huge body",
+            "POST /register HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n{".into(),
+            ["413", ""],
+        ),
+        (
+            "two lengths",
+            "POST /send HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}"
+                .into(),
+            ["400", ""],
+        ),
+        (
+            "bytes that are no text",
+            "POST /register HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{\u{7f}".into(),
+            ["400", ""],
+        ),
+    ] {
+        let answer = exchange(&hub, request.as_bytes());
+        assert!(statuses.contains(&status(&answer)), "{what}: {answer:.300}");
+        serves(&hub);
+    }
+}
+
+#[test]
+fn a_body_above_the_limit_is_refused_without_being_kept() {
+    let hub = Hub::start("log");
+    let before = resident_kib(&hub);
+    let limit = c2c::limits::RELAY_REQUEST_BYTES_MAX;
+    for _ in 0..4 {
+        let head =
+            format!("POST /send HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", limit + 1);
+        let mut request = head.into_bytes();
+        request.resize(request.len() + limit + 1, b' ');
+        assert_eq!(status(&exchange(&hub, &request)), "413");
+    }
+    let grown = resident_kib(&hub).saturating_sub(before);
+    assert!(grown < 2 * limit as u64 / 1024, "{grown} KiB");
+    serves(&hub);
+}
+
+#[test]
+fn slow_and_half_open_clients_keep_nobody_waiting() {
+    let hub = Hub::start("log");
+    let mut slow = Vec::new();
+    for _ in 0..200 {
+        let mut stream = open(&hub);
+        // The head of a request that never ends; one that was closed on one side only.
+        stream.write_all(b"POST /send HTTP/1.1\r\nHost: x\r\nContent-Le").expect("a part");
+        let half = open(&hub);
+        half.shutdown(Shutdown::Write).expect("half open");
+        slow.push((stream, half));
+    }
+    let machines = [Machine::new(&hub, "machine-a"), Machine::new(&hub, "machine-b")];
+    machines[0].world.register(&["ann"]);
+    machines[1].world.register(&["bob"]);
+    machines[0].once();
+    machines[1].once();
+    machines[0].run("ann", &["send", "bob@machine-b", "through"]).ok();
+    machines[0].once();
+    machines[1].once();
+    assert_eq!(machines[1].world.poll("bob"), ["through"]);
+    drop(slow);
+    serves(&hub);
+}
+
+#[test]
+fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
+    let wanted = 10_000;
+    let most = getrlimit(Resource::Nofile).maximum;
+    // The relay inherits the limit.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    if most.is_some_and(|most| most < wanted + 500) {
+        eprintln!("skipped: no more than {most:?} descriptors");
+        return;
+    }
+    let hub = Hub::start("log");
+    serves(&hub);
+    let before = resident_kib(&hub);
+    let mut idle = Vec::new();
+    for at in 0..wanted {
+        let mut stream = open(&hub);
+        if at % 2 == 0 {
+            // Half of them have asked something before they went quiet.
+            stream.write_all(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
+        }
+        idle.push(stream);
+    }
+    let mut buffer = [0; 1024];
+    for stream in idle.iter_mut().step_by(2) {
+        assert!(stream.read(&mut buffer).expect("an answer") > 0);
+    }
+    let grown = resident_kib(&hub).saturating_sub(before);
+    assert!(grown / 10 < 15 * wanted / 10, "{grown} KiB for {wanted}");
+    let began = Instant::now();
+    serves(&hub);
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let machine = Machine::new(&hub, "machine-a");
+    machine.world.register(&["ann"]);
+    machine.once();
+}
+
+#[test]
+fn who_asks_too_often_is_told_when_to_come_back() {
+    let hub = Hub::with("memory", &["--token", TOKEN, "--rate-limit", "2"]);
+    let request =
+        b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    let answers: Vec<String> = (0..40).map(|_| exchange(&hub, request)).collect();
+    let late = answers.iter().find(|answer| status(answer) == "429").expect("a limit");
+    assert!(late.to_lowercase().contains("retry-after: 1"), "{late}");
+    serves(&hub);
+}
+
+#[test]
+fn a_connector_with_two_hundred_sessions_is_not_throttled() {
+    let hub = Hub::with("memory", &["--token", TOKEN, "--rate-limit", "1000"]);
+    let machine = Machine::new(&hub, "machine-a");
+    let rows: Vec<String> = (0..200)
+        .map(|at| {
+            format!(r#"{{"session_id":"s{at}","alias":"agent-{at}","pid":1,"pid_start_time":1}}"#)
+        })
+        .collect();
+    std::fs::create_dir(machine.world.root()).expect("a root");
+    let registry = machine.world.root().join("registry.json");
+    std::fs::write(registry, format!("[{}]", rows.join(","))).expect("an older registry");
+    for round in 0..5 {
+        let tick = machine.once();
+        let sum = tick["registered"].as_u64().zip(tick["heartbeated"].as_u64());
+        assert_eq!(sum.map(|(a, b)| a + b), Some(200), "{round}: {tick}");
+        assert_eq!(tick["failed"], 0, "{tick}");
+    }
+}
+
+#[test]
+fn a_second_relay_on_the_same_files_is_refused_and_names_the_first() {
+    for storage in ["log", "sqlite"] {
+        let hub = Hub::start(storage);
+        let done = run(hub.second());
+        assert!(done.err.contains(&format!("process {}", hub.pid())), "{storage}: {}", done.err);
+        assert_ne!(done.status, 0);
+    }
+}
+
+#[test]
+fn a_relay_without_a_token_serves_this_machine_only() {
+    let world = crate::support::World::new();
+    let args = ["relay", "serve", "--listen", "0.0.0.0:0", "--storage", "memory"];
+    world.run("x", &args).refused("invalid_argument");
+}
+
+#[test]
+fn a_relay_that_is_told_to_stop_ends_well() {
+    let mut hub = Hub::start("log");
+    let machine = Machine::new(&hub, "machine-a");
+    machine.world.register(&["ann"]);
+    machine.once();
+    let _idle = open(&hub);
+    assert!(hub.stop().success());
+}
