@@ -1,0 +1,427 @@
+//! How fast is a relay, how soon is mail on the other machine, and what does waiting cost? (R1 to R5)
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use c2c::wire::batch::Compression;
+use c2c::wire::sign::{self, Header, Moment, Request, SecretKey};
+use c2c::wire::{Batch, Cursor, Item};
+use c2c_log_format::Payload;
+use c2c_log_format::payload::{MessageSent, Target};
+use serde_json::json;
+use support::{Samples, Sync, setting};
+
+const TOKEN: &str = "bench";
+
+/// A relay process on a free port.
+struct Relay {
+    child: Child,
+    address: String,
+    /// From spawn to the line that says it serves.
+    took: Duration,
+}
+
+impl Relay {
+    fn start(directory: &Path, storage: &str) -> Self {
+        let mut command = Command::new(support::program());
+        command.args(["relay", "serve", "--listen", "127.0.0.1:0", "--token", TOKEN]);
+        command.args(["--rate-limit", "0", "--storage", storage, "--persist-dir"]).arg(directory);
+        command.arg("--db-path").arg(directory.join("relay.db"));
+        command.env("HOME", directory).stdout(Stdio::piped());
+        let start = Instant::now();
+        let mut child = command.spawn().expect("starts");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        let took = start.elapsed();
+        let (_, address) = line.trim().split_once("http://").expect("an address");
+        Self { child, address: address.to_owned(), took }
+    }
+
+    fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let text = status.expect("its status");
+        let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_seed(&[number; 32])
+}
+
+fn nonce(number: u64) -> String {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    bytes[8..].copy_from_slice(&c2c::clock::now_us().to_le_bytes());
+    sign::encode(&bytes)
+}
+
+fn post(target: &str, authorization: &str, body: &[u8]) -> Vec<u8> {
+    let mut head =
+        format!("POST {target} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n", body.len());
+    if !authorization.is_empty() {
+        head.push_str(&format!("Authorization: {authorization}\r\n"));
+    }
+    head.push_str("\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+fn signed(target: &str, body: &[u8], alias: &str, key: &SecretKey, number: u64) -> Vec<u8> {
+    let now_us = c2c::clock::now_us();
+    let ts = format!("{}.{:06}", now_us / 1_000_000, now_us % 1_000_000);
+    let nonce = nonce(number);
+    let request = Request { method: "POST", target, body, ts: &ts, nonce: &nonce };
+    let sig = key.sign(&request.text().expect("a text"));
+    post(target, &Header { alias: alias.into(), ts, nonce, sig }.to_string(), body)
+}
+
+/// Sends one request and reads its answer; the status.
+fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> u16 {
+    stream.write_all(request).expect("written");
+    buffer.clear();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let read = stream.read(&mut chunk).expect("read");
+        assert!(read > 0, "closed: {}", String::from_utf8_lossy(buffer));
+        buffer.extend_from_slice(&chunk[..read]);
+        let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
+        let length =
+            head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        let length: usize = length.and_then(|text| text.trim().parse().ok()).expect("a length");
+        if buffer.len() >= end + 4 + length {
+            return head
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok())
+                .expect("a status");
+        }
+    }
+}
+
+fn open(relay: &Relay) -> TcpStream {
+    let stream = TcpStream::connect(&relay.address).expect("a connection");
+    stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+fn register(relay: &Relay, alias: &str, node: &str, key: &SecretKey, number: u64) {
+    let ts = c2c::time::rfc3339_seconds(c2c::clock::now_us());
+    let (nonce, public) = (nonce(number), key.public().to_string());
+    let url = "http://bench";
+    let moment = Moment { ts: &ts, nonce: &nonce };
+    let text = sign::register(alias, url, &public, moment).expect("a text");
+    let body = json!({ "node_id": node, "session_id": alias, "alias": alias, "ttl": 3600,
+        "replicated": true, "identity_pk": public, "signature": key.sign(&text), "nonce": nonce,
+        "timestamp": ts });
+    let request = post("/register", "", body.to_string().as_bytes());
+    let mut buffer = Vec::new();
+    let status = exchange(&mut open(relay), &request, &mut buffer);
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
+}
+
+/// R1: durable sends of 1 KB, each signed, by so many connections; per second, and the times of each.
+fn sends(relay: &Relay, connections: usize, each: usize) -> (f64, Samples) {
+    let text = "x".repeat(1024);
+    let made = |at: usize| {
+        let body = json!({ "from_alias": "ann", "to_alias": "bob", "content": text });
+        signed("/send", body.to_string().as_bytes(), "ann", &key(1), at as u64)
+    };
+    let (told, times) = mpsc::channel();
+    // Signed before, so that the clients do not take the processor from the relay.
+    let work: Vec<Vec<Vec<u8>>> =
+        (0..connections).map(|one| (0..each).map(|at| made(one * each + at)).collect()).collect();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for requests in work {
+            let (told, mut stream) = (told.clone(), open(relay));
+            scope.spawn(move || {
+                let mut buffer = Vec::new();
+                for request in requests {
+                    let begin = Instant::now();
+                    let status = exchange(&mut stream, &request, &mut buffer);
+                    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
+                    told.send(begin.elapsed()).expect("told");
+                }
+            });
+        }
+    });
+    let took = start.elapsed();
+    drop(told);
+    let mut samples = Samples::default();
+    times.iter().for_each(|time| samples.add(time));
+    ((connections * each) as f64 / took.as_secs_f64(), samples)
+}
+
+/// R2: events in batches of a thousand; per second.
+fn pushes(relay: &Relay, batches: u64, log: [u8; 16]) -> f64 {
+    let mut after = Cursor::start(log);
+    let mut number = 0;
+    let work: Vec<Vec<u8>> = (0..batches)
+        .map(|_| {
+            let mut batch = Batch::after(after);
+            for _ in 0..1_000 {
+                number += 1;
+                let sent = Payload::MessageSent(MessageSent {
+                    message_id: format!("m-{}-{number}", log[0]),
+                    from: "ann".into(),
+                    from_mailbox: "ann".into(),
+                    to: "bob@two".into(),
+                    body: "x".repeat(200),
+                    sent_us: number,
+                    target: Target::Outbox { alias: "bob".into(), host: "two".into() },
+                    tag: None,
+                    reply_to: None,
+                    expires_us: None,
+                    deferrable: false,
+                    source: None,
+                    origin: None,
+                });
+                let item = Item::new(log, number, 7, &sent);
+                let place = item.origin();
+                batch.push(item, place);
+            }
+            after = batch.upto();
+            let bytes = batch.encode(Compression::None).expect("a batch");
+            signed("/push?node_id=one", &bytes, "ann", &key(1), 1 << 40 | number)
+        })
+        .collect();
+    let (mut stream, mut buffer) = (open(relay), Vec::new());
+    let start = Instant::now();
+    for request in work {
+        let status = exchange(&mut stream, &request, &mut buffer);
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
+    }
+    number as f64 / start.elapsed().as_secs_f64()
+}
+
+/// A machine with a connector that runs.
+struct Machine {
+    root: PathBuf,
+    home: PathBuf,
+    node: &'static str,
+    connector: Child,
+}
+
+impl Machine {
+    fn start(dir: &Path, node: &'static str, alias: &str, url: &str) -> Self {
+        let home = dir.join(node);
+        std::fs::create_dir_all(&home).expect("a home");
+        let root = home.join("root");
+        let mut register = Self::command(&root, &home, alias);
+        assert!(
+            register.args(["register", "--alias", alias]).output().expect("ran").status.success()
+        );
+        let mut connect = Self::command(&root, &home, alias);
+        connect.args(["relay", "connect", "--relay-url", url, "--token", TOKEN, "--node-id", node]);
+        let connector = connect.stdout(Stdio::null()).spawn().expect("starts");
+        Self { root, home, node, connector }
+    }
+
+    fn command(root: &Path, home: &Path, alias: &str) -> Command {
+        let mut command = Command::new(support::program());
+        command.env_clear().env("HOME", home).env("C2C_MCP_BROKER_ROOT", root);
+        command.env("C2C_MCP_SESSION_ID", format!("s-{alias}"));
+        command.current_dir(home).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.connector.kill();
+        let _ = self.connector.wait();
+    }
+}
+
+/// R3: from the start of `send` on one machine to the line of `listen` on the other.
+fn across(a: &Machine, b: &Machine, rounds: u64) -> Samples {
+    let mut samples = Samples::default();
+    for round in 0..rounds + 3 {
+        let mut listen = Machine::command(&b.root, &b.home, "bob");
+        listen.args(["listen", "--once", "--take", "--timeout", "30"]).stdout(Stdio::piped());
+        let mut listening = listen.spawn().expect("starts");
+        // It sleeps in the kernel when it is ready.
+        let stat = format!("/proc/{}/wchan", listening.id());
+        while std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains("futex")) {
+            thread::yield_now();
+        }
+        let mut send = Machine::command(&a.root, &a.home, "ann");
+        send.args(["send", &format!("bob@{}", b.node), "hello"]).stdout(Stdio::null());
+        let start = Instant::now();
+        let mut sending = send.spawn().expect("starts");
+        let mut out = listening.stdout.take().expect("piped");
+        let mut byte = [0; 1];
+        out.read_exact(&mut byte).expect("a line");
+        let took = start.elapsed();
+        assert!(sending.wait().expect("ends").success());
+        assert!(listening.wait().expect("ends").success());
+        if round >= 3 {
+            samples.add(took);
+        }
+    }
+    samples
+}
+
+/// A proxy before the relay that holds everything back for a time, each way.
+fn delayed(relay: &Relay, delay: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (url, to) = (listener.local_addr().expect("its address"), relay.address.clone());
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(&to) else { continue };
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let back = (server.try_clone().expect("fd"), client.try_clone().expect("fd"));
+            thread::spawn(move || pump(client, server, delay));
+            thread::spawn(move || pump(back.0, back.1, delay));
+        }
+    });
+    format!("http://{url}")
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let (piece, pieces) = mpsc::channel::<(Instant, Vec<u8>)>();
+    thread::spawn(move || {
+        for (due, bytes) in pieces {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Both);
+    });
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if piece.send((Instant::now() + delay, buffer[..read].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+fn fill(directory: &Path, events: u64) {
+    let relay = Relay::start(directory, "log");
+    register(&relay, "ann", "one", &key(1), 1);
+    register(&relay, "bob", "two", &key(2), 2);
+    pushes(&relay, events / 1_000, [9; 16]);
+}
+
+fn main() {
+    let (runs, rounds) = (setting("C2C_BENCH_RUNS", 5), setting("C2C_BENCH_ROUNDS", 51));
+    let dir = support::scratch();
+    let floor = support::build_floor(dir.path());
+    println!("R1 durable signed sends of 1 KB");
+    for storage in ["log", "sqlite", "memory"] {
+        let place = dir.path().join(format!("r1-{storage}"));
+        std::fs::create_dir_all(&place).expect("a directory");
+        let relay = Relay::start(&place, storage);
+        register(&relay, "ann", "one", &key(1), 1);
+        register(&relay, "bob", "two", &key(2), 2);
+        for (connections, each) in [(1, 1_000), (8, 500), (64, 150)] {
+            let mut rates = Vec::new();
+            let mut sync_us = f64::NAN;
+            let mut p50 = f64::NAN;
+            for _ in 0..runs {
+                let mut sync = Sync::new(&place);
+                let mut syncs = Samples::default();
+                (0..101).for_each(|_| syncs.add(sync.timed()));
+                sync_us = syncs.median();
+                let (rate, times) = sends(&relay, connections, each);
+                rates.push(rate);
+                p50 = times.median();
+            }
+            rates.sort_by(f64::total_cmp);
+            let (low, high) = (rates[0], rates[rates.len() - 1]);
+            let median = rates[rates.len() / 2];
+            println!(
+                "  {storage:<7} {connections:>3} connections {median:>9.0} /s ({low:.0} to {high:.0}), p50 of the last {p50:.0} us, sync {sync_us:.0} us"
+            );
+        }
+    }
+    println!("R2 replication push, batches of 1,000 events of 200 bytes");
+    for storage in ["log", "sqlite"] {
+        let place = dir.path().join(format!("r2-{storage}"));
+        std::fs::create_dir_all(&place).expect("a directory");
+        let relay = Relay::start(&place, storage);
+        register(&relay, "ann", "one", &key(1), 1);
+        register(&relay, "bob", "two", &key(2), 2);
+        for run in 0..runs {
+            println!("  {storage:<7} {:>9.0} events/s", pushes(&relay, 100, [run as u8 + 1; 16]));
+        }
+    }
+    println!("R3 send on one machine to listen on the other");
+    let place = dir.path().join("r3");
+    std::fs::create_dir_all(&place).expect("a directory");
+    let relay = Relay::start(&place, "log");
+    for (what, url) in [
+        ("loopback", format!("http://{}", relay.address)),
+        ("20 ms round trip", delayed(&relay, Duration::from_millis(10))),
+    ] {
+        let homes = dir.path().join(what.replace(' ', "-"));
+        let (node_a, node_b) = match what {
+            "loopback" => ("near-a", "near-b"),
+            _ => ("far-a", "far-b"),
+        };
+        let a = Machine::start(&homes, node_a, "ann", &url);
+        let b = Machine::start(&homes, node_b, "bob", &url);
+        across(&a, &b, rounds).print(&format!("  {what}"), 1_000.0);
+    }
+    drop(relay);
+    println!("R4 start, and memory when idle");
+    let mut floors = Samples::default();
+    (0..101).for_each(|_| floors.add(support::timed_floor(&floor)));
+    let floor_us = floors.median();
+    for events in [0, setting("C2C_BENCH_EVENTS", 1_000_000)] {
+        let place = dir.path().join(format!("r4-{events}"));
+        std::fs::create_dir_all(&place).expect("a directory");
+        if events > 0 {
+            fill(&place, events);
+        }
+        let mut samples = Samples::default();
+        let mut resident_kib = 0;
+        for _ in 0..11 {
+            if events == 0 {
+                let _ = std::fs::remove_dir_all(&place);
+                std::fs::create_dir_all(&place).expect("a directory");
+            }
+            let relay = Relay::start(&place, "log");
+            samples.add(relay.took);
+            resident_kib = relay.resident_kib();
+        }
+        samples.print(&format!("  {events} events"), floor_us);
+        println!("  {events} events: {:.1} MB resident", resident_kib as f64 / 1024.0);
+    }
+    println!("R5 idle connections");
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let limit = rustix::process::Rlimit { current: most, maximum: most };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+    let place = dir.path().join("r5");
+    std::fs::create_dir_all(&place).expect("a directory");
+    let relay = Relay::start(&place, "log");
+    register(&relay, "ann", "one", &key(1), 1);
+    register(&relay, "bob", "two", &key(2), 2);
+    let (quiet, _) = sends(&relay, 8, 500);
+    let before = relay.resident_kib();
+    let idle: Vec<TcpStream> = (0..10_000).map(|_| open(&relay)).collect();
+    let mut last = open(&relay);
+    exchange(&mut last, b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n", &mut Vec::new());
+    let each = (relay.resident_kib().saturating_sub(before)) as f64 / idle.len() as f64;
+    let (busy, _) = sends(&relay, 8, 500);
+    println!(
+        "  {each:.1} KB each; 8 connections send {quiet:.0} /s without and {busy:.0} /s with them"
+    );
+}
