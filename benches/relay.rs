@@ -14,7 +14,7 @@ use c2c::wire::batch::Compression;
 use c2c::wire::sign::{self, Header, Moment, Request, SecretKey};
 use c2c::wire::{Batch, Cursor, Item};
 use c2c_log_format::Payload;
-use c2c_log_format::payload::{MessageSent, Target};
+use c2c_log_format::payload::{MessageSent, Origin, Receipt, ReceiptsRecorded, Target};
 use serde_json::json;
 use support::{Samples, Sync, setting};
 
@@ -168,6 +168,10 @@ fn sends(relay: &Relay, connections: usize, each: usize) -> (f64, Samples) {
     ((connections * each) as f64 / took.as_secs_f64(), samples)
 }
 
+fn log_number(log: &[u8; 16]) -> u64 {
+    log[..8].try_into().map_or(0, u64::from_le_bytes)
+}
+
 /// R2: events in batches of a thousand; per second.
 fn pushes(relay: &Relay, batches: u64, log: [u8; 16]) -> f64 {
     let mut after = Cursor::start(log);
@@ -178,7 +182,7 @@ fn pushes(relay: &Relay, batches: u64, log: [u8; 16]) -> f64 {
             for _ in 0..1_000 {
                 number += 1;
                 let sent = Payload::MessageSent(MessageSent {
-                    message_id: format!("m-{}-{number}", log[0]),
+                    message_id: format!("m-{}-{number}", log_number(&log)),
                     from: "ann".into(),
                     from_mailbox: "ann".into(),
                     to: "bob@two".into(),
@@ -313,11 +317,46 @@ fn pump(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
     }
 }
 
+/// A relay with so many events: messages that were delivered, but for the last thousand.
 fn fill(directory: &Path, events: u64) {
     let relay = Relay::start(directory, "log");
     register(&relay, "ann", "one", &key(1), 1);
     register(&relay, "bob", "two", &key(2), 2);
-    pushes(&relay, events / 1_000, [9; 16]);
+    let (mut after, mut stream) = (Cursor::start([8; 16]), open(&relay));
+    for round in 0..events / 1_000 {
+        let log = 9_000 + round;
+        let mut ids = [9; 16];
+        ids[..8].copy_from_slice(&log.to_le_bytes());
+        pushes(&relay, 1, ids);
+        if round + 1 == events / 1_000 {
+            break;
+        }
+        let receipts = (1..=1_000).map(|number| Receipt {
+            message_id: format!("m-{}-{number}", log_number(&ids)),
+            sender: "ann@one".into(),
+            origin: Origin {
+                log: c2c_log_format::id::hex(&ids),
+                sequence: number,
+                node: "one".into(),
+                digest: String::new(),
+            },
+            level: "delivered".into(),
+            by: "bob@two".into(),
+            at_us: number,
+            code: None,
+        });
+        let fact = ReceiptsRecorded { receipts: receipts.collect(), origin: None };
+        let mut batch = Batch::after(after);
+        let item = Item::new([8; 16], after.sequence + 1, 7, &Payload::ReceiptsRecorded(fact));
+        let place = item.origin();
+        batch.push(item, place);
+        after = place;
+        let bytes = batch.encode(Compression::Zstd).expect("a batch");
+        let request = signed("/push?node_id=two", &bytes, "bob", &key(2), 1 << 41 | round);
+        let mut buffer = Vec::new();
+        let status = exchange(&mut stream, &request, &mut buffer);
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
+    }
 }
 
 fn main() {

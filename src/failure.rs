@@ -39,6 +39,7 @@ impl Failure {
             Self::Output(_) => Code::OutputFailed,
             Self::Store(error) => match error {
                 LogError::Full { .. } => Code::DiskFull,
+                LogError::TooLarge { .. } => Code::BodyTooLarge,
                 LogError::Format { .. } => Code::Corrupt,
                 LogError::Unknown { .. } => Code::OutcomeUnknown,
                 LogError::Busy { .. } | LogError::Conflict { .. } | LogError::Reload => Code::Busy,

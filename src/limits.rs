@@ -14,6 +14,10 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CHECKPOINT_EVENTS: u64 = 128;
 /// A checkpoint is due after this many bytes of log.
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024;
+/// At a relay a checkpoint is due after this many events ...
+pub const RELAY_CHECKPOINT_EVENTS: u64 = 20_000;
+/// ... or this many bytes of log.
+pub const RELAY_CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// A manual or foreign claim ends by itself after this long, seconds.
 pub const CLAIM_S: u64 = 60;
 /// An active session is noted again after this long, seconds.
@@ -38,8 +42,14 @@ pub const CONFLICT_RETRIES: u32 = 16;
 pub const REPLICATION_BYTES: usize = 1024 * 1024;
 /// Largest content of a replication batch: one event always fits, however its body is escaped.
 pub const REPLICATION_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Events in one replication batch.
-pub const REPLICATION_EVENTS_MAX: usize = 1000;
+/// A replication batch is closed when it holds so many events ...
+pub const REPLICATION_EVENTS: usize = 1_000;
+/// ... and never holds more than these: what leaves because of one event stays together.
+pub const REPLICATION_EVENTS_MAX: usize = 20_000;
+/// Sessions of one node that may register in one request.
+pub const RELAY_REGISTRATIONS_MAX: usize = 1_000;
+/// Keys that are tried for one alias: those who had it first.
+pub const RELAY_KEYS_MAX: usize = 16;
 /// Longest lease at a relay, seconds.
 pub const LEASE_S_MAX: u64 = 30 * 24 * 3600;
 /// Requests that one identity may make in each second at a relay with a token, unless told otherwise ...
@@ -49,6 +59,10 @@ pub const RELAY_BURST_S: f64 = 5.0;
 /// Largest body of a request to a relay, bytes: the largest batch, and the largest message with all
 /// of it escaped.
 pub const RELAY_REQUEST_BYTES_MAX: usize = REPLICATION_BYTES_MAX + 64 * 1024;
+/// Bytes of bodies that are being read at once from those whose alias is not known here ...
+pub const RELAY_STRANGERS_BYTES: usize = 64 * 1024 * 1024;
+/// ... and from all others.
+pub const RELAY_KNOWN_BYTES: usize = 256 * 1024 * 1024;
 /// Longest wait of one request at a relay, seconds: proxies cut idle connections not much later.
 pub const RELAY_WAIT_S_MAX: u64 = 25;
 /// Messages that one poll over HTTP gives at most.

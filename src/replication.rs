@@ -65,15 +65,22 @@ fn to_item(item: &Item, log: [u8; 16]) -> Result<Option<decide::Item>, Refusal> 
     }
 }
 
-/// Takes what leaves because of an event into a batch. What leaves as it is keeps its bytes.
-pub fn push(batch: &mut Batch, log: [u8; 16], event: &Kept, leaving: Vec<Payload>) {
+/// Takes what leaves because of an event into a batch, all of it or nothing; whether another event
+/// may follow. What leaves as it is keeps its bytes.
+pub fn push(batch: &mut Batch, log: [u8; 16], event: &Kept, leaving: Vec<Payload>) -> bool {
     let place = place_of(log, event);
     if leaving.is_empty() {
-        return batch.pass(place);
+        batch.pass(place);
+        return true;
     }
-    for payload in leaving {
-        batch.push(item_of(log, event, &payload), place);
+    let items: Vec<Item> = leaving.iter().map(|payload| item_of(log, event, payload)).collect();
+    if !batch.has_room(&items) {
+        return false;
     }
+    for item in items {
+        batch.push(item, place);
+    }
+    !batch.is_full()
 }
 
 /// An event that the other side has seen and not taken, once more.

@@ -58,6 +58,24 @@ pub fn named(flag: Option<&Path>, working_directory: &Path) -> Result<Root, Refu
     }
 }
 
+/// The roots of this user, each with its fingerprint; others may come at any time.
+pub fn all() -> Vec<(PathBuf, String)> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let places = [
+        absolute("XDG_STATE_HOME").map(|state| state.join("c2c/repos")),
+        absolute("HOME").map(|home| home.join(".c2c/repos")),
+    ];
+    let mut found = Vec::new();
+    for entry in places.into_iter().flatten().flat_map(fs::read_dir).flatten().flatten() {
+        let (root, name) = (entry.path().join("broker"), entry.file_name());
+        if let Some(name) = name.to_str().filter(|_| root.is_dir()) {
+            found.push((root, name.to_owned()));
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Where this user's settings of c2c are: `$XDG_CONFIG_HOME/c2c`, else `~/.config/c2c`.
 pub fn config_directory() -> Result<PathBuf, Refusal> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -93,22 +111,24 @@ pub fn fingerprint(working_directory: &Path) -> String {
     }
 }
 
-/// `<hostname>-<8 hex of the remote URL>`, or what `C2C_RELAY_NODE_ID` says.
+/// What `C2C_RELAY_NODE_ID` says, else host name and repository.
 pub fn node_id(working_directory: &Path) -> String {
-    if let Ok(id) = env::var("C2C_RELAY_NODE_ID")
-        && !id.is_empty()
-    {
-        return id;
+    match env::var("C2C_RELAY_NODE_ID") {
+        Ok(id) if !id.is_empty() => id,
+        _ => node_id_of(&fingerprint(working_directory)),
     }
+}
+
+/// `<hostname>-<first 8 hex digits of the repository's fingerprint>`, outside of repositories
+/// `<hostname>-local`: two roots of one host are two nodes.
+pub fn node_id_of(fingerprint: &str) -> String {
     let host = nix::unistd::gethostname().unwrap_or_default();
     let host = host.to_string_lossy();
-    match git_common_dir(working_directory).and_then(|common| remote_url(&common)) {
-        Some(url) => {
-            let hash: String =
-                sha256(url.as_bytes())[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{host}-{hash}")
+    match fingerprint.get(..8) {
+        Some(start) if start.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            format!("{host}-{start}")
         }
-        None => format!("{host}-local"),
+        _ => format!("{host}-local"),
     }
 }
 

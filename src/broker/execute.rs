@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use c2c_log_format::checksum::name_hash;
+use c2c_log_format::limits::{BATCH_EVENTS_MAX, EVENT_HEAD_BYTES, FRAME_BODY_BYTES_MAX};
 use c2c_log_format::payload::MessageSent;
 use c2c_log_format::{Payload, Sequence};
 
@@ -22,6 +23,32 @@ pub struct Executed {
     pub reply: Reply,
     /// Last sequence written; 0 when nothing was.
     pub last: u64,
+}
+
+/// Events in as few frames as hold them: nearly always one. Only what a broadcast or a sweep says of
+/// very many, each for itself, is ever more.
+fn frames(events: &[Payload]) -> Vec<&[Payload]> {
+    // Text may need six bytes for one when it is escaped.
+    let most = |event: &Payload| match event {
+        Payload::MessageSent(sent) => 1024 + 6 * sent.body.len(),
+        _ => 1024,
+    };
+    let fits = events.iter().map(most).sum::<usize>() <= FRAME_BODY_BYTES_MAX;
+    if fits && events.len() <= BATCH_EVENTS_MAX {
+        return vec![events];
+    }
+    let (mut frames, mut begin, mut bytes) = (Vec::new(), 0, 0);
+    for (at, event) in events.iter().enumerate() {
+        let needed = EVENT_HEAD_BYTES + event.encode().len();
+        let full = bytes + needed > FRAME_BODY_BYTES_MAX || at - begin >= BATCH_EVENTS_MAX;
+        if full && at > begin {
+            frames.push(&events[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes += needed;
+    }
+    frames.push(&events[begin..]);
+    frames
 }
 
 impl Broker {
@@ -117,10 +144,13 @@ impl Broker {
         let now_us = clock::now_us();
         // The first append after a boot may have found that this is a copy.
         self.log_id.clear();
-        let appended = self.store.append(self.state.head, events, now_us, durable)?;
-        // Reading them back keeps one way from events to state.
-        self.catch_up()?;
-        Ok(appended.last)
+        let mut last = 0;
+        for batch in frames(events) {
+            last = self.store.append(self.state.head, batch, now_us, durable)?.last;
+            // Reading them back keeps one way from events to state.
+            self.catch_up()?;
+        }
+        Ok(last)
     }
 
     /// The locks of older files with rows that this command has to import first; `None` if there
@@ -197,8 +227,8 @@ impl Broker {
                 found.push((stored.event.head.sequence, sent));
             }
         };
-        match &self.ids {
-            Some(known) => self.store.fetch(&known.find(&hashes), &mut see)?,
+        match self.ids.as_mut().and_then(|known| known.find(&hashes)) {
+            Some(places) => self.store.fetch(&places, &mut see)?,
             None => self.store.find(&hashes, &mut see)?,
         }
         Ok(found)

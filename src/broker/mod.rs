@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 use crate::decide::{Actor, Relay};
 use crate::failure::Failure;
+use crate::limits::{
+    CHECKPOINT_BYTES, CHECKPOINT_EVENTS, RELAY_CHECKPOINT_BYTES, RELAY_CHECKPOINT_EVENTS,
+};
 use crate::log::Checkpoint;
 use crate::mirror;
 use crate::state::{Base, Bytes, PROJECTION, State};
@@ -26,6 +29,9 @@ pub use execute::Executed;
 pub use group::Kept;
 pub use link::{Link, Way};
 pub use views::{Health, Hop, Message, Peer, RoomInfo, Trace};
+
+/// Kinds of events that change which key an alias belongs to.
+const KEY_KINDS: [u16; 2] = [501, 502];
 
 /// Directory of the log under a broker root.
 pub const LOG_DIRECTORY: &str = "log";
@@ -48,6 +54,8 @@ pub struct Broker {
     relay: Option<Relay>,
     /// Where messages are, for a process that looks up many.
     ids: Option<group::Ids>,
+    /// Events so far that changed which key an alias belongs to.
+    key_changes: u64,
     /// Up to where the open group of commands waits for the disk.
     group: Option<u64>,
 }
@@ -72,6 +80,7 @@ impl Broker {
             log_id: String::new(),
             relay: None,
             ids: None,
+            key_changes: 0,
             group: None,
         }
     }
@@ -89,6 +98,11 @@ impl Broker {
     /// What is known, as of the last look.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// A number that changes when an alias comes to belong to another key.
+    pub fn key_changes(&self) -> u64 {
+        self.key_changes
     }
 
     /// Id of the log, 32 hex digits; empty before the first append.
@@ -148,7 +162,7 @@ impl Broker {
         }
         self.loaded = true;
         if indexed {
-            self.index_ids()?;
+            self.index_ids();
         }
         Ok(())
     }
@@ -178,12 +192,13 @@ impl Broker {
         see: &mut dyn FnMut(&State, &Stored<'_>),
     ) -> Result<(), StoreError> {
         let (state, relied_on) = (&mut self.state, &mut self.relied_on);
-        let ids = &mut self.ids;
+        let (ids, key_changes) = (&mut self.ids, &mut self.key_changes);
         self.store.read_after(state.head, &mut |stored| {
             see(state, &stored);
             if let Some(ids) = ids {
                 ids.note(&stored.event.head);
             }
+            *key_changes += u64::from(KEY_KINDS.contains(&stored.event.head.kind));
             state.apply_event(stored.event, stored.time_us);
             if stored.durable {
                 *relied_on = stored.event.head.sequence;
@@ -218,9 +233,12 @@ impl Broker {
     pub fn checkpoint_if_due(&mut self) {
         let (events, bytes) = self.store.tail_size();
         let damaged = self.base.as_ref().is_some_and(Base::was_rebuilt);
-        let due = damaged
-            || events >= crate::limits::CHECKPOINT_EVENTS
-            || bytes >= crate::limits::CHECKPOINT_BYTES;
+        // A relay reads its checkpoint when it starts, not with every request.
+        let (most_events, most_bytes) = match &self.relay {
+            None => (CHECKPOINT_EVENTS, CHECKPOINT_BYTES),
+            Some(_) => (RELAY_CHECKPOINT_EVENTS, RELAY_CHECKPOINT_BYTES),
+        };
+        let due = damaged || events >= most_events || bytes >= most_bytes;
         if due && self.state.skipped == 0 && self.merged.is_empty() {
             let (state, now_us) = (&self.state, crate::clock::now_us());
             let encode = |log_id, segment, place| state.checkpoint(log_id, segment, place, now_us);

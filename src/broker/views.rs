@@ -163,6 +163,28 @@ impl Broker {
         Ok((self.messages(&wanted)?, 0))
     }
 
+    /// The oldest of the unread mail, not taken: so many, until they hold so many bytes.
+    pub fn peek_some(
+        &mut self,
+        mailbox: &Mailbox,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Message>, Failure> {
+        let mut unread = self.state.unread(&mailbox.name).in_order();
+        unread.truncate(limit);
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for chunk in unread.chunks(16) {
+            if bytes >= max_bytes {
+                break;
+            }
+            let messages = self.messages(chunk)?;
+            bytes += messages.iter().map(|message| message.sent.body.len()).sum::<usize>();
+            found.extend(messages);
+        }
+        Ok(found)
+    }
+
     /// Whether a poll would find anything: decided without a lock.
     pub fn has_mail(&self, mailbox: &Mailbox) -> bool {
         mailbox.claim.is_some() || self.state.has_unread(&mailbox.name)

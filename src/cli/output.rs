@@ -40,7 +40,7 @@ pub fn say_json(value: &Value) -> Result<(), Failure> {
 
 /// A note for people, on standard error.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", for_terminal(text));
 }
 
 /// Whether standard output is a terminal that wants colour.
@@ -94,7 +94,10 @@ pub fn usage(message: &str) -> Failure {
 pub fn message_line(message: &Message) -> String {
     let sent = &message.sent;
     let place = message.room_id.as_ref().map_or_else(String::new, |room| format!("#{room} "));
-    let tag = sent.tag.as_ref().map_or_else(String::new, |tag| format!("{}: ", tag.to_uppercase()));
+    let tag = sent
+        .tag
+        .as_ref()
+        .map_or_else(String::new, |tag| format!("{}: ", for_terminal(&tag.to_uppercase())));
     let again = if message.redelivered { "(shown before) " } else { "" };
     let head = strong(&format!("[{place}{}]", for_terminal(&sent.from)));
     format!("{head} {again}{tag}{}\n", for_terminal(&sent.body))

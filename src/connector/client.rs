@@ -15,6 +15,7 @@ use crate::identity::{Identity, random};
 use crate::time;
 use crate::wire::body::{self, Problem, Register};
 use crate::wire::cursor::Cursor;
+use crate::wire::route::{self, Access};
 use crate::wire::sign::{self, Header, Moment, Request};
 
 /// What a caller can show.
@@ -154,7 +155,12 @@ impl Client {
                 let sig = identity.key.sign(&text);
                 Some(Header { alias: alias.to_owned(), ts, nonce, sig }.to_string())
             }
-            _ => self.credentials.token.as_ref().map(|token| format!("Bearer {token}")),
+            // The operator's token is shown where it is asked for, and nowhere else.
+            _ => {
+                let asked = route::find(method, target).map(|found| found.access);
+                let token = self.credentials.token.as_ref().filter(|_| asked == Ok(Access::Admin));
+                token.map(|token| format!("Bearer {token}"))
+            }
         };
         let content_type = "application/json";
         let target = target.to_owned();

@@ -106,9 +106,13 @@ pub fn settle(given: &Given, broker_root: &Path) -> Result<Settings, Failure> {
     let from_file = given.token_file.as_deref().map(read_token).transpose()?;
     let token = given.token.clone().or(from_file).or_else(|| variable("C2C_RELAY_TOKEN"));
     let url = given.url.clone().or_else(|| variable("C2C_RELAY_URL")).or_else(|| text("url"));
+    let url = url.map(|url| check_url(&url)).transpose()?;
+    // A saved token is for the saved relay, and for no other.
+    let same = text("url").is_none_or(|saved| url.as_deref() == Some(saved.trim_end_matches('/')));
+    let saved_token = text("token").filter(|_| same);
     let settings = Settings {
-        url: url.map(|url| check_url(&url)).transpose()?,
-        token: token.or_else(|| text("token")).filter(|token| !token.is_empty()),
+        url,
+        token: token.or(saved_token).filter(|token| !token.is_empty()),
         node_id: given
             .node_id
             .clone()

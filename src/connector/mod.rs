@@ -48,6 +48,7 @@ pub struct Connector {
     hub: Option<Hub>,
     beats: beat::Beats,
     scanned: push::Scanned,
+    retried: push::Retried,
     /// The alias that signs for this root: one that the relay has admitted.
     speaker: Arc<Mutex<Option<String>>>,
 }
@@ -63,6 +64,7 @@ impl Connector {
             hub: None,
             beats: beat::Beats::default(),
             scanned: push::Scanned::default(),
+            retried: push::Retried::default(),
             speaker: Arc::default(),
         }
     }

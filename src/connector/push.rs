@@ -1,6 +1,8 @@
 //! What leaves this log, and what did the relay do with it?
 
 use c2c_log_format::id::hex;
+use c2c_log_format::payload::{MessageSent, Target};
+use c2c_log_format::{Payload, Sequence};
 
 use super::Connector;
 use crate::code::Code;
@@ -18,6 +20,20 @@ const LAG_MAX: u64 = 4_096;
 /// Up to where nothing leaves the log, beyond the cursor.
 #[derive(Debug, Default)]
 pub struct Scanned(u64);
+
+/// How far this round has tried again what the relay did not take before.
+#[derive(Debug, Default)]
+pub struct Retried {
+    after: Sequence,
+    more: bool,
+}
+
+impl Retried {
+    /// From the first one again.
+    pub fn begin(&mut self) {
+        *self = Self::default();
+    }
+}
 
 /// What came of a push.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,15 +83,30 @@ impl Connector {
             },
         };
         let mut sent = summary(&outcomes);
-        sent.more = full || diverged;
+        sent.more = full || diverged || self.retried.more;
         // The id may have changed just now.
         let log = self.own_log()?.unwrap_or(log);
         let received = Received { log: hex(&log), position, outcomes };
         let (relay, relay_name) = (hub.log_id, hub.name);
-        let command = Command::Pushed(Pushed { relay, relay_name, received });
+        let said = self.refused_in_rooms(&received)?;
+        let command = Command::Pushed(Pushed { relay, relay_name, received, said });
         let actor = self.actor();
         self.broker.execute(&command, &actor)?;
         Ok(sent)
+    }
+
+    /// What was said in rooms and is refused for good.
+    fn refused_in_rooms(
+        &mut self,
+        received: &Received,
+    ) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
+        let refused = received.outcomes.iter().filter_map(|(sequence, outcome)| match outcome {
+            Outcome::Refused(_) => Some(*sequence),
+            _ => None,
+        });
+        let wanted: Vec<Sequence> = refused.collect();
+        let events = self.broker.fetch(&wanted)?.into_iter();
+        Ok(events.filter_map(|event| said(event.head.sequence, event.payload?)).collect())
     }
 
     /// Where to go on when the relay stands elsewhere: there, if this log has that place; else from
@@ -94,20 +125,28 @@ impl Connector {
         let state = self.broker.state();
         let cursor = state.cursor("out", relay);
         let start = Position { sequence: cursor.sequence, digest: cursor.digest };
-        let retries =
+        let mut retries =
             if again { Leaving::new(state, &self.node_id, relay).retries() } else { Vec::new() };
+        retries.retain(|sequence| *sequence > self.retried.after);
         // A message behind one that waits is due later: beyond it nothing counts as looked at.
         let open = state.open_outbox().into_iter().map(|(at, _)| at);
         let first_open = open.filter(|at| *at > start.sequence).min().unwrap_or(u64::MAX);
         let mut at = self.scanned.0.min(first_open - 1).max(start.sequence);
         let mut batch = Batch::after(to_cursor(log, &start));
-        let retried = self.broker.fetch(&retries)?;
-        for event in &retried {
-            if let Some(payload) = &event.payload {
-                // The place moves with the events after it.
-                let place = batch.upto();
-                batch.push(replication::item_of(log, event, payload), place);
+        self.retried.more = false;
+        let mut last_retried = self.retried.after;
+        for sequence in retries {
+            let Some(event) = self.broker.fetch(&[sequence])?.pop() else { continue };
+            let Some(payload) = &event.payload else { continue };
+            let item = replication::item_of(log, &event, payload);
+            if batch.is_full() || !batch.has_room(std::slice::from_ref(&item)) {
+                self.retried.more = true;
+                break;
             }
+            // The place moves with the events after it.
+            let place = batch.upto();
+            batch.push(item, place);
+            last_retried = sequence;
         }
         if at > start.sequence
             && let Some(event) = self.broker.fetch(&[at])?.first()
@@ -115,23 +154,42 @@ impl Connector {
             batch.pass(replication::place_of(log, event));
         }
         let head = self.broker.state().head;
-        while at < head && !batch.is_full() {
-            let events = self.broker.events_after(at, CHUNK)?;
+        // One event in any case: a batch with items must move the cursor.
+        while at < head && (batch.upto() == batch.begins() || !batch.is_full()) {
+            let (events, upto) = self.broker.events_after(at, CHUNK)?;
             let leaving = Leaving::new(self.broker.state(), &self.node_id, relay);
+            let mut full = false;
             for event in &events {
                 let payload = event.payload.as_ref();
                 let items = payload.map(|payload| leaving.items(event.head.sequence, payload));
-                replication::push(&mut batch, log, event, items.unwrap_or_default());
-                if batch.is_full() {
+                full = !replication::push(&mut batch, log, event, items.unwrap_or_default());
+                if full {
                     break;
                 }
             }
-            at += CHUNK;
+            at = upto;
+            if full {
+                break;
+            }
+        }
+        if batch.upto() == batch.begins() && !batch.items().is_empty() {
+            // Nothing new fits beside what is tried again, so that waits for its next turn.
+            return self.outgoing(log, relay, false);
         }
         if batch.items().is_empty() {
             self.scanned.0 = batch.upto().sequence;
         }
+        self.retried.after = last_retried;
         Ok(batch)
+    }
+}
+
+fn said(sequence: Sequence, payload: Payload) -> Option<(Sequence, MessageSent)> {
+    match payload {
+        Payload::MessageSent(sent) if matches!(sent.target, Target::Room { .. }) => {
+            Some((sequence, sent))
+        }
+        _ => None,
     }
 }
 

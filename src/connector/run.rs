@@ -102,7 +102,8 @@ impl Connector {
 
     /// Pushes until nothing is left that may leave now.
     fn push_all(&mut self, again: bool, tick: &mut Tick) -> Result<(), Failure> {
-        let (mut again, mut ask) = (again, again);
+        self.retried.begin();
+        let mut ask = again;
         for _ in 0..ROUNDS_MAX {
             self.look()?;
             let sent = self.push(again, ask)?;
@@ -113,7 +114,7 @@ impl Connector {
             if !sent.more {
                 break;
             }
-            (again, ask) = (false, false);
+            ask = false;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use c2c_log_format::payload::address;
 
 use super::{Refusal, Relay};
 use crate::code::Code;
-use crate::state::{Mailbox, State};
+use crate::state::{Binding, Mailbox, State};
 
 /// Alias and host of an address, checked.
 pub(super) fn split(to: &str) -> Result<(&str, Option<&str>), Refusal> {
@@ -71,15 +71,21 @@ pub(super) fn resolve(
         at(node_id)
             .ok_or_else(|| unknown(format!("nobody is registered as '{alias}' on {node_id}")))
     };
+    if relay.names.iter().any(|name| fold(name) == fold(host)) {
+        return bare();
+    }
     if state.bindings.any(crate::state::pair(&fold(host), &[])) {
         return there(host);
     }
-    let nodes: BTreeSet<String> =
-        state.bindings.scan([]).into_iter().map(|(_, row)| fold(&row.node_id)).collect();
-    let named: Vec<_> = nodes.iter().filter(|node| host_name(node) == fold(host)).collect();
+    let mut rows: Vec<Binding> = state.bindings.scan([]).into_iter().map(|(_, row)| row).collect();
+    rows.retain(|row| host_name(&fold(&row.node_id)) == fold(host));
+    // A host name belongs to whoever had it first: nobody else's node makes it ambiguous.
+    let first = rows.iter().min_by_key(|row| row.bound_us).map(|row| row.public_key.clone());
+    rows.retain(|row| Some(&row.public_key) == first.as_ref());
+    let named: BTreeSet<String> = rows.iter().map(|row| fold(&row.node_id)).collect();
+    let named: Vec<&String> = named.iter().collect();
     match named.as_slice() {
         [node_id] => there(node_id),
-        _ if relay.names.iter().any(|name| fold(name) == fold(host)) => bare(),
         [] => Err(Refusal::new(
             Code::UnknownHost,
             "to_alias",

@@ -131,6 +131,54 @@ pub(super) fn check_key(binding: Option<&Binding>, facts: &Facts<'_>) -> Result<
     }
 }
 
+/// A node belongs to the first key that is bound on it, and is not called like the relay, or like
+/// the host of a node of another key.
+fn check_node(state: &State, node_id: &str, facts: &Facts<'_>) -> Result<(), Refusal> {
+    let named = |name: &String| fold(name) == fold(node_id);
+    if facts.relay.is_some_and(|relay| relay.names.iter().any(named)) {
+        let message = format!("'{node_id}' is a name of the relay");
+        return Err(Refusal::new(Code::InvalidArgument, "node_id", message)
+            .hint("choose another --node-id"));
+    }
+    let Some(key) = &facts.actor.key else { return Ok(()) };
+    let others = |row: &Binding| !row.public_key.is_empty() && row.public_key != *key;
+    if state.bindings_of(node_id).iter().any(others) {
+        let message = format!("node '{node_id}' belongs to another key");
+        return Err(Refusal::new(Code::KeyMismatch, "node_id", message)
+            .hint("choose another --node-id, or use the key of that node"));
+    }
+    let known = state.bindings.any(pair(&fold(node_id), &[]));
+    let host = |row: &Binding| place::host_name(&fold(&row.node_id)) == fold(node_id);
+    if !known && state.bindings.scan([]).iter().any(|(_, row)| others(row) && host(row)) {
+        let message = format!("'{node_id}' is the host of a node of another key");
+        return Err(
+            Refusal::new(Code::KeyMismatch, "node_id", message).hint("choose another --node-id")
+        );
+    }
+    Ok(())
+}
+
+/// Whether the operator's list admits the key of this request under an alias.
+fn check_allowed(alias: &str, facts: &Facts<'_>) -> Result<(), Refusal> {
+    let allowed = facts.relay.and_then(|relay| relay.allowed.as_ref());
+    let (Some(allowed), Some(key)) = (allowed, &facts.actor.key) else { return Ok(()) };
+    if allowed.get(&fold(alias)) == Some(key) {
+        return Ok(());
+    }
+    let message = format!("'{alias}' with this key is not on the relay's list");
+    Err(Refusal::new(Code::AliasNotAllowed, "alias", message)
+        .hint("ask its operator to add it to --allowed-identities"))
+}
+
+/// Mail that waits at an address goes to nobody who takes the address over.
+fn withheld(state: &State, mailbox: &str, alias: &str) -> Option<Payload> {
+    let unread = state.unread(mailbox).in_order();
+    let messages: Vec<_> = unread.into_iter().map(|(sequence, ..)| sequence).collect();
+    let (mailbox, alias, reason) = (mailbox.to_owned(), alias.to_owned(), "unbound".to_owned());
+    let moved = MessagesDeadLettered { mailbox, alias, messages, reason };
+    (!moved.messages.is_empty()).then_some(Payload::MessagesDeadLettered(moved))
+}
+
 /// What makes an alias of a node an address of the caller. The bare alias goes to its first holder;
 /// `strict`, as for scripts, refuses to share it; for a connector the address with the node does.
 pub(super) fn bind(
@@ -142,8 +190,14 @@ pub(super) fn bind(
 ) -> Result<Vec<Payload>, Refusal> {
     let before = binding(state, alias, node_id);
     check_key(before.as_ref(), facts)?;
+    check_node(state, node_id, facts)?;
+    check_allowed(alias, facts)?;
     let name = address(alias, node_id);
     let mut events = Vec::new();
+    if before.as_ref().is_some_and(|row| row.public_key.is_empty()) && facts.actor.key.is_some() {
+        // Nobody can tell whether it is still the same agent: the mail of the one before stays here.
+        events.extend(withheld(state, &name, alias));
+    }
     let holder = state.mailbox_of(alias);
     // `cli-<user>` is a different person on each host.
     let mut bare = !fold(alias).starts_with("cli-");
@@ -344,6 +398,7 @@ pub(super) fn unbind(state: &State, alias: &str) -> Decision {
     if let Some(mailbox) = state.mailbox_of(alias) {
         let node_id = mailbox.node_id.as_deref().unwrap_or_default();
         let key = binding(state, &mailbox.alias, node_id).map(|row| row.public_key);
+        events.extend(withheld(state, &mailbox.name, &mailbox.alias));
         events.push(unbound(&mailbox, key.unwrap_or_default(), "admin"));
         if let Some(session_id) = &mailbox.session {
             events.push(ended(session_id, &mailbox.name, "unbound"));

@@ -8,11 +8,10 @@ use std::collections::HashSet;
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
     KeyBound, KeyUnbound, MessageSent, PeerSeen, ReceiptsRecorded, RoomCreated, RoomInvitation,
-    RoomJoined, RoomLeft, Target, address,
+    RoomJoined, RoomLeft, RoomVisibilityChanged, Target, address,
 };
 use c2c_log_format::{Payload, Sequence};
 
-use super::room::is_shared;
 use crate::state::{Queued, Room, State, pair};
 
 /// What a node has for one relay.
@@ -58,12 +57,26 @@ impl<'a> Leaving<'a> {
             Payload::MessageSent(sent) if sent.origin.is_none() => {
                 let leaves = match &sent.target {
                     Target::Outbox { .. } => self.is_due(sequence),
-                    Target::Room { room_id, .. } => shared(self.state, room_id),
+                    // What was said while a room was this machine's alone stays here.
+                    Target::Room { room_id, .. } => {
+                        let room = self.state.rooms.get(fold(room_id));
+                        room.is_some_and(|row| {
+                            is_open(self.state, &row) && sequence > row.open_since
+                        })
+                    }
                     _ => false,
                 };
                 Vec::from_iter(leaves.then(|| payload.clone()))
             }
-            Payload::ReceiptsRecorded(fact) if fact.origin.is_none() => vec![payload.clone()],
+            Payload::ReceiptsRecorded(fact) if fact.origin.is_none() => {
+                // Whoever polled knows the node by another name, perhaps.
+                let mut fact = fact.clone();
+                for receipt in &mut fact.receipts {
+                    let alias = receipt.by.split('@').next().unwrap_or_default();
+                    receipt.by = format!("{alias}@{}", self.node_id);
+                }
+                vec![Payload::ReceiptsRecorded(fact)]
+            }
             payload => about_room(self.state, self.node_id, payload),
         }
     }
@@ -100,9 +113,19 @@ fn about_room(state: &State, node_id: &str, payload: &Payload) -> Vec<Payload> {
             items.push(Payload::RoomInvitation(RoomInvitation { alias, ..fact.clone() }));
             items
         }
-        Payload::RoomVisibilityChanged(fact) if shared(state, &fact.room_id) => {
-            let mut items = snapshot(state, node_id, &fact.room_id);
-            items.push(payload.clone());
+        // Whoever was told of a room must hear that it is not for everybody any more.
+        Payload::RoomVisibilityChanged(fact) => {
+            let mut items = Vec::new();
+            if shared(state, &fact.room_id) {
+                items.extend(snapshot(state, node_id, &fact.room_id));
+            }
+            let visibility =
+                if fact.visibility == "public" { "public" } else { "invite_only" }.to_owned();
+            let room_id = fact.room_id.clone();
+            items.push(Payload::RoomVisibilityChanged(RoomVisibilityChanged {
+                room_id,
+                visibility,
+            }));
             items
         }
         Payload::RoomDeleted(fact) if fact.shared => vec![payload.clone()],
@@ -116,7 +139,14 @@ fn at_node(alias: &str, node_id: &str) -> String {
 }
 
 fn shared(state: &State, room_id: &str) -> bool {
-    state.rooms.get(fold(room_id)).is_some_and(|room| is_shared(&room))
+    state.rooms.get(fold(room_id)).is_some_and(|room| is_open(state, &room))
+}
+
+/// Whether a room is for other machines, too: as its visibility says, or because it was before and
+/// others are in it.
+pub(super) fn is_open(state: &State, room: &Room) -> bool {
+    let elsewhere = || state.members_of(&room.room_id).iter().any(|(name, _)| name.contains('@'));
+    room.is_shared() || room.shared || elsewhere()
 }
 
 /// A member of this node as others call it; `None` for members elsewhere.
@@ -136,7 +166,7 @@ fn snapshot(state: &State, node_id: &str, room_id: &str) -> Vec<Payload> {
         created_by: at_node(&room.created_by, node_id),
         invited: room.invited.iter().map(|alias| at_node(alias, node_id)).collect(),
         room_id: room.room_id.clone(),
-        visibility: room.visibility,
+        visibility: if room.visibility == "public" { "public" } else { "invite_only" }.into(),
     })];
     let members = state.members_of(&room.room_id).into_iter();
     items.extend(members.filter_map(|(name, _)| joined(state, node_id, &room.room_id, &name)));

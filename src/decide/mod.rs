@@ -16,6 +16,8 @@ mod send;
 mod session;
 mod sweep;
 
+use std::collections::BTreeMap;
+
 use c2c_log_format::payload::{MessageSent, Process};
 use c2c_log_format::{Payload, Sequence};
 use serde::Serialize;
@@ -78,10 +80,12 @@ pub struct Actor {
 }
 
 /// What makes a broker a relay.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Relay {
     /// Host names that mean the relay itself; the first is how it signs.
     pub names: Vec<String>,
+    /// The only keys that are admitted, by alias in lower case, where credentials count.
+    pub allowed: Option<BTreeMap<String, String>>,
 }
 
 /// What the outside world contributes to a decision.

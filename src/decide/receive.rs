@@ -70,6 +70,8 @@ pub struct Pushed {
     pub relay: String,
     pub relay_name: String,
     pub received: Received,
+    /// What was said in rooms and is refused now: nothing else here remembers it.
+    pub said: Vec<(Sequence, MessageSent)>,
 }
 
 /// A batch being taken in.

@@ -143,7 +143,7 @@ fn target(
     sender: &str,
     relay: &Relay,
 ) -> Result<Target, Refusal> {
-    send::check_body(&sent.body)?;
+    send::check_pushed(sent)?;
     let state = &intake.state;
     match &sent.target {
         Target::Outbox { alias, host } => {
@@ -193,6 +193,19 @@ fn owned_room(intake: &Intake<'_>, room_id: &str) -> Result<Room, Refusal> {
     Err(Refusal::new(Code::Forbidden, "room_id", text))
 }
 
+/// What is on a relay is for everybody, or by invitation.
+fn check_shared(visibility: &str) -> Result<(), Refusal> {
+    if ["public", "invite_only"].contains(&visibility) {
+        return Ok(());
+    }
+    let message = "a room on a relay is public or invite_only";
+    Err(Refusal::new(Code::InvalidArgument, "visibility", message))
+}
+
+fn check_address(text: &str) -> Result<(), Refusal> {
+    address::split(text).map(|_| ())
+}
+
 /// The first node that makes a room has made it; the others join it.
 fn created(intake: &mut Intake<'_>, fact: &RoomCreated) -> Result<Outcome, Refusal> {
     check_name(&fact.room_id)
@@ -201,6 +214,8 @@ fn created(intake: &mut Intake<'_>, fact: &RoomCreated) -> Result<Outcome, Refus
         return Ok(Outcome::Duplicate);
     }
     own_member(intake, &fact.created_by)?;
+    check_shared(&fact.visibility)?;
+    fact.invited.iter().try_for_each(|alias| check_address(alias))?;
     intake.add_seen(Payload::RoomCreated(fact.clone()));
     Ok(Outcome::Accepted)
 }
@@ -234,6 +249,7 @@ fn left(intake: &mut Intake<'_>, fact: &RoomLeft) -> Result<Outcome, Refusal> {
 
 fn invitation(intake: &mut Intake<'_>, fact: &RoomInvitation) -> Result<Outcome, Refusal> {
     let room = shared_room(&intake.state, &fact.room_id)?;
+    check_address(&fact.alias)?;
     let node = |alias: &str| alias.split_once('@').map(|(_, node)| fold(node));
     let members = intake.state.members_of(&fact.room_id);
     let inside = members.iter().any(|(name, _)| node(name) == Some(fold(&intake.batch.node_id)));
@@ -247,6 +263,7 @@ fn invitation(intake: &mut Intake<'_>, fact: &RoomInvitation) -> Result<Outcome,
 
 fn visibility(intake: &mut Intake<'_>, fact: &RoomVisibilityChanged) -> Result<Outcome, Refusal> {
     let room = owned_room(intake, &fact.room_id)?;
+    check_shared(&fact.visibility)?;
     if room.visibility == fact.visibility {
         return Ok(Outcome::Duplicate);
     }

@@ -43,17 +43,6 @@ pub fn may_see(state: &State, room: &Room, mailbox: &str) -> bool {
         || invited(state, room, mailbox)
 }
 
-/// Whether others may know of a room: a public one, or one that somebody elsewhere was invited to.
-pub(super) fn is_shared(room: &Room) -> bool {
-    match room.visibility.as_str() {
-        "public" => true,
-        "invite_only" => {
-            room.created_by.contains('@') || room.invited.iter().any(|alias| alias.contains('@'))
-        }
-        _ => false,
-    }
-}
-
 fn invited(state: &State, room: &Room, mailbox: &str) -> bool {
     let Some(row) = state.mailboxes.get(mailbox) else { return false };
     let named = |alias: &String| fold(alias) == fold(&row.address());
@@ -387,7 +376,7 @@ pub(super) fn delete(
     }
     let events = vec![Payload::RoomDeleted(RoomDeleted {
         room_id: fold(room_id),
-        shared: is_shared(&room),
+        shared: super::leave::is_open(state, &room),
     })];
     let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already: false, members };
     Ok(Decision { events, reply: Reply::Room(reply), durable: true })

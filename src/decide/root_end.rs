@@ -7,6 +7,7 @@ use c2c_log_format::payload::{
 };
 use c2c_log_format::{Payload, Sequence};
 
+use super::leave::is_open;
 use super::receive::{Intake, Item, Outcome, Position, Pushed, advanced};
 use super::{Decision, Facts, Refusal, Reply, room};
 use crate::code::Code;
@@ -114,7 +115,8 @@ fn said(
         intake.add(Payload::RoomLabelled(RoomLabelled { room_id, labels }));
         return true;
     }
-    if known.is_some() || intake.state.rooms.get(&room_id).is_none() {
+    let open = intake.state.rooms.get(&room_id).is_some_and(|row| is_open(&intake.state, &row));
+    if known.is_some() || !open {
         return false;
     }
     let origin = Some(sent.origin.clone().unwrap_or_else(|| intake.origin(item)));
@@ -182,16 +184,31 @@ fn bounce(receipt: &Receipt, row: &Queued, facts: &Facts<'_>) -> Payload {
         "Your message {} to {}@{} was not delivered: {code} (said by {}). It is in the dead letters.",
         receipt.message_id, row.alias, row.host, receipt.by
     );
+    tell(&row.from, &row.from_mailbox, body, &receipt.message_id, facts)
+}
+
+/// What was said in a room and reached nobody elsewhere.
+fn unheard(sent: &MessageSent, refusal: &Refusal, relay_name: &str, facts: &Facts<'_>) -> Payload {
+    let code = refusal.code.name();
+    let body = format!(
+        "Your message {} in room {} reached nobody on other machines: {code} (said by {relay_name}).",
+        sent.message_id, sent.to
+    );
+    tell(&sent.from, &sent.from_mailbox, body, &sent.message_id, facts)
+}
+
+/// A word to a sender about a message.
+fn tell(to: &str, mailbox: &str, body: String, about: &str, facts: &Facts<'_>) -> Payload {
     Payload::MessageSent(MessageSent {
         message_id: (facts.mint)(),
         from: SYSTEM.into(),
         from_mailbox: String::new(),
-        to: row.from.clone(),
+        to: to.to_owned(),
         body,
         sent_us: facts.now_us,
-        target: Target::Mailbox(row.from_mailbox.clone()),
+        target: Target::Mailbox(mailbox.to_owned()),
         tag: Some("fail".into()),
-        reply_to: Some(receipt.message_id.clone()),
+        reply_to: Some(about.to_owned()),
         expires_us: None,
         deferrable: false,
         source: Some("bounce".into()),
@@ -237,25 +254,31 @@ fn about_room(intake: &mut Intake<'_>, payload: &Payload) -> bool {
     let own = fold(&intake.facts.actor.node_id);
     let elsewhere = |mailbox: &str| mailbox.split_once('@').is_some_and(|(_, n)| fold(n) != own);
     let state = &intake.state;
-    let room = |room_id: &str| state.rooms.get(fold(room_id));
+    // A room of this machine alone is nobody else's business, whatever name theirs has.
+    let room = |room_id: &str| state.rooms.get(fold(room_id)).filter(|row| is_open(state, row));
+    // Only who made a room changes or ends it; what was made here is changed here.
+    let theirs = |room_id: &str| room(room_id).filter(|row| row.created_by.contains('@'));
+    let exists = |room_id: &str| state.rooms.get(fold(room_id)).is_some();
     let news = match payload {
-        Payload::RoomCreated(fact) => room(&fact.room_id).is_none(),
+        Payload::RoomCreated(fact) => !exists(&fact.room_id),
         Payload::RoomJoined(RoomJoined { room_id, mailbox }) => {
             elsewhere(mailbox)
                 && room(room_id).is_some()
                 && !room::is_member(state, room_id, &fold(mailbox))
         }
         Payload::RoomLeft(RoomLeft { room_id, mailbox, .. }) => {
-            elsewhere(mailbox) && room::is_member(state, room_id, &fold(mailbox))
+            elsewhere(mailbox)
+                && room(room_id).is_some()
+                && room::is_member(state, room_id, &fold(mailbox))
         }
         Payload::RoomInvitation(fact) => {
             let named = |alias: &String| fold(alias) == fold(&fact.alias);
             room(&fact.room_id).is_some_and(|row| row.invited.iter().any(named) != fact.invited)
         }
         Payload::RoomVisibilityChanged(fact) => {
-            room(&fact.room_id).is_some_and(|row| row.visibility != fact.visibility)
+            theirs(&fact.room_id).is_some_and(|row| row.visibility != fact.visibility)
         }
-        Payload::RoomDeleted(fact) => room(&fact.room_id).is_some(),
+        Payload::RoomDeleted(fact) => theirs(&fact.room_id).is_some(),
         _ => false,
     };
     if news {
@@ -266,10 +289,17 @@ fn about_room(intake: &mut Intake<'_>, payload: &Payload) -> bool {
 
 /// What a relay took is held there; what it refused for good comes back. The rest is tried again.
 pub(super) fn pushed(state: &State, pushed: &Pushed, facts: &Facts<'_>) -> Decision {
-    let Pushed { relay, relay_name, received } = pushed;
+    let Pushed { relay, relay_name, received, said } = pushed;
     let (mut messages, mut lost, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut events = Vec::new();
     for (sequence, outcome) in &received.outcomes {
-        let Some(row) = state.outbox.get(sequence.to_be_bytes()) else { continue };
+        let Some(row) = state.outbox.get(sequence.to_be_bytes()) else {
+            let sent = said.iter().find(|(at, _)| at == sequence).map(|(_, sent)| sent);
+            if let (Some(sent), Outcome::Refused(refusal)) = (sent, outcome) {
+                events.push(unheard(sent, refusal, relay_name, facts));
+            }
+            continue;
+        };
         let (level, code) = match outcome {
             Outcome::Accepted | Outcome::Duplicate if row.relay.as_ref() != Some(relay) => {
                 messages.push(*sequence);
@@ -288,7 +318,6 @@ pub(super) fn pushed(state: &State, pushed: &Pushed, facts: &Facts<'_>) -> Decis
         };
         receipts.push(answer(*sequence, &row, level, code, pushed, facts));
     }
-    let mut events = Vec::new();
     if !messages.is_empty() {
         let relay = relay.clone();
         events.push(Payload::MessagesRelayed(MessagesRelayed { messages, relay }));

@@ -37,6 +37,18 @@ fn check_tag(tag: Option<&str>) -> Result<(), Refusal> {
     }
 }
 
+/// The same for a message that another log says it has.
+pub(super) fn check_pushed(sent: &MessageSent) -> Result<(), Refusal> {
+    check_body(&sent.body)?;
+    check_tag(sent.tag.as_deref())?;
+    for id in [Some(&sent.message_id), sent.reply_to.as_ref()].into_iter().flatten() {
+        check_message_id(id).map_err(|e| {
+            Refusal::new(Code::InvalidMessageId, "message_id", format!("message_id {e}"))
+        })?;
+    }
+    Ok(())
+}
+
 /// Checks everything about a message but its recipient.
 pub(super) fn check(send: &Send) -> Result<(), Refusal> {
     check_body(&send.body)?;

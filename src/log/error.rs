@@ -28,6 +28,9 @@ pub enum LogError {
     /// Frames that were void after a failed sync have been read: state must be built anew.
     #[error("events after a failed sync were given up; state must be reloaded")]
     Reload,
+    /// More than one frame may hold.
+    #[error("a batch of {events} events and {bytes} bytes is more than a frame may hold")]
+    TooLarge { events: usize, bytes: usize },
     /// The events before the base are archived elsewhere, and the base is not for this program.
     #[error(
         "{file} is damaged or of another version, and the segments before it are archived{}",

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use c2c_log_format::checksum::SegmentDigest;
 use c2c_log_format::frame::{NewFrame, Seal};
-use c2c_log_format::limits::{FRAME_HEADER_BYTES, SEAL_BYTES, SEGMENT_HEADER_BYTES};
+use c2c_log_format::limits::{
+    BATCH_EVENTS_MAX, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, SEAL_BYTES, SEGMENT_HEADER_BYTES,
+};
 use c2c_log_format::scan::{Piece, Place, Scanner};
 use c2c_log_format::segment::{Reason, SegmentHeader, file_name};
 use c2c_log_format::{Payload, Sequence, bytes};
@@ -214,6 +216,9 @@ impl Log {
         let mut body = Vec::with_capacity(1024);
         for (payload, sequence) in batch.iter().zip(first..) {
             payload.head(sequence).encode(&payload.encode(), &mut body);
+        }
+        if batch.len() > BATCH_EVENTS_MAX || body.len() > FRAME_BODY_BYTES_MAX {
+            return Err(LogError::TooLarge { events: batch.len(), bytes: body.len() });
         }
         // Until the tail is published: whoever finds this set looks at what lies behind the tail.
         self.page().set_writing(true);

@@ -8,15 +8,17 @@ use c2c_log_format::checksum::sha256;
 use c2c_log_format::id::fold;
 
 use super::answer::{Answer, Request, clock_skew};
+use super::keyring::{Signer, texts};
 use super::nonces::Nonces;
 use crate::code::Code;
 use crate::decide::Refusal;
-use crate::state::{Binding, State};
+use crate::limits::RELAY_KEYS_MAX;
+use crate::state::{Binding, State, pair};
+use crate::time;
 use crate::wire::body::Proof;
 use crate::wire::route::Access;
 use crate::wire::sign::{
-    Header, PROOF_WINDOW, PublicKey, REQUEST_WINDOW, Request as Signed, SignError, SignedText,
-    Window,
+    self, Header, PROOF_WINDOW, PublicKey, REQUEST_WINDOW, SignError, SignedText, Window,
 };
 
 /// Who was found to ask.
@@ -67,6 +69,8 @@ pub struct Guard<'a> {
     pub token: Option<&'a str>,
     pub nonces: &'a mut Nonces,
     pub now_us: u64,
+    /// When this relay began to remember nonces.
+    pub started_us: u64,
 }
 
 /// Equal, in a time that does not tell where they differ.
@@ -111,26 +115,21 @@ impl Guard<'_> {
     fn peer(&mut self, request: &Request, header: &str) -> Result<Caller, Answer> {
         let denied = |e: SignError| Answer::from(unauthorized(format!("{NEEDS_PEER}: {e}")));
         let header = Header::parse(header).map_err(denied)?;
-        let text = |body: &[u8]| {
-            let (method, target) = (request.method.as_str(), request.target.as_str());
-            let (ts, nonce) = (header.ts.as_str(), header.nonce.as_str());
-            Signed { method, target, body, ts, nonce }.text()
+        // Checked before this turn came: then only whether it still counts is open.
+        let known = request.signer.as_ref().filter(|signer| signer.header == header);
+        let key = match known.filter(|signer| self.still_counts(signer)) {
+            Some(signer) => Some(signer.key.clone()),
+            None => {
+                let texts = texts(request, &header).map_err(denied)?;
+                let holds = |key: &String| {
+                    let key = PublicKey::parse(key).ok();
+                    let signs = |text| key.is_some_and(|key| key.verify(text, &header.sig).is_ok());
+                    texts.iter().any(signs)
+                };
+                self.keys_of(&header.alias).into_iter().find(holds)
+            }
         };
-        let mut texts = vec![text(&request.body).map_err(denied)?];
-        if request.method == "GET" && !request.body.is_empty() {
-            // One older generation signs no body although it sends one with a GET.
-            texts.push(text(b"").map_err(denied)?);
-        }
-        let rows = self.state.bindings.scan([]).into_iter().map(|(_, row)| row);
-        let mine = rows.filter(|row| fold(&row.alias) == fold(&header.alias));
-        let mut keys: Vec<String> = mine.map(|row| row.public_key).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let holds = |key: &String| {
-            let key = PublicKey::parse(key).ok();
-            key.is_some_and(|key| texts.iter().any(|text| key.verify(text, &header.sig).is_ok()))
-        };
-        let Some(key) = keys.into_iter().find(holds) else {
+        let Some(key) = key else {
             let message =
                 format!("{NEEDS_PEER}: not signed by a key that '{}' has here", header.alias);
             return Err(unauthorized(message).hint("c2c relay register").into());
@@ -139,10 +138,36 @@ impl Guard<'_> {
         Ok(Caller::Peer { alias: header.alias, key })
     }
 
+    fn still_counts(&self, signer: &Signer) -> bool {
+        let place = pair(&fold(&signer.node_id), fold(&signer.header.alias).as_bytes());
+        self.state.bindings.get(place).is_some_and(|row| row.public_key == signer.key)
+    }
+
+    /// The keys of an alias, on whichever node: those that had it first.
+    fn keys_of(&self, alias: &str) -> Vec<String> {
+        let rows = self.state.bindings.scan([]).into_iter().map(|(_, row)| row);
+        let mut rows: Vec<Binding> = rows.filter(|row| fold(&row.alias) == fold(alias)).collect();
+        rows.sort_by_key(|row| row.bound_us);
+        let mut keys: Vec<String> = rows.into_iter().map(|row| row.public_key).collect();
+        keys.dedup();
+        keys.truncate(RELAY_KEYS_MAX);
+        keys
+    }
+
     /// Whether something was signed lately and is used for the first time.
     fn fresh(&mut self, ts: &str, nonce: &str, window: Window) -> Result<(), Answer> {
         if let Err(error) = window.check(ts, self.now_us) {
             return Err(clock_skew(error.to_string(), self.now_us));
+        }
+        // Proofs name whole seconds.
+        let second_us = self.started_us / 1_000_000 * 1_000_000;
+        if time::parse(ts).is_some_and(|then_us| then_us < second_us) {
+            let message = "signed before this relay started";
+            return Err(clock_skew(message.into(), self.now_us));
+        }
+        if sign::decode::<16>("the nonce", nonce).is_err() {
+            let message = "a nonce is 16 bytes in base64url";
+            return Err(Refusal::new(Code::BadRequest, "nonce", message).into());
         }
         if self.nonces.take(nonce, window.nonce_s, self.now_us) {
             return Ok(());

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::keyring::Signer;
 use crate::code::Code;
 use crate::decide::Refusal;
 use crate::failure::Failure;
@@ -18,6 +19,8 @@ pub struct Request {
     /// Scheme and host that the client called, in lower case, without a path.
     pub base_url: String,
     pub body: Vec<u8>,
+    /// Who signed it, if somebody has looked already.
+    pub signer: Option<Signer>,
 }
 
 impl Request {

@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod handle;
+mod keyring;
 mod nonces;
 mod open;
 mod rate;
@@ -11,7 +12,8 @@ mod service;
 mod writer;
 
 pub use answer::{Answer, Request};
+pub use keyring::Signer;
 pub use open::{Storage, Store, default_directory, open};
-pub use serve::{Listen, serve};
+pub use serve::{Listen, Tls, serve};
 pub use service::{About, Allowed, Relay, Step, Wait};
 pub use writer::Service;

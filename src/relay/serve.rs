@@ -1,19 +1,28 @@
 //! How does the relay listen, and how does it stop?
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, RETRY_AFTER,
+};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::answer::{Answer, Request};
 use super::service::Relay;
@@ -23,12 +32,14 @@ use crate::decide::Refusal;
 use crate::failure::Failure;
 use crate::limits::{
     RELAY_CONNECTIONS_MAX, RELAY_HEAD_BYTES_MAX, RELAY_HEAD_WAIT_S, RELAY_HEADERS_MAX,
-    RELAY_REQUEST_BYTES_MAX,
+    RELAY_KNOWN_BYTES, RELAY_REQUEST_BYTES_MAX, RELAY_STRANGERS_BYTES,
 };
 use crate::log::LogError;
 
 /// How long running requests have to end when the relay stops.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How long a client may take to agree on a cipher.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// How long the body of a request may take.
 const BODY_WAIT: Duration = Duration::from_secs(60);
 
@@ -39,6 +50,40 @@ pub struct Listen {
     /// How often leases that are over are ended; never, if not at all.
     pub gc_interval: Option<Duration>,
     pub verbose: bool,
+    /// Whether no token is needed.
+    pub open: bool,
+    /// TLS ends here, with this certificate.
+    pub tls: Option<Tls>,
+}
+
+/// A certificate and its key, ready for use.
+#[derive(Clone)]
+pub struct Tls(TlsAcceptor);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// Reads a chain of certificates and the key of the first, both PEM.
+    pub fn read(certificates: &Path, key: &Path) -> Result<Self, Failure> {
+        let wrong = |field: &'static str, path: &Path, why: String| {
+            let message = format!("{}: {why}", path.display());
+            Failure::from(Refusal::new(Code::InvalidArgument, field, message))
+        };
+        let chain = CertificateDer::pem_file_iter(certificates)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|e| wrong("tls_cert", certificates, e.to_string()))?;
+        let secret =
+            PrivateKeyDer::from_pem_file(key).map_err(|e| wrong("tls_key", key, e.to_string()))?;
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
+            .map_err(|e| wrong("tls_cert", certificates, e.to_string()))?;
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
 }
 
 /// Serves until the process is told to stop. `ready` learns the address once it listens.
@@ -75,6 +120,7 @@ async fn run(
     let mut tasks = JoinSet::new();
     let stop = watch::Sender::new(false);
     let room = Arc::new(Semaphore::new(RELAY_CONNECTIONS_MAX));
+    let reader = Reader::new();
     let mut collect =
         tokio::time::interval(listen.gc_interval.unwrap_or(Duration::from_secs(3600)));
     collect.tick().await;
@@ -83,9 +129,21 @@ async fn run(
             accepted = accept(&listener, &room) => {
                 let Some((stream, from, place)) = accepted else { continue };
                 let (service, stop) = (service.clone(), stop.subscribe());
-                let verbose = listen.verbose;
+                let (verbose, tls) = (listen.verbose, listen.tls.clone());
+                let scheme = if tls.is_some() { "https" } else { "http" };
+                let (open, reader) = (listen.open, reader.clone());
+                let client = Client { service, from, verbose, scheme, open, reader };
                 tasks.spawn(async move {
-                    connection(Client { service, from, verbose }, stream, stop).await;
+                    match tls {
+                        None => connection(client, stream, stop).await,
+                        Some(Tls(acceptor)) => {
+                            // Whoever cannot agree on a cipher in time is nobody.
+                            let agreed = tokio::time::timeout(HANDSHAKE_WAIT, acceptor.accept(stream));
+                            if let Ok(Ok(stream)) = agreed.await {
+                                connection(client, stream, stop).await;
+                            }
+                        }
+                    }
                     drop(place);
                 });
             }
@@ -139,10 +197,18 @@ struct Client {
     service: Service,
     from: SocketAddr,
     verbose: bool,
+    /// As the client called, unless a proxy says otherwise.
+    scheme: &'static str,
+    /// Whether no token is needed.
+    open: bool,
+    reader: Reader,
 }
 
 /// One client, request after request, until it goes or the relay stops.
-async fn connection(client: Client, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+async fn connection<S>(client: Client, stream: S, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let answer = service_fn(move |request| respond(client.clone(), request));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -178,12 +244,15 @@ async fn respond(
         method: head.method.as_str().to_owned(),
         target,
         authorization: text(AUTHORIZATION),
-        base_url: format!("{}://{host}", scheme.as_deref().unwrap_or("http")).to_lowercase(),
-        body: Vec::new(),
+        base_url: format!("{}://{host}", scheme.as_deref().unwrap_or(client.scheme)).to_lowercase(),
+        ..Request::default()
     };
     let what = format!("{} {}", asked.method, asked.target);
     let is_head = head.method == hyper::Method::HEAD;
-    let answer = match read(body).await {
+    let foreign = client.open && from_a_page(&head.headers, &host);
+    let known = client.service.knows(asked.authorization.as_deref());
+    let answer = match client.reader.read(body, known).await {
+        _ if foreign => page_refused(),
         Ok(body) => {
             asked.body = body;
             client.service.answer(asked, &client.from.ip().to_string()).await
@@ -206,16 +275,56 @@ async fn respond(
     Ok(response.body(Full::new(Bytes::from(body))).unwrap_or_default())
 }
 
-/// The whole body, if it comes in time and is not too large. One that says so itself is not read.
-async fn read(body: Incoming) -> Result<Vec<u8>, Answer> {
-    if body.size_hint().lower() > RELAY_REQUEST_BYTES_MAX as u64 {
-        return Err(too_large());
+/// Whether a web page may have made a request: browsers say so, and a page that had a name of its own
+/// lead here uses that name. Where no token is needed, a page could speak to agents.
+fn from_a_page(headers: &HeaderMap, host: &str) -> bool {
+    let cross = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
+    });
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let plain = name.is_empty() || name == "localhost" || name.parse::<IpAddr>().is_ok();
+    headers.contains_key(ORIGIN) || cross || !plain
+}
+
+fn page_refused() -> Answer {
+    let message = "without a token no web page is served, and no host name but localhost";
+    Refusal::new(Code::Forbidden, "", message).hint("start the relay with --token").into()
+}
+
+/// Memory for bodies that are being read: strangers share a part of their own.
+#[derive(Clone)]
+struct Reader {
+    strangers: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let kib = |bytes: usize| Arc::new(Semaphore::new(bytes / 1024));
+        Self { strangers: kib(RELAY_STRANGERS_BYTES), known: kib(RELAY_KNOWN_BYTES) }
     }
-    let whole = Limited::new(body, RELAY_REQUEST_BYTES_MAX).collect();
-    match tokio::time::timeout(BODY_WAIT, whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-        Ok(Err(_)) => Err(too_large()),
-        Err(_) => Err(Refusal::new(Code::Timeout, "", "the request took too long").into()),
+
+    /// The whole body, if it comes in time and is not too large. One that says so itself is not read.
+    async fn read(&self, body: Incoming, known: bool) -> Result<Vec<u8>, Answer> {
+        let hint = body.size_hint();
+        if hint.lower() > RELAY_REQUEST_BYTES_MAX as u64 {
+            return Err(too_large());
+        }
+        let most = hint.upper().map_or(RELAY_REQUEST_BYTES_MAX, |bytes| bytes as usize);
+        let all = if known { &self.known } else { &self.strangers };
+        let late = || Answer::from(Refusal::new(Code::Timeout, "", "the request took too long"));
+        let whole = async {
+            // Small ones cost no more than the connection itself.
+            let kib = (most / 1024) as u32;
+            let _place = if kib > 64 { all.acquire_many(kib).await.ok() } else { None };
+            Limited::new(body, most.min(RELAY_REQUEST_BYTES_MAX)).collect().await
+        };
+        match tokio::time::timeout(BODY_WAIT, whole).await {
+            Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+            Ok(Err(_)) => Err(too_large()),
+            Err(_) => Err(late()),
+        }
     }
 }
 

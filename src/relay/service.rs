@@ -3,11 +3,12 @@
 //! A value without a socket: the listener and the tests call it alike. What it answers may be told
 //! only when its group is on disk; see [`super::writer`].
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::access::{Caller, Guard};
 use super::answer::{Answer, Request, problem_of};
 use super::handle::{self, Call};
+use super::keyring::Keyring;
 use super::nonces::Nonces;
 use super::rate::Rates;
 use crate::broker::Broker;
@@ -17,7 +18,7 @@ use crate::decide::{self, Actor, Command, Refusal};
 use crate::failure::Failure;
 use crate::limits::RELAY_WAIT_S_MAX;
 use crate::wire::body::Problem;
-use crate::wire::route::{self, Access, NoRoute};
+use crate::wire::route::{self, NoRoute, Route};
 
 /// What a relay says of itself.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +30,7 @@ pub struct About {
 }
 
 /// Keys that are admitted, by alias in lower case.
-pub type Allowed = HashMap<String, String>;
+pub type Allowed = BTreeMap<String, String>;
 
 /// A relay.
 pub struct Relay {
@@ -37,15 +38,18 @@ pub struct Relay {
     pub(super) nonces: Nonces,
     rates: Rates,
     pub(super) token: Option<String>,
-    pub(super) allowed: Option<Allowed>,
     pub(super) about: About,
+    /// When the keys were shared last, as the broker counts.
+    shared: Option<u64>,
+    /// What was signed before may have been used before: nobody remembers.
+    started_us: u64,
 }
 
 /// What comes of a request now.
 pub enum Step {
     Answer(Answer),
     /// There is nothing yet, and the caller is willing to wait.
-    Wait(Wait),
+    Wait(Box<Wait>),
 }
 
 /// A request that waits for something to happen.
@@ -72,7 +76,8 @@ impl Relay {
         about: About,
         requests_per_s: u32,
     ) -> Result<Self, Failure> {
-        let mut broker = broker.relay(decide::Relay { names: about.names.clone() });
+        let allowed = allowed.filter(|_| token.is_some());
+        let mut broker = broker.relay(decide::Relay { names: about.names.clone(), allowed });
         broker.look(&nobody())?;
         if broker.state().head == 0 {
             // Whoever connects must learn which log this is, so there is one from the start.
@@ -80,7 +85,7 @@ impl Relay {
         }
         broker.remember_ids()?;
         let (nonces, rates) = (Nonces::default(), Rates::new(requests_per_s));
-        Ok(Self { broker, nonces, rates, token, allowed, about })
+        Ok(Self { broker, nonces, rates, token, about, shared: None, started_us: clock::now_us() })
     }
 
     /// Answers one request; `from` is the address that it came from.
@@ -90,14 +95,14 @@ impl Relay {
                 let seen = 0;
                 let wait_us = handle::wait_s(&request).min(RELAY_WAIT_S_MAX as f64) * 1e6;
                 let until_us = clock::now_us() + wait_us as u64;
-                self.go_on(Wait { request, caller, seen, until_us })
+                self.go_on(Box::new(Wait { request, caller, seen, until_us }))
             }
             Err(answer) => Step::Answer(answer),
         }
     }
 
     /// Looks again for a request that waits.
-    pub fn go_on(&mut self, wait: Wait) -> Step {
+    pub fn go_on(&mut self, mut wait: Box<Wait>) -> Step {
         let now_us = clock::now_us();
         let found = match route::find(&wait.request.method, &wait.request.target) {
             Ok(found) => found,
@@ -116,7 +121,10 @@ impl Relay {
         };
         match handle::handle(self, found.route, &call) {
             Ok(handle::Found::Answer(answer)) => Step::Answer(answer),
-            Ok(handle::Found::Nothing { seen }) => Step::Wait(Wait { seen, ..wait }),
+            Ok(handle::Found::Nothing { seen }) => {
+                wait.seen = seen;
+                Step::Wait(wait)
+            }
             Err(answer) => Step::Answer(answer),
         }
     }
@@ -125,26 +133,24 @@ impl Relay {
     fn admit(&mut self, request: &Request, from: &str) -> Result<Caller, Answer> {
         let now_us = clock::now_us();
         let found = route::find(&request.method, &request.target);
+        // Who has shown a key is counted by it, everybody else by address and before any work.
+        let watched = |found: &route::Found| matches!(found.route, Route::Health | Route::Ready);
+        if self.token.is_some() && !found.as_ref().is_ok_and(watched) {
+            let who = request.signer.as_ref().map_or(from, |signer| signer.key.as_str());
+            self.rates.take(who, now_us).map_err(too_many)?;
+        }
         self.broker.look(&nobody())?;
         // What is not there is nobody's business who shows no credentials.
         let access = found.as_ref().map_or(NoRoute::ACCESS, |found| found.access);
-        let checked = self.guard(now_us).check(request, access);
-        if access != Access::Public && self.token.is_some() {
-            let who = match &checked {
-                Ok(Caller::Peer { key, .. }) => key,
-                Ok(Caller::Operator) => "operator",
-                _ => from,
-            };
-            self.rates.take(who, now_us).map_err(too_many)?;
-        }
-        let caller = checked?;
+        let caller = self.guard(now_us).check(request, access)?;
         found.map(|_| caller).map_err(|error| no_route(error, request))
     }
 
     /// What access is decided with.
     pub(super) fn guard(&mut self, now_us: u64) -> Guard<'_> {
         let state = self.broker.state();
-        Guard { state, token: self.token.as_deref(), nonces: &mut self.nonces, now_us }
+        let (token, nonces) = (self.token.as_deref(), &mut self.nonces);
+        Guard { state, token, nonces, now_us, started_us: self.started_us }
     }
 
     /// Ends leases that are over.
@@ -160,6 +166,15 @@ impl Relay {
     /// Waits for the disk.
     pub fn commit_group(&mut self) -> Result<(), Failure> {
         self.broker.commit_group()
+    }
+
+    /// Tells which keys count now, if that has changed.
+    pub fn share_keys(&mut self, keys: &Keyring) {
+        let now = self.broker.key_changes();
+        if self.token.is_some() && self.shared != Some(now) {
+            keys.update(self.broker.state());
+            self.shared = Some(now);
+        }
     }
 
     /// The last sequence of the log.

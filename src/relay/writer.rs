@@ -9,18 +9,20 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{oneshot, watch};
 
 use super::answer::{Answer, Request};
+use super::keyring::Keyring;
 use super::service::{Relay, Step, Wait};
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{Collected, Refusal};
 use crate::failure::Failure;
+use crate::log::LogError;
 
 /// Requests that share one sync at most.
 const GROUP_MAX: usize = 256;
 
 enum Job {
-    Answer { request: Request, from: String, reply: oneshot::Sender<Step> },
-    GoOn { wait: Wait, reply: oneshot::Sender<Step> },
+    Answer { request: Box<Request>, from: String, reply: oneshot::Sender<Step> },
+    GoOn { wait: Box<Wait>, reply: oneshot::Sender<Step> },
     Collect { reply: oneshot::Sender<Result<Collected, Failure>> },
 }
 
@@ -30,6 +32,7 @@ pub struct Service {
     jobs: Sender<Job>,
     /// The last sequence that is on disk.
     head: watch::Receiver<u64>,
+    keys: Keyring,
 }
 
 impl Service {
@@ -37,17 +40,24 @@ impl Service {
     pub fn start(mut relay: Relay) -> Result<(Self, JoinHandle<()>), Failure> {
         let (jobs, queue) = channel();
         let (told, head) = watch::channel(relay.head());
-        let thread = thread::Builder::new().name("writer".into());
-        let thread = thread
-            .spawn(move || while group(&mut relay, &queue, &told) {})
-            .map_err(|e| crate::log::LogError::io("start", "the writer", e))?;
-        Ok((Self { jobs, head }, thread))
+        let keys = Keyring::default();
+        relay.share_keys(&keys);
+        let ring = keys.clone();
+        let work = move || {
+            while group(&mut relay, &queue, &told) {
+                relay.share_keys(&ring);
+            }
+        };
+        let thread = thread::Builder::new().name("writer".into()).spawn(work);
+        let thread = thread.map_err(|e| LogError::io("start", "the writer", e))?;
+        Ok((Self { jobs, head, keys }, thread))
     }
 
     /// Answers one request, waiting as long as it is willing to.
-    pub async fn answer(&self, request: Request, from: &str) -> Answer {
+    pub async fn answer(&self, mut request: Request, from: &str) -> Answer {
         let mut head = self.head.clone();
-        let from = from.to_owned();
+        request.signer = self.keys.signer(&request);
+        let (request, from) = (Box::new(request), from.to_owned());
         let mut step = self.ask(|reply| Job::Answer { request, from, reply }).await;
         loop {
             let wait = match step {
@@ -62,6 +72,11 @@ impl Service {
             let _ = tokio::time::timeout(left, news).await;
             step = self.ask(|reply| Job::GoOn { wait, reply }).await;
         }
+    }
+
+    /// Whether a request says that it comes from an alias that is known here.
+    pub fn knows(&self, authorization: Option<&str>) -> bool {
+        authorization.is_some_and(|text| self.keys.knows(text))
     }
 
     /// Ends leases that are over.
@@ -118,7 +133,7 @@ fn group(relay: &mut Relay, queue: &Receiver<Job>, told: &watch::Sender<u64>) ->
 
 fn done(relay: &mut Relay, job: Job) -> Held {
     match job {
-        Job::Answer { request, from, reply } => Held::Step(reply, relay.answer(request, &from)),
+        Job::Answer { request, from, reply } => Held::Step(reply, relay.answer(*request, &from)),
         Job::GoOn { wait, reply } => Held::Step(reply, relay.go_on(wait)),
         Job::Collect { reply } => Held::Collected(reply, relay.collect()),
     }

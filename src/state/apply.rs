@@ -78,6 +78,7 @@ impl State {
             Payload::RoomCreated(fact) => self.rooms.put(
                 fold(&fact.room_id),
                 Room {
+                    open_since: 0,
                     room_id: fact.room_id.clone(),
                     visibility: fact.visibility.clone(),
                     created_by: fact.created_by.clone(),
@@ -91,15 +92,22 @@ impl State {
             Payload::RoomJoined(fact) => self.joined(sequence, fact, time_us),
             Payload::RoomLeft(fact) => self.left(fact),
             Payload::RoomInvitation(fact) => self.rooms.update(fold(&fact.room_id), |row| {
+                let before = row.is_shared();
                 row.invited.retain(|alias| fold(alias) != fold(&fact.alias));
                 if fact.invited {
                     row.invited.push(fact.alias.clone());
                 }
+                if row.is_shared() && !before {
+                    row.open_since = sequence;
+                }
             }),
-            Payload::RoomVisibilityChanged(fact) => {
-                self.rooms
-                    .update(fold(&fact.room_id), |row| row.visibility = fact.visibility.clone());
-            }
+            Payload::RoomVisibilityChanged(fact) => self.rooms.update(fold(&fact.room_id), |row| {
+                let before = row.is_shared() || row.shared;
+                row.visibility = fact.visibility.clone();
+                if row.is_shared() && !before {
+                    row.open_since = sequence;
+                }
+            }),
             Payload::RoomDeleted(fact) => self.room_deleted(&fold(&fact.room_id)),
             Payload::LegacyImported(fact) => {
                 self.imported.put(format!("file {}", fact.file), fact.stamp.clone());

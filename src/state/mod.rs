@@ -23,7 +23,7 @@ pub use rows::{
 pub use table::{Base, Bytes, Rebuild, Table};
 
 /// Version of the tables below: a checkpoint of another version is not used.
-pub const PROJECTION: u16 = 4;
+pub const PROJECTION: u16 = 5;
 
 /// All projections at one sequence.
 #[derive(Clone)]

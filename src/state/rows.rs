@@ -134,9 +134,26 @@ pub struct Room {
     pub head: Sequence,
     /// Room sequence of the next message.
     pub next_label: u64,
+    /// What was said up to here was said while the room was this machine's alone.
+    #[serde(default)]
+    pub open_since: Sequence,
     /// Whether a relay gives the room sequences.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+}
+
+impl Room {
+    /// Whether others may know of it: a public one, or one that somebody elsewhere was invited to.
+    pub fn is_shared(&self) -> bool {
+        match self.visibility.as_str() {
+            "public" => true,
+            "invite_only" => {
+                self.created_by.contains('@')
+                    || self.invited.iter().any(|alias| alias.contains('@'))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// One member of a room.

@@ -25,7 +25,8 @@ impl State {
             row.active_us = time_us;
             row.lease = Some(lease);
         });
-        self.mailboxes.update(&fact.mailbox, |row| row.replicated = fact.replicated);
+        // A script that registers beside the connector takes nothing from it.
+        self.mailboxes.update(&fact.mailbox, |row| row.replicated |= fact.replicated);
     }
 
     pub(super) fn key_bound(&mut self, fact: &KeyBound, time_us: u64) {
@@ -92,6 +93,9 @@ impl State {
             // The members that a relay has on that node have read so far.
             for binding in self.bindings_of(&fact.node_id) {
                 let mailbox = address(&binding.alias, &binding.node_id);
+                if self.mailboxes.get(&mailbox).is_none_or(|row| !row.replicated) {
+                    continue;
+                }
                 for (key, ()) in self.memberships.scan(pair(&mailbox, &[])) {
                     let member = pair(&second_of(&key), mailbox.as_bytes());
                     self.members.update(member, |row| row.cursor = row.cursor.max(fact.sequence));

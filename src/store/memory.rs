@@ -1,5 +1,6 @@
 //! How are events kept in memory only?
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use c2c_log_format::scan::Place;
@@ -19,12 +20,14 @@ struct Kept {
 pub struct MemoryStore {
     log_id: String,
     events: Vec<Kept>,
+    /// Sequences by the hash of a message_id.
+    ids: HashMap<u64, Vec<Sequence>>,
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
         let log_id = uuid::Uuid::new_v4().simple().to_string();
-        Self { log_id, events: Vec::new() }
+        Self { log_id, events: Vec::new(), ids: HashMap::new() }
     }
 }
 
@@ -71,6 +74,9 @@ impl EventStore for MemoryStore {
         }
         for payload in batch {
             let head = payload.head(self.head() + 1);
+            if head.message != 0 {
+                self.ids.entry(head.message).or_default().push(head.sequence);
+            }
             self.events.push(Kept { head, payload: payload.encode(), time_us, durable });
         }
         Ok(Appended { first: head + 1, last: self.head() })
@@ -105,6 +111,22 @@ impl EventStore for MemoryStore {
     ) -> Result<(), StoreError> {
         self.events.iter().filter(|kept| wanted(&kept.head)).for_each(|k| Self::visit(k, visit));
         Ok(())
+    }
+
+    fn find(
+        &mut self,
+        messages: &[u64],
+        visit: &mut dyn FnMut(Stored<'_>),
+    ) -> Result<(), StoreError> {
+        let places = messages.iter().filter_map(|hash| self.ids.get(hash)).flatten();
+        let mut places: Vec<Sequence> = places.copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        self.fetch(&places, visit)
+    }
+
+    fn finds_by_id(&self) -> bool {
+        true
     }
 
     fn checkpoint(&mut self, _projection: u16) -> Result<Option<Checkpoint>, StoreError> {

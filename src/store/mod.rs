@@ -97,6 +97,11 @@ pub trait EventStore: Send {
         self.search(&|head| wanted.contains(&head.message), visit, &|| false)
     }
 
+    /// Whether [`Self::find`] is fast however long the log is.
+    fn finds_by_id(&self) -> bool {
+        false
+    }
+
     /// The newest checkpoint of a projection, if the store keeps any.
     fn checkpoint(&mut self, projection: u16) -> Result<Option<Checkpoint>, StoreError>;
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use c2c_log_format::checkpoint::CheckpointHeader;
 use c2c_log_format::event::events;
 use c2c_log_format::frame::{self, FrameHeader, NewFrame};
-use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
+use c2c_log_format::limits::{BATCH_EVENTS_MAX, SEGMENT_HEADER_BYTES};
 use c2c_log_format::scan::{Piece, Place, Scanner};
 use c2c_log_format::segment::SegmentHeader;
 use c2c_log_format::{EventHead, Payload, Sequence};
@@ -322,6 +322,9 @@ impl EventStore for SqliteStore {
         if self.poisoned {
             return Err(self.unknown(head + 1));
         }
+        if batch.len() > BATCH_EVENTS_MAX {
+            return Err(StoreError::TooLarge { events: batch.len(), bytes: 0 });
+        }
         let failed = self.failed("write");
         if self.connection.is_none() {
             create(&self.path)?;
@@ -419,6 +422,10 @@ impl EventStore for SqliteStore {
                 _ => return Ok(()),
             }
         }
+    }
+
+    fn finds_by_id(&self) -> bool {
+        true
     }
 
     fn find(

@@ -33,7 +33,9 @@ use c2c_log_format::limits::{EVENT_HEAD_BYTES, FRAME_HEADER_BYTES};
 use c2c_log_format::{Event, EventHead, FormatError, Payload, Sequence};
 
 use super::cursor::{Cursor, Digest};
-use crate::limits::{REPLICATION_BYTES, REPLICATION_BYTES_MAX, REPLICATION_EVENTS_MAX};
+use crate::limits::{
+    REPLICATION_BYTES, REPLICATION_BYTES_MAX, REPLICATION_EVENTS, REPLICATION_EVENTS_MAX,
+};
 
 const MAGIC: [u8; 8] = *b"c2c-bat\n";
 const VERSION: u16 = 1;
@@ -130,7 +132,16 @@ impl Batch {
 
     /// Whether the next event belongs into another batch.
     pub fn is_full(&self) -> bool {
-        self.bytes >= REPLICATION_BYTES || self.items.len() >= REPLICATION_EVENTS_MAX
+        self.bytes >= REPLICATION_BYTES || self.items.len() >= REPLICATION_EVENTS
+    }
+
+    /// Whether what leaves because of one event fits, too. An empty batch takes anything: nothing
+    /// could ever follow otherwise.
+    pub fn has_room(&self, items: &[Item]) -> bool {
+        let bytes: usize = items.iter().map(Item::record_bytes).sum();
+        let count = self.items.len() + items.len();
+        self.items.is_empty()
+            || (self.bytes + bytes <= REPLICATION_BYTES_MAX && count <= REPLICATION_EVENTS_MAX)
     }
 
     /// Takes an event that lies at `upto` in the log that is read.

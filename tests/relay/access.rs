@@ -86,6 +86,7 @@ impl Desk {
             authorization: (!authorization.is_empty()).then(|| authorization.to_owned()),
             base_url: URL.into(),
             body,
+            ..Request::default()
         };
         match self.relay.answer(request, "127.0.0.1") {
             Step::Answer(answer) => answer,
@@ -349,11 +350,11 @@ fn a_proof_of_a_key_counts_once_in_time_and_for_its_alias() {
     ];
     for (what, ago_s, refused, _) in cases {
         let mut desk = fresh();
-        let body = desk.registration("cyd", "one", &key(4), ago_s);
+        let body = desk.registration("cyd", "four", &key(4), ago_s);
         assert_eq!(code(&desk.ask("POST", "/register", body, "")), refused, "{what}");
     }
     let mut desk = fresh();
-    let body = desk.registration("cyd", "one", &key(4), 0);
+    let body = desk.registration("cyd", "four", &key(4), 0);
     assert_eq!(desk.ask("POST", "/register", body.clone(), "").status, 200);
     assert_eq!(code(&desk.ask("POST", "/register", body.clone(), "")), "nonce_replay");
     for (field, value) in [("alias", "dee"), ("nonce", "AAAAAAAAAAAAAAAAAAAAAA")] {
@@ -370,7 +371,10 @@ fn a_proof_of_a_key_counts_once_in_time_and_for_its_alias() {
     assert_eq!(code(&desk.ask("POST", "/register", partial, "")), "missing_proof_field");
     // Somebody else's alias, on the same node and on another.
     assert_eq!(code(&desk.register("ann", "one", &key(4))), "alias_identity_mismatch");
-    assert_eq!(code(&desk.register("ann", "two", &key(4))), "alias_conflict");
+    assert_eq!(code(&desk.register("ann", "four", &key(4))), "alias_conflict");
+    // Nor anything else on a node of another key, or under the name of the relay.
+    assert_eq!(code(&desk.register("eve", "two", &key(4))), "alias_identity_mismatch");
+    assert_eq!(code(&desk.register("eve", "relay", &key(4))), "invalid_argument");
 }
 
 #[test]
@@ -413,7 +417,7 @@ fn only_listed_keys_are_admitted_where_there_is_a_list() {
     let listed = Allowed::from([("ann".to_owned(), key(1).public().to_string())]);
     let mut desk = Desk::open(Some(TOKEN), Some(listed));
     assert_eq!(desk.register("ann", "one", &key(1)).status, 200);
-    assert_eq!(code(&desk.register("ann", "one", &key(2))), "alias_not_allowed");
+    assert_eq!(code(&desk.register("ann", "two", &key(2))), "alias_not_allowed");
     assert_eq!(code(&desk.register("bob", "one", &key(1))), "alias_not_allowed");
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod clients;
 mod crash;
+mod doors;
 mod hosts;
 mod machines;
 mod net;
@@ -88,7 +89,7 @@ impl Hub {
             let mut line = String::new();
             let out = child.stdout.take().expect("its output");
             BufReader::new(out).read_line(&mut line).expect("a line");
-            if let Some((_, address)) = line.trim().split_once("http://") {
+            if let Some((_, address)) = line.trim().split_once("://") {
                 self.address = address.to_owned();
                 self.child = Some(child);
                 return;

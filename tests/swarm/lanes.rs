@@ -269,7 +269,7 @@ fn the_same_place_with_another_digest_is_no_duplicate() {
 }
 
 #[test]
-fn a_sender_of_another_key_is_refused_and_the_others_are_not() {
+fn a_node_belongs_to_one_key_and_nobody_registers_on_it_with_another() {
     let (mut nodes, mut relay) = swarm(&[(0, "ann"), (1, "bob")]);
     let theft = c2c::decide::LeaseRegister {
         alias: "eve".into(),
@@ -280,14 +280,14 @@ fn a_sender_of_another_key_is_refused_and_the_others_are_not() {
         ..Default::default()
     };
     let thief = c2c::decide::Actor { key: Some("key-eve".into()), ..Default::default() };
-    relay.execute(&thief, &Command::LeaseRegister(theft)).expect("an alias of its own");
+    let refusal = relay.execute(&thief, &Command::LeaseRegister(theft)).expect_err("a theft");
+    assert_eq!((refusal.code, refusal.field), (Code::KeyMismatch, "node_id"));
     nodes[0].register("eve").expect("a local alias");
     nodes[0].send("eve", "bob", "m-1", "hi").expect("accepted");
     nodes[0].send("ann", "bob", "m-2", "hi").expect("accepted");
     push(&mut nodes[0], &mut relay, 10, Fate::Fine);
     let waits = relay.state.unread(&format!("bob@{B}"));
-    assert_eq!(waits.len(), 1);
-    assert_eq!(nodes[0].state.dead_letters.scan([]).len(), 1, "eve hears of it");
+    assert_eq!(waits.len(), 2, "eve of this node is who she says");
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Log {
 
     pub fn relay(id: &str) -> Self {
         let names = vec!["relay".to_owned(), "hub.example".to_owned()];
-        Self { relay: Some(Relay { names }), ..Self::node("relay", id) }
+        Self { relay: Some(Relay { names, allowed: None }), ..Self::node("relay", id) }
     }
 
     /// Decides and appends, as the broker does.
@@ -279,7 +279,7 @@ fn exchange(node: &mut Log, relay: &mut Log, batch: &Batch, fate: Fate) {
         other => panic!("unexpected {other:?}"),
     };
     let (relay, relay_name) = (relay.id.clone(), relay.node_id.clone());
-    let pushed = Command::Pushed(Pushed { relay, relay_name, received });
+    let pushed = Command::Pushed(Pushed { relay, relay_name, received, said: Vec::new() });
     node.execute(&node.connector(), &pushed).expect("an answer is taken");
 }
 

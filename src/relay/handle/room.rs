@@ -9,7 +9,7 @@ use crate::decide::{Actor, Command, Refusal, Reply, Send, may_see};
 use crate::limits::ROOM_HISTORY;
 use crate::relay::access::Caller;
 use crate::relay::service::{Relay, nobody};
-use crate::state::Mailbox;
+use crate::state::{Mailbox, pair, sequence_of};
 use crate::wire::body::{self, RoomChange, Stamp};
 use crate::wire::sign::{self, RoomOp};
 
@@ -76,7 +76,14 @@ pub fn set_visibility(relay: &mut Relay, call: &Call<'_>) -> Done {
     let wish: RoomChange = call.body()?;
     let actor = acting(relay, call, &wish, RoomOp::SetVisibility)?;
     let asked = wish.visibility.unwrap_or_default();
-    let visibility = if asked == INVITE { "invite_only".into() } else { asked };
+    let visibility = match asked.as_str() {
+        INVITE | "invite_only" => "invite_only".to_owned(),
+        "public" => asked,
+        _ => {
+            let message = "visibility is public or invite";
+            return Err(Refusal::new(Code::BadRequest, "visibility", message).into());
+        }
+    };
     let room_id = wish.room_id;
     let command = Command::RoomVisibility { room_id: room_id.clone(), visibility };
     relay.broker.execute(&command, &actor).map_err(failed)?;
@@ -190,8 +197,13 @@ pub fn history(relay: &mut Relay, call: &Call<'_>) -> Done {
         return Ok(Answer::ok(&body::History { room_id: wish.room_id, history }));
     };
     let limit = (wish.limit() as usize).clamp(1, ROOM_HISTORY);
-    let messages = relay.broker.room_history(&room.room_id, limit, 0).map_err(failed)?;
-    let history = messages.iter().map(|message| row(message, None)).collect();
+    // What is at hand; the whole log is the operator's.
+    let rows = state.room_messages.scan(pair(&fold(&room.room_id), &[]));
+    let last = rows[rows.len().saturating_sub(limit)..].iter();
+    let wanted: Vec<_> =
+        last.map(|(key, _)| (sequence_of(key), Some(room.room_id.clone()), false)).collect();
+    let messages = relay.broker.messages(&wanted).map_err(failed)?;
+    let history = messages.iter().map(|message| row(message, Some(&room.room_id))).collect();
     Ok(Answer::ok(&body::History { room_id: room.room_id, history }))
 }
 
