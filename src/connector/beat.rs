@@ -8,6 +8,7 @@ use crate::clock;
 use crate::code::{Code, TABLE};
 use crate::decide::{Liveness, Refusal};
 use crate::failure::Failure;
+use crate::limits::RELAY_REGISTRATIONS_MAX;
 use crate::wire::body::{self, Register, RegisterAll, RegisteredAll, RegisteredOne};
 
 /// What the relay was told about a session, and when.
@@ -109,6 +110,14 @@ impl Connector {
     }
 
     fn register(&self, due: &[(String, Told)]) -> Result<Vec<RegisteredOne>, Failure> {
+        let mut results = Vec::with_capacity(due.len());
+        for part in due.chunks(RELAY_REGISTRATIONS_MAX) {
+            results.extend(self.register_part(part)?);
+        }
+        Ok(results)
+    }
+
+    fn register_part(&self, due: &[(String, Told)]) -> Result<Vec<RegisteredOne>, Failure> {
         let wishes = due.iter().map(|(session, told)| {
             self.client.signed(Register {
                 node_id: self.node_id.clone(),

@@ -4,6 +4,7 @@ mod access;
 mod clients;
 mod crash;
 mod doors;
+mod findings;
 mod hosts;
 mod machines;
 mod net;
@@ -178,8 +179,12 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(hub: &Hub, node: &str) -> Self {
+        Self::in_world(World::new(), hub, node)
+    }
+
+    pub fn in_world(world: World, hub: &Hub, node: &str) -> Self {
         let (node, url) = (node.to_owned(), hub.url());
-        Self { world: World::new(), node, url, prefix: Vec::new(), child: None }
+        Self { world, node, url, prefix: Vec::new(), child: None }
     }
 
     /// On a host of its own: `a` or `b`.

@@ -1,0 +1,234 @@
+//! Does what was found wrong once stay right? Each test is named after what went wrong.
+
+use super::{Hub, Machine, TOKEN};
+use crate::support::{World, contents, run};
+
+fn pair(hub: &Hub) -> (Machine, Machine) {
+    let (a, b) = (Machine::new(hub, "machine-a"), Machine::new(hub, "machine-b"));
+    a.world.register(&["ann"]);
+    b.world.register(&["bob"]);
+    a.once();
+    b.once();
+    (a, b)
+}
+
+fn rounds(machines: &[&Machine]) {
+    for _ in 0..3 {
+        machines.iter().for_each(|machine| drop(machine.once()));
+    }
+}
+
+/// Sends what is on standard input.
+fn send_text(machine: &Machine, who: &str, to: &str, text: &str) {
+    let path = machine.world.path().join("text");
+    std::fs::write(&path, text).expect("a text");
+    let mut send = machine.world.c2c(&["send", to, "-"]);
+    send.env("C2C_MCP_SESSION_ID", format!("s-{who}"));
+    send.stdin(std::fs::File::open(path).expect("the text"));
+    run(send).ok();
+}
+
+#[test]
+fn another_key_on_a_node_read_and_refused_its_mail() {
+    let hub = Hub::start("log");
+    let (_a, b) = pair(&hub);
+    // A machine with a key of its own that calls itself like another.
+    let thief = Machine::new(&hub, "machine-b");
+    thief.world.register(&["mallory"]);
+    let tick = thief.once();
+    assert_eq!(tick["errors"][0]["error_code"], "alias_identity_mismatch", "{tick}");
+    b.once();
+}
+
+#[test]
+fn a_broadcast_larger_than_a_frame_broke_the_log() {
+    let world = World::new();
+    let names: Vec<String> = (0..20).map(|at| format!("agent-{at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.register(&names);
+    let text = "x".repeat(4 * 1024 * 1024);
+    let path = world.path().join("text");
+    std::fs::write(&path, &text).expect("a text");
+    let mut all = world.c2c(&["send-all", "-", "--json"]);
+    all.env("C2C_MCP_SESSION_ID", "s-agent-0");
+    all.stdin(std::fs::File::open(path).expect("the text"));
+    assert_eq!(run(all).ok().json()["sent_to"].as_array().map(Vec::len), Some(19));
+    world.run("agent-1", &["send", "agent-2", "after"]).ok();
+    let came = world.poll("agent-2");
+    assert_eq!(came.iter().map(String::len).collect::<Vec<_>>(), [text.len(), 5]);
+}
+
+#[test]
+fn parked_mail_that_fills_a_batch_stopped_everything_that_leaves() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    send_text(&a, "ann", "zoe@nowhere", &"x".repeat(1_100_000));
+    send_text(&a, "ann", "zoe@nowhere", &"x".repeat(1_100_000));
+    a.once();
+    a.once();
+    a.run("ann", &["send", "bob@machine-b", "through"]).ok();
+    rounds(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["through"]);
+    // And what was parked goes when somebody is there.
+    let c = Machine::new(&hub, "nowhere");
+    c.world.register(&["zoe"]);
+    c.once();
+    rounds(&[&a, &c]);
+    assert_eq!(c.world.poll("zoe").len(), 2);
+}
+
+#[test]
+fn the_largest_message_that_is_all_escaped_arrives() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    let text = "\u{1}".repeat(4 * 1024 * 1024);
+    send_text(&a, "ann", "bob@machine-b", &text);
+    a.run("ann", &["send", "bob@machine-b", "and a small one"]).ok();
+    rounds(&[&a, &b]);
+    let came = b.world.poll("bob");
+    assert_eq!(came.iter().map(String::len).collect::<Vec<_>>(), [text.len(), 15]);
+}
+
+#[test]
+fn a_room_with_many_members_made_every_pull_fail() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    let rows: Vec<String> = (0..1_010)
+        .map(|at| format!(r#"{{"session_id":"s{at}","alias":"m{at}","pid":1,"pid_start_time":1}}"#))
+        .collect();
+    std::fs::write(a.world.root().join("registry.json"), format!("[{}]", rows.join(",")))
+        .expect("an older registry");
+    a.run("ann", &["rooms", "join", "den"]).ok();
+    for at in 0..1_010 {
+        let mut join = a.world.c2c(&["rooms", "join", "den"]);
+        join.env("C2C_MCP_SESSION_ID", format!("s{at}"));
+        run(join).ok();
+    }
+    rounds(&[&a, &b]);
+    b.run("bob", &["rooms", "join", "den"]).ok();
+    rounds(&[&b, &a]);
+    a.run("ann", &["rooms", "send", "den", "hello"]).ok();
+    rounds(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["hello"]);
+}
+
+#[test]
+fn a_private_room_was_opened_by_a_stranger_with_a_room_of_that_name() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    b.run("bob", &["rooms", "create", "den", "--visibility", "local"]).ok();
+    b.run("bob", &["rooms", "send", "den", "secret"]).ok();
+    a.run("ann", &["rooms", "create", "den", "--visibility", "invite_only"]).ok();
+    a.run("ann", &["rooms", "invite", "den", "bob@machine-b"]).ok();
+    a.run("ann", &["rooms", "visibility", "den", "--set", "public"]).ok();
+    rounds(&[&a, &b, &a]);
+    b.run("bob", &["rooms", "send", "den", "new secret"]).ok();
+    rounds(&[&b, &a]);
+    let own = b.run("bob", &["rooms", "list", "--json"]).ok().json();
+    assert_eq!(own[0]["visibility"], "local", "{own}");
+    let history = a.run("ann", &["rooms", "history", "den", "--json"]).ok().json();
+    assert!(contents(&history).iter().all(|text| !text.contains("secret")), "{history}");
+}
+
+#[test]
+fn what_was_said_in_a_local_room_left_when_it_became_public() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.run("ann", &["rooms", "create", "den", "--visibility", "local"]).ok();
+    a.run("ann", &["rooms", "send", "den", "among ourselves"]).ok();
+    a.run("ann", &["rooms", "visibility", "den", "--set", "public"]).ok();
+    a.once();
+    b.run("bob", &["rooms", "join", "den"]).ok();
+    rounds(&[&b, &a, &b]);
+    a.run("ann", &["rooms", "send", "den", "to all"]).ok();
+    rounds(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["to all"]);
+    let history = b.run("bob", &["rooms", "history", "den", "--json"]).ok().json();
+    assert_eq!(contents(&history), ["to all"]);
+}
+
+#[test]
+fn members_elsewhere_heard_nothing_after_a_room_became_private() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.run("ann", &["rooms", "join", "den"]).ok();
+    a.once();
+    b.run("bob", &["rooms", "join", "den"]).ok();
+    rounds(&[&b, &a]);
+    a.run("ann", &["rooms", "visibility", "den", "--set", "invite_only"]).ok();
+    a.run("ann", &["rooms", "send", "den", "still here?"]).ok();
+    rounds(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["still here?"]);
+    // Strangers see it no more.
+    let listed = run(b.world.c2c(&[
+        "relay",
+        "rooms",
+        "list",
+        "--json",
+        "--relay-url",
+        &hub.url(),
+        "--alias",
+        "nobody",
+    ]));
+    assert_eq!(listed.ok().json()["rooms"], serde_json::json!([]));
+}
+
+#[test]
+fn a_saved_token_was_sent_to_any_url() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let other = format!("http://{}", listener.local_addr().expect("its address"));
+    let world = World::new();
+    world.run("x", &["relay", "setup", "--url", "http://127.0.0.1:1", "--token", "secret"]).ok();
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut buffer = [0; 4096];
+        let read = std::io::Read::read(&mut stream, &mut buffer).expect("a request");
+        String::from_utf8_lossy(&buffer[..read]).into_owned()
+    });
+    world.run("x", &["relay", "gc", "--once", "--relay-url", &other]).refused("remote_unavailable");
+    let heard = heard.join().expect("heard");
+    assert!(heard.starts_with("POST /gc") && !heard.contains("secret"), "{heard}");
+}
+
+#[test]
+fn a_web_page_could_speak_to_agents_where_no_token_is_needed() {
+    let hub = Hub::with("memory", &[]);
+    let ask = |headers: &str| {
+        let mut stream = std::net::TcpStream::connect(hub.address()).expect("a connection");
+        let body = r#"{"from_alias":"x","to_alias":"y","content":"z"}"#;
+        let request = format!(
+            "POST /send HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        std::io::Write::write_all(&mut stream, request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).expect("read");
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!(ask("Host: localhost\r\n"), "409");
+    assert_eq!(ask("Host: 127.0.0.1:7331\r\n"), "409");
+    assert_eq!(ask("Host: localhost\r\nOrigin: https://evil.example\r\n"), "403");
+    assert_eq!(ask("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n"), "403");
+    assert_eq!(ask("Host: evil.example\r\n"), "403");
+}
+
+#[test]
+fn one_alias_that_is_not_listed_kept_the_whole_node_out() {
+    let key = World::new();
+    let made = key.run("x", &["relay", "identity", "init", "--json"]).ok().json();
+    let public = made["public_key"].as_str().expect("a key").to_owned();
+    let list = key.path().join("allowed.json");
+    std::fs::write(&list, format!(r#"{{"ann":"{public}"}}"#)).expect("a list");
+    let list = list.display().to_string();
+    let hub = Hub::with("memory", &["--token", TOKEN, "--allowed-identities", &list]);
+    let machine = Machine::in_world(key, &hub, "machine-a");
+    machine.world.register(&["ann", "bob"]);
+    let tick = machine.once();
+    assert_eq!((&tick["registered"], &tick["failed"]), (&1.into(), &1.into()), "{tick}");
+    assert_eq!(tick["errors"][0]["error_code"], "alias_not_allowed");
+    // Nor does somebody get in by sending.
+    machine.run("bob", &["send", "ann@relay", "let me in"]).ok();
+    machine.once();
+    let told = machine.world.poll("bob");
+    assert!(told.len() == 1 && told[0].contains("foreign_sender"), "{told:?}");
+}
