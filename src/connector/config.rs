@@ -28,6 +28,7 @@ pub struct Given {
     pub token_file: Option<PathBuf>,
     pub node_id: Option<String>,
     pub ca_bundle: Option<PathBuf>,
+    pub alias: Option<String>,
 }
 
 /// What is to be used.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub token: Option<String>,
     pub node_id: Option<String>,
     pub ca_bundle: Option<PathBuf>,
+    /// The alias that was registered last by the command line.
+    pub alias: Option<String>,
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -119,6 +122,7 @@ pub fn settle(given: &Given, broker_root: &Path) -> Result<Settings, Failure> {
             .or_else(|| variable("C2C_RELAY_NODE_ID"))
             .or_else(|| text("node_id")),
         ca_bundle: given.ca_bundle.clone().or_else(|| text("ca_bundle").map(PathBuf::from)),
+        alias: text("alias"),
     };
     Ok(settings)
 }
@@ -146,6 +150,7 @@ pub fn save(path: &Path, given: &Given) -> Result<Settings, Failure> {
         ("token", given.token.clone().or(from_file)),
         ("node_id", given.node_id.clone()),
         ("ca_bundle", ca_bundle),
+        ("alias", given.alias.clone()),
     ] {
         if let Some(value) = value {
             fields.insert(name.into(), json!(value));
@@ -157,6 +162,7 @@ pub fn save(path: &Path, given: &Given) -> Result<Settings, Failure> {
         token: text("token"),
         node_id: text("node_id"),
         ca_bundle: text("ca_bundle").map(PathBuf::from),
+        alias: text("alias"),
     };
     let text = format!("{:#}\n", Value::Object(fields));
     write_private(path, text.as_bytes())

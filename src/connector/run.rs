@@ -170,6 +170,7 @@ fn push_on(
     (tick.registered, tick.heartbeated) = (beaten.registered, beaten.heartbeated);
     tick.failed = beaten.failed;
     connector.push_all(true, &mut tick)?;
+    connector.note(connector.broker.this_process(), None);
     while !stop.load(Ordering::Relaxed) && began.elapsed() < interval {
         // ORDER: the pulse before the look, so that what is written between wakes us.
         let pulse = connector.broker.pulse();

@@ -8,6 +8,7 @@ mod findings;
 mod hosts;
 mod machines;
 mod net;
+mod page;
 mod restore;
 
 use std::io::{BufRead, BufReader};

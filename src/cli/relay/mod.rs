@@ -111,6 +111,7 @@ impl Target {
             token_file: self.token_file.clone(),
             node_id: self.node_id.clone(),
             ca_bundle: self.ca_bundle.clone(),
+            alias: None,
         }
     }
 
@@ -186,8 +187,9 @@ fn node_id(settings: &Settings) -> String {
     })
 }
 
-/// The alias that signs a request: the one that was named, else that of this session, else any of
-/// this root, else the one that the key's owner had in mind.
+/// The alias that signs a request: the one that was named, else that of this session, else the one
+/// that the command line registered last, else any of this root, else the one that the key's owner
+/// had in mind.
 fn speaker(
     named: Option<&str>,
     client: &Client,
@@ -203,6 +205,7 @@ fn speaker(
         let peers = context.broker.peers().into_iter();
         peers.filter(|peer| peer.session.is_some()).map(|peer| peer.mailbox.alias).next()
     };
+    let saved = config::settle(&Given::default(), context.broker.root())?.alias;
     let hint = Some(identity.alias_hint.clone()).filter(|hint| !hint.is_empty());
-    Ok(own.or_else(any).or(hint))
+    Ok(own.or(saved).or_else(any).or(hint))
 }

@@ -7,6 +7,7 @@ use super::{Target, node_id};
 use crate::cli::{Context, Run, output};
 use crate::clock;
 use crate::connector::Client;
+use crate::connector::config::{self, Given};
 use crate::envelope::for_terminal;
 use crate::failure::Failure;
 use crate::wire::body;
@@ -30,6 +31,9 @@ impl Run for Register {
         let (client, settings) = self.target.client_with_key(context)?;
         let node = node_id(&settings);
         let registered = register(&client, &self.alias, &node)?;
+        // Commands that follow act as this alias where none is named.
+        let path = config::path(context.broker.root())?;
+        config::save(&path, &Given { alias: Some(self.alias.clone()), ..Given::default() })?;
         if context.common.json {
             return output::say_json(&json!({
                 "ok": true,

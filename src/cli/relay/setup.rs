@@ -1,5 +1,7 @@
 //! `c2c relay setup`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 
@@ -36,6 +38,11 @@ impl Run for Setup {
         {
             let message = "nothing to save: pass --url, --token or --token-file";
             return Err(Refusal::new(Code::InvalidArgument, "url", message).into());
+        }
+        // Where the page of the relay has the connector write.
+        if let Some(home) = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_dir())
+        {
+            let _ = std::fs::create_dir_all(home.join(".local/share/c2c"));
         }
         let path = config::path_to_save(named.then_some(context.broker.root()))?;
         let settings = config::save(&path, &Given { url, ..self.target.given() })?;
