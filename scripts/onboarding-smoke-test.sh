@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# The same under the path that the relay's page names.
-exec "$(dirname "$0")/../tools/onboarding-smoke-test.sh" "$@"
+# The name by which the smoke test is known; it lives in tools/.
+exec bash "$(dirname "$0")/../tools/onboarding-smoke-test.sh" "$@"

@@ -55,7 +55,8 @@ impl Broker {
     /// Decides a command, appends its events, and returns when what the reply says is on disk.
     pub fn execute(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {
         let executed = self.attempt(command, &actor::complete(actor));
-        if executed.is_ok() {
+        // A checkpoint tells only what is on disk: of a group, when it ends.
+        if executed.is_ok() && self.group.is_none() {
             self.checkpoint_if_due();
         }
         executed

@@ -149,7 +149,9 @@ impl Broker {
     /// it nobody knows.
     pub fn commit_group(&mut self) -> Result<(), Failure> {
         let wait_for = self.group.take().unwrap_or_default();
-        Ok(self.store.wait_durable(wait_for)?)
+        self.store.wait_durable(wait_for)?;
+        self.checkpoint_if_due();
+        Ok(())
     }
 
     pub(super) fn wait_durable(&mut self, sequence: Sequence) -> Result<(), StoreError> {

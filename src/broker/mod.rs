@@ -90,6 +90,13 @@ impl Broker {
         Self { relay: Some(relay), ..self }
     }
 
+    /// At a relay: how the caller of the next commands calls it.
+    pub fn called(&mut self, name: Option<String>) {
+        if let Some(relay) = &mut self.relay {
+            relay.called = name;
+        }
+    }
+
     /// The root.
     pub fn root(&self) -> &Path {
         &self.root

@@ -141,7 +141,11 @@ fn check_url(url: &str) -> Result<String, Refusal> {
 
 /// Saves what was given, beside what was saved before.
 pub fn save(path: &Path, given: &Given) -> Result<Settings, Failure> {
-    let mut fields = saved(path)?;
+    // What cannot be read is written anew.
+    let mut fields = match saved(path) {
+        Err(Failure::Refused(_)) => Map::new(),
+        other => other?,
+    };
     let from_file = given.token_file.as_deref().map(read_token).transpose()?;
     let url = given.url.as_deref().map(check_url).transpose()?;
     let ca_bundle = given.ca_bundle.as_ref().map(|path| path.display().to_string());

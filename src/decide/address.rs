@@ -71,7 +71,7 @@ pub(super) fn resolve(
         at(node_id)
             .ok_or_else(|| unknown(format!("nobody is registered as '{alias}' on {node_id}")))
     };
-    if relay.names.iter().any(|name| fold(name) == fold(host)) {
+    if relay.names.iter().chain(&relay.called).any(|name| fold(name) == fold(host)) {
         return bare();
     }
     if state.bindings.any(crate::state::pair(&fold(host), &[])) {

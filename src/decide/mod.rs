@@ -84,6 +84,8 @@ pub struct Actor {
 pub struct Relay {
     /// Host names that mean the relay itself; the first is how it signs.
     pub names: Vec<String>,
+    /// How the caller of this request calls it.
+    pub called: Option<String>,
     /// The only keys that are admitted, by alias in lower case, where credentials count.
     pub allowed: Option<BTreeMap<String, String>>,
 }

@@ -9,6 +9,7 @@ use crate::broker::LOG_DIRECTORY;
 use crate::code::Code;
 use crate::decide::Refusal;
 use crate::failure::Failure;
+use crate::files::write_private;
 use crate::log::{Directory, LockFile, LogError, Storage as _};
 use crate::store::{EventStore, MemoryStore, SegmentedStore};
 
@@ -80,7 +81,7 @@ fn hold(directory: &Path, name: &str) -> Result<Arc<dyn LockFile>, Failure> {
         let refusal = Refusal::new(Code::Busy, "persist_dir", message);
         return Err(refusal.hint("stop it, or name another place").into());
     }
-    fs::write(&holder, format!("{}\n", std::process::id())).map_err(io)?;
+    write_private(&holder, format!("{}\n", std::process::id()).as_bytes()).map_err(io)?;
     Ok(lock)
 }
 

@@ -77,7 +77,8 @@ impl Relay {
         requests_per_s: u32,
     ) -> Result<Self, Failure> {
         let allowed = allowed.filter(|_| token.is_some());
-        let mut broker = broker.relay(decide::Relay { names: about.names.clone(), allowed });
+        let mut broker =
+            broker.relay(decide::Relay { names: about.names.clone(), allowed, called: None });
         broker.look(&nobody())?;
         if broker.state().head == 0 {
             // Whoever connects must learn which log this is, so there is one from the start.
@@ -119,6 +120,10 @@ impl Relay {
             last: now_us >= wait.until_us,
             now_us,
         };
+        // The host of the URL in use means the relay, for whoever uses it.
+        let host = call.request.base_url.split("://").nth(1).unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        self.broker.called((!host.is_empty()).then(|| host.to_owned()));
         match handle::handle(self, found.route, &call) {
             Ok(handle::Found::Answer(answer)) => Step::Answer(answer),
             Ok(handle::Found::Nothing { seen }) => {

@@ -53,7 +53,7 @@ impl Log {
 
     pub fn relay(id: &str) -> Self {
         let names = vec!["relay".to_owned(), "hub.example".to_owned()];
-        Self { relay: Some(Relay { names, allowed: None }), ..Self::node("relay", id) }
+        Self { relay: Some(Relay { names, ..Relay::default() }), ..Self::node("relay", id) }
     }
 
     /// Decides and appends, as the broker does.

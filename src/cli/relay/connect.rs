@@ -53,7 +53,7 @@ impl Run for Connect {
         }
         let mut settings = self.target.settings(context)?;
         settings.url.get_or_insert_with(|| LOCAL.to_owned());
-        let identity = own_key(self.target.identity_path.as_deref())?;
+        let identity = own_key(self.target.identity_path.as_deref(), context)?;
         let client = connect_to(&settings, Some(identity))?;
         let round = Round { json: context.common.json, verbose: self.verbose, ..Round::default() };
         if self.all {
@@ -159,7 +159,8 @@ impl Round {
                 if self.silent.swap(false, Ordering::Relaxed) {
                     output::note("[relay-connector] the relay answers again");
                 }
-                if self.verbose || !tick.errors.is_empty() {
+                let told = self.verbose && !(tick.is_quiet() && tick.heartbeated == 0);
+                if told || !tick.errors.is_empty() {
                     let _ = self.tell(&tick, true);
                 }
             }

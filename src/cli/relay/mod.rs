@@ -122,8 +122,8 @@ impl Target {
     /// A relay to ask. The key is loaded if there is one.
     fn client(&self, context: &Context) -> Result<(Client, Settings), Failure> {
         let settings = self.settings(context)?;
-        let identity = match keys::path(self.identity_path.as_deref()).and_then(|p| keys::load(&p))
-        {
+        let path = key_path(self.identity_path.as_deref(), context);
+        let identity = match path.and_then(|path| keys::load(&path)) {
             Ok(identity) => Some(identity),
             Err(IdentityError::NoPlace | IdentityError::Missing(_)) => None,
             Err(error) => return Err(identity::failure(error)),
@@ -134,8 +134,22 @@ impl Target {
     /// The same, making a key if there is none yet.
     fn client_with_key(&self, context: &Context) -> Result<(Client, Settings), Failure> {
         let settings = self.settings(context)?;
-        let identity = own_key(self.identity_path.as_deref())?;
+        let identity = own_key(self.identity_path.as_deref(), context)?;
         Ok((connect_to(&settings, Some(identity))?, settings))
+    }
+}
+
+/// Where the key is: where it is named, else in this user's configuration; in the broker root if only
+/// there is one, or if that is all that outlives this process, as in a container.
+fn key_path(named: Option<&Path>, context: &Context) -> Result<PathBuf, IdentityError> {
+    let own = keys::path(named);
+    let beside = context.broker.root().join("identity.json");
+    let is_named = named.is_some() || std::env::var_os("C2C_RELAY_IDENTITY_PATH").is_some();
+    let in_root = context.common.broker_root.is_some() || beside.is_file();
+    match own {
+        Ok(path) if is_named || path.is_file() || !in_root => Ok(path),
+        Err(IdentityError::NoPlace) | Ok(_) if in_root => Ok(beside),
+        other => other,
     }
 }
 
@@ -148,8 +162,8 @@ pub fn health(context: &Context) -> Result<Option<(String, body::Health)>, Failu
 }
 
 /// The key of this machine; made now if there is none.
-fn own_key(path: Option<&Path>) -> Result<keys::Identity, Failure> {
-    let path = keys::path(path).map_err(identity::failure)?;
+fn own_key(named: Option<&Path>, context: &Context) -> Result<keys::Identity, Failure> {
+    let path = key_path(named, context).map_err(identity::failure)?;
     match keys::load(&path) {
         Err(IdentityError::Missing(_)) => {}
         other => return other.map_err(identity::failure),

@@ -38,7 +38,7 @@ pub struct Serve {
     /// Address to listen on [default: 127.0.0.1:7331, or 0.0.0.0:$PORT in a hosted container]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Token of the operator; with it every request needs credentials
+    /// Token of the operator, else C2C_RELAY_TOKEN; with it every request needs credentials
     #[arg(long)]
     token: Option<String>,
     /// File whose first line is the token
@@ -89,7 +89,8 @@ impl Run for Serve {
             }
             (Some(token), _) => Some(token.clone()),
             (None, Some(path)) => Some(read_token(path)?),
-            (None, None) => None,
+            // As hosted containers are told.
+            (None, None) => std::env::var("C2C_RELAY_TOKEN").ok().filter(|token| !token.is_empty()),
         };
         if token.is_none() && !address.ip().is_loopback() && !self.insecure {
             let message = format!("without a token {address} would be open to everybody");
