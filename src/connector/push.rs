@@ -24,7 +24,10 @@ pub struct Scanned(u64);
 /// How far this round has tried again what the relay did not take before.
 #[derive(Debug, Default)]
 pub struct Retried {
+    /// The relay has answered about these.
     after: Sequence,
+    /// What is asked now ends here.
+    upto: Sequence,
     more: bool,
 }
 
@@ -68,11 +71,16 @@ impl Connector {
         let answer = self.client.send_bytes::<body::Pushed>(&target, bytes, Some(&speaker));
         let (position, outcomes, diverged) = match answer {
             Ok(pushed) => {
+                self.retried.after = self.retried.upto;
                 let position = to_position(&pushed.cursor.unwrap_or(batch.upto()));
                 (position, pushed.outcomes.iter().map(outcome).collect(), false)
             }
             Err(refused) => match refused.expected {
-                Some(expected) => (self.common(&to_position(&expected))?, Vec::new(), true),
+                Some(expected) => {
+                    // Nothing of it counts: what was tried again is tried again, in its order.
+                    self.retried.begin();
+                    (self.common(&to_position(&expected))?, Vec::new(), true)
+                }
                 None => {
                     if refused.failure.code() == Code::ForeignSender {
                         // It does not know us any more: the next round registers everybody.
@@ -179,7 +187,7 @@ impl Connector {
         if batch.items().is_empty() {
             self.scanned.0 = batch.upto().sequence;
         }
-        self.retried.after = last_retried;
+        self.retried.upto = last_retried;
         Ok(batch)
     }
 }

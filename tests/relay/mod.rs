@@ -1,6 +1,7 @@
 //! Do machines that talk through a relay keep the promises that one machine keeps?
 
 mod access;
+mod batches;
 mod clients;
 mod crash;
 mod doors;

@@ -118,6 +118,7 @@ mkdir -p "$WORK/new"
 mount -t tmpfs tmpfs "$WORK/new"
 mkdir -p "$WORK/new/bin" "$WORK/new/home/.config/c2c" "$WORK/new/lib" "$WORK/new/page"
 cp "$C2C" "$WORK/new/bin/c2c"
+unset C2C
 cp -r "$REPO/scripts" "$REPO/tools" "$WORK/new/page/"
 printf '127.0.0.1 localhost RELAY_HOST host relay.example.com relay.c2c.im\n' > "$WORK/new/hosts"
 mount --move "$WORK/new" /tmp
