@@ -270,6 +270,7 @@ const FOR_SOMEBODY: [&str; 14] = [
 fn expected(row: &Row, credential: &str) -> Vec<u16> {
     match (row.access, credential) {
         (Access::Public, _) => vec![200],
+        (Access::Admin, "right token") if row.path.starts_with("/remote_inbox") => vec![404],
         (Access::Admin, "right token") => vec![200],
         (Access::Admin, _) => vec![401],
         // Its own proof is in the body, and there is none here; a statement of nobody is malformed.
@@ -308,8 +309,8 @@ fn every_route_with_every_credential_where_none_is() {
             // Nobody is kept out; what is asked must make sense all the same.
             let wanted = match (row.path, credential) {
                 ("/rotate_key", _) => 400,
-                // No key counts here.
-                ("/pubkey/<alias>", _) => 404,
+                // No key counts here, and no broker is polled.
+                ("/pubkey/<alias>" | "/remote_inbox/<session_id>", _) => 404,
                 ("/push", "replayed") => 409,
                 _ => 200,
             };

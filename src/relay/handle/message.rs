@@ -170,7 +170,7 @@ pub fn dead_letters(relay: &mut Relay, _call: &Call<'_>) -> Done {
     Ok(Answer::ok(&body::DeadLetters { dead_letter: rows.collect() }))
 }
 
-/// An inbox of a broker that is polled over SSH.
+/// An inbox of a broker that is polled over SSH. This relay polls none.
 pub fn remote_inbox(call: &Call<'_>) -> Done {
     let name = &call.name;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
@@ -178,5 +178,5 @@ pub fn remote_inbox(call: &Call<'_>) -> Done {
         let message = "a session id here is 1 to 64 of A-Z a-z 0-9 - _";
         return Err(Refusal::new(Code::BadRequest, "session_id", message).into());
     }
-    Ok(Answer::ok(&body::Inbox::default()))
+    Err(super::not_found("this relay polls no broker over SSH".into()))
 }
