@@ -141,7 +141,7 @@ for_a_moment() {
 }
 docker() {
   shift 4 # run --rm --network host
-  local root; root="$(mktemp -d /tmp/container.XXXX)"
+  local root; root="$(mktemp -d -p /tmp)"
   while [ "$1" = -v ]; do
     local from="${2%%:*}" to="${2#*:}"; to="${to%:ro}"
     if [ -d "$from" ]; then mkdir -p "$root$to"; else mkdir -p "$root${to%/*}"; : > "$root$to"; fi
