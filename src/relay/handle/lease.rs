@@ -5,7 +5,9 @@ use c2c_log_format::id::fold;
 use super::{Answer, Call, Done, failed, internal, not_found};
 use crate::broker::Broker;
 use crate::code::Code;
-use crate::decide::{self, Actor, Collected, Command, LeaseRegister, LeaseRenew, Refusal, Reply};
+use crate::decide::{
+    self, Actor, Collected, Command, LeaseRegister, LeaseRenew, Leased, Refusal, Reply,
+};
 use crate::failure::Failure;
 use crate::limits::{LEASE_S_MAX, RELAY_REGISTRATIONS_MAX};
 use crate::relay::access::Caller;
@@ -157,18 +159,23 @@ pub fn register(relay: &mut Relay, call: &Call<'_>) -> Done {
         }
         Err(failure) => return Err(failure.into()),
     };
-    let lease = lease_of(relay, &leased.session, call.now_us).unwrap_or_default();
-    let relay_id = relay.broker.log_id().map_err(failed)?.to_owned();
-    Ok(Answer::ok(&body::Registered {
+    let redelivered = Some(leased.redelivered as u64);
+    let relay_id = Some(relay.broker.log_id().map_err(failed)?.to_owned());
+    let told = registered(relay, leased, call.now_us);
+    Ok(Answer::ok(&body::Registered { redelivered, relay_id, ..told }))
+}
+
+fn registered(relay: &Relay, leased: Leased, now_us: u64) -> body::Registered {
+    let lease = lease_of(relay, &leased.session, now_us).unwrap_or_default();
+    body::Registered {
         result: "ok".into(),
         alias: leased.alias,
         node_id: leased.node_id,
         last_seen: lease.last_seen,
         lease,
         bare_alias: Some(leased.bare),
-        redelivered: Some(leased.redelivered as u64),
-        relay_id: Some(relay_id),
-    }))
+        ..body::Registered::default()
+    }
 }
 
 /// The alias is somebody else's: the caller learns whose.
@@ -188,16 +195,7 @@ pub fn heartbeat(relay: &mut Relay, call: &Call<'_>) -> Done {
     let actor = Actor { key: call.caller.key(), ..nobody() };
     let executed = relay.broker.execute(&Command::LeaseRenew(renew), &actor).map_err(failed)?;
     let Reply::Leased(leased) = executed.reply else { return Err(internal()) };
-    let lease = lease_of(relay, &leased.session, call.now_us).unwrap_or_default();
-    Ok(Answer::ok(&body::Registered {
-        result: "ok".into(),
-        alias: leased.alias,
-        node_id: leased.node_id,
-        last_seen: lease.last_seen,
-        lease,
-        bare_alias: Some(leased.bare),
-        ..body::Registered::default()
-    }))
+    Ok(Answer::ok(&registered(relay, leased, call.now_us)))
 }
 
 pub fn list(relay: &mut Relay, call: &Call<'_>) -> Done {

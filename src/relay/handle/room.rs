@@ -41,32 +41,35 @@ pub fn join(relay: &mut Relay, call: &Call<'_>) -> Done {
     let wish: RoomChange = call.body()?;
     let actor = acting(relay, call, &wish, RoomOp::Join)?;
     let command = Command::RoomJoin { room_id: wish.room_id, from: Some(wish.alias) };
-    let reply = relay.broker.execute(&command, &actor).map_err(failed)?.reply;
-    let Reply::Room(room) = reply else { return Err(internal()) };
-    Ok(Answer::ok(&body::Membership {
-        result: "ok".into(),
-        room_id: room.room_id,
-        alias: room.alias,
-        member_count: room.members.len() as u64,
-        already_member: Some(room.already),
-        removed: None,
-    }))
+    let (already, told) = membership(relay, &command, &actor)?;
+    Ok(Answer::ok(&body::Membership { already_member: Some(already), ..told }))
 }
 
 pub fn leave(relay: &mut Relay, call: &Call<'_>) -> Done {
     let wish: RoomChange = call.body()?;
     let actor = acting(relay, call, &wish, RoomOp::Leave)?;
     let command = Command::RoomLeave { room_id: wish.room_id, from: Some(wish.alias) };
-    let reply = relay.broker.execute(&command, &actor).map_err(failed)?.reply;
+    let (already, told) = membership(relay, &command, &actor)?;
+    Ok(Answer::ok(&body::Membership { removed: Some(!already), ..told }))
+}
+
+/// Joins or leaves; whether that was so already, and who is in the room now.
+fn membership(
+    relay: &mut Relay,
+    command: &Command,
+    actor: &Actor,
+) -> Result<(bool, body::Membership), Answer> {
+    let reply = relay.broker.execute(command, actor).map_err(failed)?.reply;
     let Reply::Room(room) = reply else { return Err(internal()) };
-    Ok(Answer::ok(&body::Membership {
+    let told = body::Membership {
         result: "ok".into(),
         room_id: room.room_id,
         alias: room.alias,
         member_count: room.members.len() as u64,
         already_member: None,
-        removed: Some(!room.already),
-    }))
+        removed: None,
+    };
+    Ok((room.already, told))
 }
 
 /// What older programs call a room by invitation.
