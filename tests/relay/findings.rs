@@ -1,22 +1,7 @@
 //! Does what was found wrong once stay right? Each test is named after what went wrong.
 
-use super::{Hub, Machine, TOKEN};
+use super::{Hub, Machine, TOKEN, pair, settle};
 use crate::support::{World, contents, run};
-
-fn pair(hub: &Hub) -> (Machine, Machine) {
-    let (a, b) = (Machine::new(hub, "machine-a"), Machine::new(hub, "machine-b"));
-    a.world.register(&["ann"]);
-    b.world.register(&["bob"]);
-    a.once();
-    b.once();
-    (a, b)
-}
-
-fn rounds(machines: &[&Machine]) {
-    for _ in 0..3 {
-        machines.iter().for_each(|machine| drop(machine.once()));
-    }
-}
 
 /// Sends what is on standard input.
 fn send_text(machine: &Machine, who: &str, to: &str, text: &str) {
@@ -67,13 +52,13 @@ fn parked_mail_that_fills_a_batch_stopped_everything_that_leaves() {
     a.once();
     a.once();
     a.run("ann", &["send", "bob@machine-b", "through"]).ok();
-    rounds(&[&a, &b]);
+    settle(&[&a, &b]);
     assert_eq!(b.world.poll("bob"), ["through"]);
     // And what was parked goes when somebody is there.
     let c = Machine::new(&hub, "nowhere");
     c.world.register(&["zoe"]);
     c.once();
-    rounds(&[&a, &c]);
+    settle(&[&a, &c]);
     assert_eq!(c.world.poll("zoe").len(), 2);
 }
 
@@ -84,7 +69,7 @@ fn the_largest_message_that_is_all_escaped_arrives() {
     let text = "\u{1}".repeat(4 * 1024 * 1024);
     send_text(&a, "ann", "bob@machine-b", &text);
     a.run("ann", &["send", "bob@machine-b", "and a small one"]).ok();
-    rounds(&[&a, &b]);
+    settle(&[&a, &b]);
     let came = b.world.poll("bob");
     assert_eq!(came.iter().map(String::len).collect::<Vec<_>>(), [text.len(), 15]);
 }
@@ -104,11 +89,11 @@ fn a_room_with_many_members_made_every_pull_fail() {
         join.env("C2C_MCP_SESSION_ID", format!("s{at}"));
         run(join).ok();
     }
-    rounds(&[&a, &b]);
+    settle(&[&a, &b]);
     b.run("bob", &["rooms", "join", "den"]).ok();
-    rounds(&[&b, &a]);
+    settle(&[&b, &a]);
     a.run("ann", &["rooms", "send", "den", "hello"]).ok();
-    rounds(&[&a, &b]);
+    settle(&[&a, &b]);
     assert_eq!(b.world.poll("bob"), ["hello"]);
 }
 
@@ -121,9 +106,9 @@ fn a_private_room_was_opened_by_a_stranger_with_a_room_of_that_name() {
     a.run("ann", &["rooms", "create", "den", "--visibility", "invite_only"]).ok();
     a.run("ann", &["rooms", "invite", "den", "bob@machine-b"]).ok();
     a.run("ann", &["rooms", "visibility", "den", "--set", "public"]).ok();
-    rounds(&[&a, &b, &a]);
+    settle(&[&a, &b, &a]);
     b.run("bob", &["rooms", "send", "den", "new secret"]).ok();
-    rounds(&[&b, &a]);
+    settle(&[&b, &a]);
     let own = b.run("bob", &["rooms", "list", "--json"]).ok().json();
     assert_eq!(own[0]["visibility"], "local", "{own}");
     let history = a.run("ann", &["rooms", "history", "den", "--json"]).ok().json();
@@ -139,9 +124,9 @@ fn what_was_said_in_a_local_room_left_when_it_became_public() {
     a.run("ann", &["rooms", "visibility", "den", "--set", "public"]).ok();
     a.once();
     b.run("bob", &["rooms", "join", "den"]).ok();
-    rounds(&[&b, &a, &b]);
+    settle(&[&b, &a, &b]);
     a.run("ann", &["rooms", "send", "den", "to all"]).ok();
-    rounds(&[&a, &b]);
+    settle(&[&a, &b]);
     assert_eq!(b.world.poll("bob"), ["to all"]);
     let history = b.run("bob", &["rooms", "history", "den", "--json"]).ok().json();
     assert_eq!(contents(&history), ["to all"]);
@@ -154,10 +139,10 @@ fn members_elsewhere_heard_nothing_after_a_room_became_private() {
     a.run("ann", &["rooms", "join", "den"]).ok();
     a.once();
     b.run("bob", &["rooms", "join", "den"]).ok();
-    rounds(&[&b, &a]);
+    settle(&[&b, &a]);
     a.run("ann", &["rooms", "visibility", "den", "--set", "invite_only"]).ok();
     a.run("ann", &["rooms", "send", "den", "still here?"]).ok();
-    rounds(&[&a, &b]);
+    settle(&[&a, &b]);
     assert_eq!(b.world.poll("bob"), ["still here?"]);
     // Strangers see it no more.
     let listed = run(b.world.c2c(&[

@@ -1,16 +1,7 @@
 //! Do agents on two machines reach each other?
 
-use super::{Hub, Machine};
+use super::{Hub, Machine, pair};
 use crate::support::contents;
-
-fn pair(hub: &Hub) -> (Machine, Machine) {
-    let (a, b) = (Machine::new(hub, "machine-a"), Machine::new(hub, "machine-b"));
-    a.world.register(&["ann"]);
-    b.world.register(&["bob"]);
-    a.once();
-    b.once();
-    (a, b)
-}
 
 const STORES: [&str; 3] = ["memory", "log", "sqlite"];
 

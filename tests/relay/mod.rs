@@ -252,3 +252,20 @@ impl Drop for Machine {
         self.kill();
     }
 }
+
+/// Machines with one agent each, ann and bob, whom the relay knows.
+fn pair(hub: &Hub) -> (Machine, Machine) {
+    let (a, b) = (Machine::new(hub, "machine-a"), Machine::new(hub, "machine-b"));
+    a.world.register(&["ann"]);
+    b.world.register(&["bob"]);
+    a.once();
+    b.once();
+    (a, b)
+}
+
+/// Everybody hears everything: rounds of all connectors.
+fn settle(machines: &[&Machine]) {
+    for _ in 0..3 {
+        machines.iter().for_each(|machine| drop(machine.once()));
+    }
+}

@@ -166,12 +166,16 @@ fn pump(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
     thread::spawn(move || {
         loop {
             let mut pieces = far.0.lock().expect("a lock");
-            while pieces.is_empty() {
-                pieces = far.1.wait(pieces).expect("a lock");
-            }
-            let (due, bytes) = pieces.pop_front().expect("a piece");
+            let bytes = loop {
+                let left =
+                    pieces.front().map(|(due, _)| due.checked_duration_since(Instant::now()));
+                pieces = match left {
+                    Some(None | Some(Duration::ZERO)) => break pieces.pop_front().expect("it").1,
+                    Some(Some(left)) => far.1.wait_timeout(pieces, left).expect("a lock").0,
+                    None => far.1.wait(pieces).expect("a lock"),
+                };
+            };
             drop(pieces);
-            thread::sleep(due.saturating_duration_since(Instant::now()));
             if bytes.is_empty() || to.write_all(&bytes).is_err() {
                 let _ = to.shutdown(Shutdown::Both);
                 return;

@@ -3,23 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Hub, Machine};
-
-fn pair(hub: &Hub) -> (Machine, Machine) {
-    let (a, b) = (Machine::new(hub, "machine-a"), Machine::new(hub, "machine-b"));
-    a.world.register(&["ann"]);
-    b.world.register(&["bob"]);
-    settle(&[&a, &b]);
-    (a, b)
-}
-
-fn settle(machines: &[&Machine]) {
-    for _ in 0..3 {
-        for machine in machines {
-            machine.once();
-        }
-    }
-}
+use super::{Hub, Machine, pair, settle};
 
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status().expect("cp");
