@@ -1,4 +1,6 @@
 //! How fast is a relay, how soon is mail on the other machine, and what does waiting cost? (R1 to R5)
+//!
+//! `cargo bench --bench relay -- R2` runs one part.
 
 mod support;
 
@@ -359,13 +361,11 @@ fn fill(directory: &Path, events: u64) {
     }
 }
 
-fn main() {
-    let (runs, rounds) = (setting("C2C_BENCH_RUNS", 5), setting("C2C_BENCH_ROUNDS", 51));
-    let dir = support::scratch();
-    let floor = support::build_floor(dir.path());
+/// R1.
+fn durable_sends(dir: &Path, runs: u64) {
     println!("R1 durable signed sends of 1 KB");
     for storage in ["log", "sqlite", "memory"] {
-        let place = dir.path().join(format!("r1-{storage}"));
+        let place = dir.join(format!("r1-{storage}"));
         std::fs::create_dir_all(&place).expect("a directory");
         let relay = Relay::start(&place, storage);
         register(&relay, "ann", "one", &key(1), 1);
@@ -391,9 +391,13 @@ fn main() {
             );
         }
     }
+}
+
+/// R2.
+fn replication(dir: &Path, runs: u64) {
     println!("R2 replication push, batches of 1,000 events of 200 bytes");
     for storage in ["log", "sqlite"] {
-        let place = dir.path().join(format!("r2-{storage}"));
+        let place = dir.join(format!("r2-{storage}"));
         std::fs::create_dir_all(&place).expect("a directory");
         let relay = Relay::start(&place, storage);
         register(&relay, "ann", "one", &key(1), 1);
@@ -402,15 +406,19 @@ fn main() {
             println!("  {storage:<7} {:>9.0} events/s", pushes(&relay, 100, [run as u8 + 1; 16]));
         }
     }
+}
+
+/// R3.
+fn between_machines(dir: &Path, rounds: u64) {
     println!("R3 send on one machine to listen on the other");
-    let place = dir.path().join("r3");
+    let place = dir.join("r3");
     std::fs::create_dir_all(&place).expect("a directory");
     let relay = Relay::start(&place, "log");
     for (what, url) in [
         ("loopback", format!("http://{}", relay.address)),
         ("20 ms round trip", delayed(&relay, Duration::from_millis(10))),
     ] {
-        let homes = dir.path().join(what.replace(' ', "-"));
+        let homes = dir.join(what.replace(' ', "-"));
         let (node_a, node_b) = match what {
             "loopback" => ("near-a", "near-b"),
             _ => ("far-a", "far-b"),
@@ -419,13 +427,17 @@ fn main() {
         let b = Machine::start(&homes, node_b, "bob", &url);
         across(&a, &b, rounds).print(&format!("  {what}"), 1_000.0);
     }
-    drop(relay);
+}
+
+/// R4.
+fn starts(dir: &Path) {
+    let floor = support::build_floor(dir);
     println!("R4 start, and memory when idle");
     let mut floors = Samples::default();
     (0..101).for_each(|_| floors.add(support::timed_floor(&floor)));
     let floor_us = floors.median();
     for events in [0, setting("C2C_BENCH_EVENTS", 1_000_000)] {
-        let place = dir.path().join(format!("r4-{events}"));
+        let place = dir.join(format!("r4-{events}"));
         std::fs::create_dir_all(&place).expect("a directory");
         if events > 0 {
             fill(&place, events);
@@ -444,11 +456,15 @@ fn main() {
         samples.print(&format!("  {events} events"), floor_us);
         println!("  {events} events: {:.1} MB resident", resident_kib as f64 / 1024.0);
     }
+}
+
+/// R5.
+fn idle_connections(dir: &Path) {
     println!("R5 idle connections");
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let limit = rustix::process::Rlimit { current: most, maximum: most };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
-    let place = dir.path().join("r5");
+    let place = dir.join("r5");
     std::fs::create_dir_all(&place).expect("a directory");
     let relay = Relay::start(&place, "log");
     register(&relay, "ann", "one", &key(1), 1);
@@ -463,4 +479,20 @@ fn main() {
     println!(
         "  {each:.1} KB each; 8 connections send {quiet:.0} /s without and {busy:.0} /s with them"
     );
+}
+
+fn main() {
+    let (runs, rounds) = (setting("C2C_BENCH_RUNS", 5), setting("C2C_BENCH_ROUNDS", 51));
+    let scratch = support::scratch();
+    let dir = scratch.path();
+    let named: Vec<String> = std::env::args().filter(|arg| arg.starts_with('R')).collect();
+    let wanted = |name: &str| named.is_empty() || named.iter().any(|arg| arg == name);
+    let parts: [(&str, &dyn Fn()); 5] = [
+        ("R1", &|| durable_sends(dir, runs)),
+        ("R2", &|| replication(dir, runs)),
+        ("R3", &|| between_machines(dir, rounds)),
+        ("R4", &|| starts(dir)),
+        ("R5", &|| idle_connections(dir)),
+    ];
+    parts.iter().filter(|(name, _)| wanted(name)).for_each(|(_, part)| part());
 }

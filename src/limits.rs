@@ -15,9 +15,9 @@ pub const CHECKPOINT_EVENTS: u64 = 128;
 /// A checkpoint is due after this many bytes of log.
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024;
 /// At a relay a checkpoint is due after this many events ...
-pub const RELAY_CHECKPOINT_EVENTS: u64 = 20_000;
+pub const RELAY_CHECKPOINT_EVENTS: u64 = 30_000;
 /// ... or this many bytes of log.
-pub const RELAY_CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
+pub const RELAY_CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
 /// A manual or foreign claim ends by itself after this long, seconds.
 pub const CLAIM_S: u64 = 60;
 /// An active session is noted again after this long, seconds.

@@ -150,7 +150,7 @@ impl Broker {
     pub fn commit_group(&mut self) -> Result<(), Failure> {
         let wait_for = self.group.take().unwrap_or_default();
         self.store.wait_durable(wait_for)?;
-        self.checkpoint_if_due();
+        self.checkpoint_aside_if_due();
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Catch up without a lock; lock; catch up the rest; gather facts; decide; append; unlock; wait for
 //! the disk; reply. Reading takes no lock and writes nothing.
 
+mod aside;
 mod deliver;
 mod execute;
 mod group;
@@ -16,9 +17,7 @@ use std::sync::Arc;
 
 use crate::decide::{Actor, Relay};
 use crate::failure::Failure;
-use crate::limits::{
-    CHECKPOINT_BYTES, CHECKPOINT_EVENTS, RELAY_CHECKPOINT_BYTES, RELAY_CHECKPOINT_EVENTS,
-};
+use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_EVENTS};
 use crate::log::Checkpoint;
 use crate::mirror;
 use crate::state::{Base, Bytes, PROJECTION, State};
@@ -58,6 +57,8 @@ pub struct Broker {
     key_changes: u64,
     /// Up to where the open group of commands waits for the disk.
     group: Option<u64>,
+    /// Checkpoints that another thread writes.
+    aside: aside::Aside,
 }
 
 impl Broker {
@@ -82,6 +83,7 @@ impl Broker {
             ids: None,
             key_changes: 0,
             group: None,
+            aside: aside::Aside::default(),
         }
     }
 
@@ -158,6 +160,7 @@ impl Broker {
         self.relied_on = 0;
         self.log_id.clear();
         self.base = None;
+        self.aside.begin_anew();
         let indexed = self.ids.take().is_some();
         if let Some(checkpoint) = self.store.checkpoint(PROJECTION)?
             && let Some(reopen) = self.store.reopen()
@@ -240,13 +243,13 @@ impl Broker {
     pub fn checkpoint_if_due(&mut self) {
         let (events, bytes) = self.store.tail_size();
         let damaged = self.base.as_ref().is_some_and(Base::was_rebuilt);
-        // A relay reads its checkpoint when it starts, not with every request.
-        let (most_events, most_bytes) = match &self.relay {
-            None => (CHECKPOINT_EVENTS, CHECKPOINT_BYTES),
-            Some(_) => (RELAY_CHECKPOINT_EVENTS, RELAY_CHECKPOINT_BYTES),
-        };
-        let due = damaged || events >= most_events || bytes >= most_bytes;
-        if due && self.state.skipped == 0 && self.merged.is_empty() {
+        if damaged || events >= CHECKPOINT_EVENTS || bytes >= CHECKPOINT_BYTES {
+            self.checkpoint();
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        if self.state.skipped == 0 && self.merged.is_empty() {
             let (state, now_us) = (&self.state, crate::clock::now_us());
             let encode = |log_id, segment, place| state.checkpoint(log_id, segment, place, now_us);
             let _ = self.store.keep_checkpoint(state.head, &encode);

@@ -4,9 +4,10 @@
 //! the cursor moves in the frame that holds what was taken.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use c2c_log_format::id::fold;
-use c2c_log_format::payload::{CursorAdvanced, MessageSent, Origin};
+use c2c_log_format::payload::{CursorAdvanced, MessageSent, Origin, Target};
 use c2c_log_format::{Payload, Sequence};
 
 use super::{Decision, Facts, Refusal, Reply, relay_end, root_end};
@@ -79,12 +80,33 @@ pub(super) struct Intake<'a> {
     pub state: Cow<'a, State>,
     pub batch: &'a Batch,
     pub facts: &'a Facts<'a>,
-    pub events: Vec<Payload>,
+    events: Vec<Payload>,
+    /// Messages among the facts, by id.
+    logged: HashMap<&'a str, Vec<&'a MessageSent>>,
+    /// Messages among the events, by id: where they are.
+    here: HashMap<String, Vec<usize>>,
+    /// How many of them were said in a room.
+    said: HashMap<String, u64>,
 }
 
-impl Intake<'_> {
+impl<'a> Intake<'a> {
+    fn new(state: &'a State, batch: &'a Batch, facts: &'a Facts<'a>) -> Self {
+        let mut logged = HashMap::<_, Vec<_>>::new();
+        for (_, sent) in &facts.prior {
+            logged.entry(sent.message_id.as_str()).or_default().push(sent);
+        }
+        let (events, here, said) = (Vec::new(), HashMap::new(), HashMap::new());
+        Self { state: Cow::Borrowed(state), batch, facts, events, logged, here, said }
+    }
+
     /// Records an event.
     pub fn add(&mut self, event: Payload) {
+        if let Payload::MessageSent(sent) = &event {
+            self.here.entry(sent.message_id.clone()).or_default().push(self.events.len());
+            if let Target::Room { room_id, .. } = &sent.target {
+                *self.said.entry(room_id.clone()).or_default() += 1;
+            }
+        }
         self.events.push(event);
     }
 
@@ -92,7 +114,7 @@ impl Intake<'_> {
     pub fn add_seen(&mut self, event: Payload) {
         let state = self.state.to_mut();
         state.apply(state.head + 1, self.facts.now_us, &event);
-        self.events.push(event);
+        self.add(event);
     }
 
     /// Where an item was first written, unless it says so itself.
@@ -107,17 +129,23 @@ impl Intake<'_> {
 
     /// An earlier message of the same sender with this id: from the log, or from this batch.
     pub fn earlier(&self, message_id: &str, sender: &str) -> Option<&MessageSent> {
-        let logged = self.facts.prior.iter().map(|(_, sent)| sent);
-        let here = self.events.iter().filter_map(|event| match event {
+        let logged = self.logged.get(message_id).into_iter().flatten().copied();
+        let same = |sent: &&MessageSent| sent.origin.is_some() && fold(&sent.from) == fold(sender);
+        logged.chain(self.here(message_id)).find(same)
+    }
+
+    /// Messages of this batch with this id.
+    pub fn here(&self, message_id: &str) -> impl Iterator<Item = &MessageSent> {
+        let places = self.here.get(message_id).into_iter().flatten();
+        places.filter_map(|place| match &self.events[*place] {
             Payload::MessageSent(sent) => Some(sent),
             _ => None,
-        });
-        let same = |sent: &&MessageSent| {
-            sent.message_id == message_id
-                && sent.origin.is_some()
-                && fold(&sent.from) == fold(sender)
-        };
-        logged.chain(here).find(same)
+        })
+    }
+
+    /// How many messages of this batch were said in a room. They are not in the state yet.
+    pub fn said_in(&self, room_id: &str) -> u64 {
+        self.said.get(room_id).copied().unwrap_or_default()
     }
 }
 
@@ -139,7 +167,7 @@ pub(super) fn receive(
     if facts.relay.is_some() {
         relay_end::check_owner(state, batch, &cursor, facts)?;
     }
-    let mut intake = Intake { state: Cow::Borrowed(state), batch, facts, events: Vec::new() };
+    let mut intake = Intake::new(state, batch, facts);
     if facts.relay.is_some() {
         relay_end::bind_senders(&mut intake);
     }

@@ -117,10 +117,7 @@ fn message(
         }
         let key = pair(&fold(&sender), sent.message_id.as_bytes());
         let waits = intake.state.arrivals.get(key).is_some()
-            || intake
-                .events
-                .iter()
-                .any(|event| matches!(event, Payload::MessageSent(here) if here == before));
+            || intake.here(&sent.message_id).any(|here| here == before);
         return Ok(if waits { Outcome::Duplicate } else { Outcome::Delivered });
     }
     let target = match target(intake, sent, &sender, relay) {
@@ -160,16 +157,7 @@ fn target(
             }
             let skipped = room::fan_out(state, room_id, &fold(sender), intake.facts).dead;
             let room_id = fold(room_id);
-            // Messages of this batch are not in the state yet.
-            let in_room = |event: &&Payload| match event {
-                Payload::MessageSent(MessageSent {
-                    target: Target::Room { room_id: id, .. },
-                    ..
-                }) => *id == room_id,
-                _ => false,
-            };
-            let before = intake.events.iter().filter(in_room).count() as u64;
-            let label = Some(room.next_label + before);
+            let label = Some(room.next_label + intake.said_in(&room_id));
             Ok(Target::Room { room_id, label, skipped })
         }
         _ => Err(Refusal::new(Code::InvalidArgument, "items", "this message is not for others")),
