@@ -18,6 +18,10 @@ pub const CHECKPOINT_BYTES: u64 = 64 * 1024;
 pub const RELAY_CHECKPOINT_EVENTS: u64 = 30_000;
 /// ... or this many bytes of log.
 pub const RELAY_CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
+/// A broker behind SSH is read every so often, seconds ...
+pub const REMOTE_BROKER_EVERY_S: u64 = 5;
+/// ... unless its inboxes hold more than this, bytes.
+pub const REMOTE_BROKER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A manual or foreign claim ends by itself after this long, seconds.
 pub const CLAIM_S: u64 = 60;
 /// An active session is noted again after this long, seconds.

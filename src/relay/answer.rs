@@ -170,7 +170,11 @@ fn status_of(code: Code) -> u16 {
         Code::Timeout => 408,
         Code::BodyTooLarge => 413,
         Code::RateLimited => 429,
-        Code::DiskFull | Code::StorageFailed | Code::OutcomeUnknown | Code::Busy => 503,
+        Code::DiskFull
+        | Code::StorageFailed
+        | Code::OutcomeUnknown
+        | Code::Busy
+        | Code::RemoteUnavailable => 503,
         Code::Corrupt | Code::Internal => 500,
         _ => 409,
     }

@@ -25,6 +25,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::answer::{Answer, Request};
+use super::remote::Remote;
 use super::service::Relay;
 use super::writer::Service;
 use crate::code::Code;
@@ -97,8 +98,9 @@ pub fn serve(
         .enable_all()
         .build()
         .map_err(|e| LogError::io("start", "the runtime", e))?;
+    let remote = relay.remote.clone();
     let (service, writer) = Service::start(relay)?;
-    let served = runtime.block_on(run(listen, service, ready));
+    let served = runtime.block_on(run(listen, service, remote, ready));
     runtime.shutdown_timeout(STOP_WAIT);
     // The last clone of the service is gone: the writer has done what was asked, and ends.
     let _ = writer.join();
@@ -108,6 +110,7 @@ pub fn serve(
 async fn run(
     listen: &Listen,
     service: Service,
+    remote: Option<Remote>,
     ready: &mut dyn FnMut(SocketAddr) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let bound = TcpListener::bind(listen.address).await;
@@ -117,6 +120,7 @@ async fn run(
     let (mut term, mut int) =
         (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
     ready(listener.local_addr().unwrap_or(listen.address))?;
+    let visits = remote.map(|remote| tokio::spawn(async move { remote.keep_visiting().await }));
     let mut tasks = JoinSet::new();
     let stop = watch::Sender::new(false);
     let room = Arc::new(Semaphore::new(RELAY_CONNECTIONS_MAX));
@@ -156,6 +160,9 @@ async fn run(
         }
     }
     drop(listener);
+    if let Some(visits) = visits {
+        visits.abort();
+    }
     stop.send_replace(true);
     let ended = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(STOP_WAIT, ended).await;

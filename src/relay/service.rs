@@ -11,6 +11,7 @@ use super::handle::{self, Call};
 use super::keyring::Keyring;
 use super::nonces::Nonces;
 use super::rate::Rates;
+use super::remote::Remote;
 use crate::broker::Broker;
 use crate::clock;
 use crate::code::Code;
@@ -39,6 +40,8 @@ pub struct Relay {
     rates: Rates,
     pub(super) token: Option<String>,
     pub(super) about: About,
+    /// A broker that is read over SSH.
+    pub(super) remote: Option<Remote>,
     /// When the keys were shared last, as the broker counts.
     shared: Option<u64>,
     /// What was signed before may have been used before: nobody remembers.
@@ -86,7 +89,13 @@ impl Relay {
         }
         broker.remember_ids()?;
         let (nonces, rates) = (Nonces::default(), Rates::new(requests_per_s));
-        Ok(Self { broker, nonces, rates, token, about, shared: None, started_us: clock::now_us() })
+        let (remote, shared, started_us) = (None, None, clock::now_us());
+        Ok(Self { broker, nonces, rates, token, about, remote, shared, started_us })
+    }
+
+    /// Shows the inboxes of a broker that is read over SSH.
+    pub fn with_remote(self, remote: Remote) -> Self {
+        Self { remote: Some(remote), ..self }
     }
 
     /// Answers one request; `from` is the address that it came from.

@@ -354,7 +354,12 @@ answers! {
         result: String, delivered: Vec<String>, delivered_to: Vec<String>, skipped: Vec<String>,
         message_id: String; room_id: String, duplicate: bool; ts
     }
-    /// `/poll_inbox`, `/peek_inbox`, `/remote_inbox`
+    /// `/remote_inbox`: rows as they are over there, and when they were read; `error` says why
+    /// nothing newer is known.
+    RemoteInbox {
+        messages: Vec<Value>, broker_id: String, fetched_at: Seconds; error: String
+    }
+    /// `/poll_inbox`, `/peek_inbox`
     Inbox { messages: Vec<Message>; drain_id: String, remaining: u64 }
     /// `/join_room`, `/leave_room`
     Membership {

@@ -11,6 +11,7 @@ mod machines;
 mod net;
 mod page;
 mod restore;
+mod ssh;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -54,8 +55,13 @@ impl Hub {
     }
 
     pub fn with(storage: &'static str, args: &[&str]) -> Self {
+        Self::under(Vec::new(), storage, args)
+    }
+
+    /// Started by another program, whose words come first.
+    pub fn under(prefix: Vec<String>, storage: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let (address, prefix) = ("127.0.0.1:0".to_owned(), Vec::new());
+        let address = "127.0.0.1:0".to_owned();
         let mut hub = Self { world: World::new(), storage, args, address, prefix, child: None };
         hub.go_on();
         hub

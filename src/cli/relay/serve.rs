@@ -17,7 +17,7 @@ use crate::decide::Refusal;
 use crate::failure::Failure;
 use crate::limits::RELAY_REQUESTS_PER_S;
 use crate::log::LogError;
-use crate::relay::{self, About, Allowed, Listen, Relay, Storage, Tls};
+use crate::relay::{self, About, Allowed, Listen, Relay, Remote, RemoteBroker, Storage, Tls};
 
 /// Port when none is named.
 const PORT: u16 = 7331;
@@ -71,6 +71,15 @@ pub struct Serve {
     /// Key of the certificate, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Machine whose broker is read over SSH every 5 seconds, for /remote_inbox
+    #[arg(long, value_name = "USER@HOST", requires = "remote_broker_root")]
+    remote_broker_ssh_target: Option<String>,
+    /// Root of that broker, over there
+    #[arg(long, value_name = "DIR", requires = "remote_broker_ssh_target")]
+    remote_broker_root: Option<String>,
+    /// What that broker is called in answers
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    remote_broker_id: String,
     /// Serve other machines without a token, too
     #[arg(long)]
     insecure: bool,
@@ -102,6 +111,7 @@ impl Run for Serve {
             let named = std::env::var_os("C2C_RELAY_PERSIST_DIR").filter(|path| !path.is_empty());
             named.map(PathBuf::from)
         });
+        let remote = self.remote_broker()?;
         let storage = self.storage(persist_dir.as_deref(), &address)?;
         let store = relay::open(&storage)?;
         let mut names = vec![self.relay_name.clone().unwrap_or_else(|| "relay".into())];
@@ -114,7 +124,10 @@ impl Run for Serve {
         };
         let allowed = self.allowed_identities.as_deref().map(read_allowed).transpose()?;
         let broker = Broker::on(&store.directory, store.events);
-        let relay = Relay::new(broker, token.clone(), allowed, about, self.rate_limit)?;
+        let mut relay = Relay::new(broker, token.clone(), allowed, about, self.rate_limit)?;
+        if let Some(remote) = remote {
+            relay = relay.with_remote(Remote::new(remote));
+        }
         let gc_interval = (self.gc_interval > 0).then(|| Duration::from_secs(self.gc_interval));
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificates), Some(key)) => Some(Tls::read(certificates, key)?),
@@ -159,6 +172,14 @@ impl Serve {
         };
         let mut found = named.to_socket_addrs().map_err(|_| wrong())?;
         Ok(found.next().ok_or_else(wrong)?)
+    }
+
+    fn remote_broker(&self) -> Result<Option<RemoteBroker>, Refusal> {
+        let named = self.remote_broker_ssh_target.clone().zip(self.remote_broker_root.clone());
+        let Some((target, root)) = named else { return Ok(None) };
+        let broker = RemoteBroker { target, root, id: self.remote_broker_id.clone() };
+        broker.check()?;
+        Ok(Some(broker))
     }
 
     fn storage(

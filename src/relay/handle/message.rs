@@ -5,6 +5,7 @@ use crate::broker::Message;
 use crate::code::Code;
 use crate::decide::{Actor, Command, Refusal, Reply, Send};
 use crate::limits::{POLL_BYTES_MAX, RELAY_POLL_MESSAGES};
+use crate::relay::remote::is_session;
 use crate::relay::service::{Relay, nobody};
 use crate::state::{Mailbox, sequence_of};
 use crate::wire::body::{self, Stamp};
@@ -170,13 +171,14 @@ pub fn dead_letters(relay: &mut Relay, _call: &Call<'_>) -> Done {
     Ok(Answer::ok(&body::DeadLetters { dead_letter: rows.collect() }))
 }
 
-/// An inbox of a broker that is polled over SSH. This relay polls none.
-pub fn remote_inbox(call: &Call<'_>) -> Done {
-    let name = &call.name;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+/// An inbox of a broker that is read over SSH.
+pub fn remote_inbox(relay: &Relay, call: &Call<'_>) -> Done {
+    if !is_session(&call.name) {
         let message = "a session id here is 1 to 64 of A-Z a-z 0-9 - _";
         return Err(Refusal::new(Code::BadRequest, "session_id", message).into());
     }
-    Err(super::not_found("this relay polls no broker over SSH".into()))
+    let remote = relay.remote.as_ref();
+    let remote =
+        remote.ok_or_else(|| super::not_found("this relay reads no broker over SSH".into()))?;
+    Ok(Answer::ok(&remote.inbox(&call.name)?))
 }
