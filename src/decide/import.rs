@@ -4,11 +4,16 @@
 
 use c2c_log_format::Payload;
 use c2c_log_format::id::{check_alias, check_name, fold};
-use c2c_log_format::payload::{LegacyImported, MessageSent, Process, SessionRegistered, Target};
+use c2c_log_format::payload::{
+    LegacyImported, MessageSent, Process, RoomCreated, SessionRegistered, Target,
+};
 
 use super::session::new_mailbox;
 use super::{Decision, Facts, Reply};
 use crate::state::State;
+
+/// Source of messages that come from older files.
+pub const IMPORTED: &str = "import";
 
 /// One older file, parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub struct ForeignFile {
     pub stamp: String,
     pub sessions: Vec<ForeignSession>,
     pub messages: Vec<ForeignMessage>,
+    /// The room whose history it is, and who sees that.
+    pub room: Option<(String, String)>,
 }
 
 /// A row of `registry.json`.
@@ -51,6 +58,15 @@ pub(super) fn import(state: &State, files: &[ForeignFile], facts: &Facts<'_>) ->
     let mut events = Vec::new();
     let (mut sessions, mut messages) = (0, 0);
     for file in files {
+        if let Some((room_id, visibility)) = &file.room {
+            let said = history(&state, room_id, visibility, file, facts);
+            for event in &said {
+                messages += usize::from(matches!(event, Payload::MessageSent(_)));
+                state.apply(state.head + 1, facts.now_us, event);
+            }
+            events.extend(said);
+            continue;
+        }
         let mut entries = Vec::new();
         let new = |key: &str| state_has_not(&state, key);
         let fresh_sessions: Vec<_> = file.sessions.iter().filter(|row| new(&row.key)).collect();
@@ -77,6 +93,55 @@ pub(super) fn import(state: &State, files: &[ForeignFile], facts: &Facts<'_>) ->
         events.push(mark);
     }
     Decision { events, reply: Reply::Imported { sessions, messages }, durable: true }
+}
+
+/// What was said in a room, and the room if nobody knows it.
+fn history(
+    state: &State,
+    room_id: &str,
+    visibility: &str,
+    file: &ForeignFile,
+    facts: &Facts<'_>,
+) -> Vec<Payload> {
+    let mut events = Vec::new();
+    let known = state.rooms.get(fold(room_id));
+    if known.is_none() {
+        let (room_id, visibility) = (room_id.to_owned(), visibility.to_owned());
+        let (created_by, invited) = (String::new(), Vec::new());
+        events.push(Payload::RoomCreated(RoomCreated { room_id, created_by, visibility, invited }));
+    }
+    let first = known.map_or(1, |room| room.next_label);
+    for (row, label) in file.messages.iter().zip(first..) {
+        let target =
+            Target::Room { room_id: fold(room_id), label: Some(label), skipped: Vec::new() };
+        events.push(Payload::MessageSent(sent(row, target, String::new(), facts)));
+    }
+    let (file, stamp) = (file.file.clone(), file.stamp.clone());
+    events.push(Payload::LegacyImported(LegacyImported { file, stamp, entries: Vec::new() }));
+    events
+}
+
+fn sent(
+    row: &ForeignMessage,
+    target: Target,
+    from_mailbox: String,
+    facts: &Facts<'_>,
+) -> MessageSent {
+    MessageSent {
+        message_id: row.message_id.clone().unwrap_or_else(|| (facts.mint)()),
+        from: sender_name(&row.from),
+        from_mailbox,
+        to: row.to.clone(),
+        body: row.body.clone(),
+        sent_us: row.sent_us.unwrap_or(facts.now_us),
+        target,
+        tag: None,
+        reply_to: None,
+        expires_us: None,
+        deferrable: false,
+        source: Some(IMPORTED.into()),
+        origin: None,
+    }
 }
 
 fn state_has_not(state: &State, key: &str) -> bool {
@@ -149,21 +214,7 @@ fn message(state: &State, row: &ForeignMessage, file: &str, facts: &Facts<'_>) -
         },
     };
     let from_mailbox = state.mailbox_of(&row.from).map_or_else(String::new, |row| row.name);
-    events.push(Payload::MessageSent(MessageSent {
-        message_id: row.message_id.clone().unwrap_or_else(|| (facts.mint)()),
-        from: sender_name(&row.from),
-        from_mailbox,
-        to: row.to.clone(),
-        body: row.body.clone(),
-        sent_us: row.sent_us.unwrap_or(facts.now_us),
-        target,
-        tag: None,
-        reply_to: None,
-        expires_us: None,
-        deferrable: false,
-        source: Some("import".into()),
-        origin: None,
-    }));
+    events.push(Payload::MessageSent(sent(row, target, from_mailbox, facts)));
     events
 }
 

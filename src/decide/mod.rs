@@ -26,7 +26,7 @@ use crate::code::Code;
 use crate::state::{Cursor, Mailbox, Session, State};
 
 pub use address::host_name;
-pub use import::{ForeignFile, ForeignMessage, ForeignSession};
+pub use import::{ForeignFile, ForeignMessage, ForeignSession, IMPORTED};
 pub use lease::{Collected, LeaseRegister, LeaseRenew, Leased, session_liveness};
 pub use leave::{Leaving, serves};
 pub use receive::{Batch, Item, Outcome, Position, Pushed, Received};

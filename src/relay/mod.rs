@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod handle;
+mod histories;
 mod keyring;
 mod nonces;
 mod open;

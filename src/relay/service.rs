@@ -4,10 +4,12 @@
 //! only when its group is on disk; see [`super::writer`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::access::{Caller, Guard};
 use super::answer::{Answer, Request, problem_of};
 use super::handle::{self, Call};
+use super::histories::Histories;
 use super::keyring::Keyring;
 use super::nonces::Nonces;
 use super::rate::Rates;
@@ -40,6 +42,8 @@ pub struct Relay {
     rates: Rates,
     pub(super) token: Option<String>,
     pub(super) about: About,
+    /// What was said in rooms, for those who read it without the relay.
+    histories: Option<Histories>,
     /// A broker that is read over SSH.
     pub(super) remote: Option<Remote>,
     /// When the keys were shared last, as the broker counts.
@@ -89,8 +93,29 @@ impl Relay {
         }
         broker.remember_ids()?;
         let (nonces, rates) = (Nonces::default(), Rates::new(requests_per_s));
-        let (remote, shared, started_us) = (None, None, clock::now_us());
-        Ok(Self { broker, nonces, rates, token, about, remote, shared, started_us })
+        let (histories, remote, shared) = (None, None, None);
+        let started_us = clock::now_us();
+        Ok(Self { broker, nonces, rates, token, about, histories, remote, shared, started_us })
+    }
+
+    /// Keeps what is said in rooms readable in a directory, and loads what is there.
+    pub fn with_histories(mut self, directory: &Path) -> Result<Self, Failure> {
+        self.histories = Some(Histories::open(directory, &mut self.broker)?);
+        Ok(self)
+    }
+
+    /// Something was said in a room.
+    pub(super) fn note_said(&mut self) {
+        if let Some(histories) = &mut self.histories {
+            histories.note();
+        }
+    }
+
+    /// Writes what was said in rooms, now that it is on disk.
+    pub fn write_histories(&mut self) {
+        if let Some(histories) = &mut self.histories {
+            histories.write(&mut self.broker);
+        }
     }
 
     /// Shows the inboxes of a broker that is read over SSH.

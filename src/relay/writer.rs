@@ -112,6 +112,9 @@ fn group(relay: &mut Relay, queue: &Receiver<Job>, told: &watch::Sender<u64>) ->
         held.push(done(relay, job));
     }
     let synced = relay.commit_group();
+    if synced.is_ok() {
+        relay.write_histories();
+    }
     told.send_if_modified(|head| std::mem::replace(head, relay.head()) != relay.head());
     for held in held {
         // Whoever has gone away meanwhile will ask again.

@@ -6,6 +6,7 @@ mod clients;
 mod crash;
 mod doors;
 mod findings;
+mod histories;
 mod hosts;
 mod machines;
 mod net;
@@ -13,7 +14,8 @@ mod page;
 mod restore;
 mod ssh;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -81,6 +83,7 @@ impl Hub {
         let mut command = program(&self.world, &self.prefix, &words);
         command.args(["--storage", self.storage]).args(&self.args);
         match self.storage {
+            "log" if self.args.iter().any(|arg| arg == "--persist-dir") => &mut command,
             "log" => command.arg("--persist-dir").arg(self.world.path().join("relay")),
             "sqlite" => command.arg("--db-path").arg(self.world.path().join("relay.db")),
             _ => &mut command,
@@ -257,6 +260,23 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// One request with the operator's token, and its answer.
+fn ask(hub: &Hub, method: &str, path: &str, token: &str, body: &Value) -> (u16, Value) {
+    let mut stream = TcpStream::connect(hub.address()).expect("a connection");
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).expect("JSON"))
 }
 
 /// Machines with one agent each, ann and bob, whom the relay knows.

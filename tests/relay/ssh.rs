@@ -1,8 +1,7 @@
 //! Are the inboxes of a broker that only SSH reaches shown as they are?
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +12,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{Hub, PATIENCE, TOKEN};
+use super::{Hub, PATIENCE, TOKEN, ask};
 use crate::support::{World, run};
 
 /// A real `sshd` on a port of its own, one process for each connection.
@@ -115,17 +114,7 @@ impl Sshd {
 }
 
 fn inbox(hub: &Hub, session: &str, token: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(hub.address()).expect("a connection");
-    let request = format!(
-        "GET /remote_inbox/{session} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\
-         Connection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).expect("asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, serde_json::from_str(body).expect("JSON"))
+    ask(hub, "GET", &format!("/remote_inbox/{session}"), token, &Value::Null)
 }
 
 /// Asks until the answer is as wanted: the relay still reads what the visit has printed.

@@ -125,6 +125,9 @@ impl Run for Serve {
         let allowed = self.allowed_identities.as_deref().map(read_allowed).transpose()?;
         let broker = Broker::on(&store.directory, store.events);
         let mut relay = Relay::new(broker, token.clone(), allowed, about, self.rate_limit)?;
+        if let Some(directory) = &persist_dir {
+            relay = relay.with_histories(directory)?;
+        }
         if let Some(remote) = remote {
             relay = relay.with_remote(Remote::new(remote));
         }

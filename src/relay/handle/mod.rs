@@ -6,6 +6,8 @@ mod message;
 mod replicate;
 mod room;
 
+pub use message::row;
+
 use serde::de::DeserializeOwned;
 
 use super::access::Caller;

@@ -1,10 +1,12 @@
 //! How do logs read each other through a relay?
 
+use c2c_log_format::Payload;
 use c2c_log_format::id::hex;
+use c2c_log_format::payload::Target;
 
 use super::{Answer, Call, Done, Found, failed, internal};
 use crate::code::Code;
-use crate::decide::{Actor, Command, Outcome, Refusal, Reply, serves};
+use crate::decide::{self, Actor, Command, Outcome, Refusal, Reply, serves};
 use crate::failure::Failure;
 use crate::limits::REPLICATION_SCAN_MAX;
 use crate::relay::answer::problem_of;
@@ -31,7 +33,15 @@ pub fn push(relay: &mut Relay, call: &Call<'_>) -> Done {
         .map_err(|e| Answer::from(Refusal::new(Code::BatchInvalid, "", e.to_string())))?;
     let log = batch.begins().log;
     let actor = Actor { key: call.caller.key(), ..nobody() };
-    let command = Command::Receive(replication::to_decide(&batch, &node_id)?);
+    let batch = replication::to_decide(&batch, &node_id)?;
+    let said = |item: &decide::Item| match &item.payload {
+        Payload::MessageSent(sent) => matches!(sent.target, Target::Room { .. }),
+        _ => false,
+    };
+    if batch.items.iter().any(said) {
+        relay.note_said();
+    }
+    let command = Command::Receive(batch);
     let received = match relay.broker.execute(&command, &actor) {
         Ok(executed) => match executed.reply {
             Reply::Received(received) => received,

@@ -141,6 +141,7 @@ pub fn send(relay: &mut Relay, call: &Call<'_>) -> Done {
         tag: wish.tag,
         ..Send::default()
     };
+    relay.note_said();
     let command = Command::RoomSend { room_id: wish.room_id, send };
     let reply = relay.broker.execute(&command, &actor).map_err(failed)?.reply;
     let Reply::Sent(sent) = reply else { return Err(internal()) };
