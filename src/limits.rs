@@ -18,6 +18,8 @@ pub const CHECKPOINT_BYTES: u64 = 64 * 1024;
 pub const RELAY_CHECKPOINT_EVENTS: u64 = 30_000;
 /// ... or this many bytes of log.
 pub const RELAY_CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
+/// Messages that one event brings back at most: with their texts they must fit into a batch.
+pub const RETURNED_MAX: usize = REPLICATION_BYTES_MAX / BODY_BYTES_MAX / 2;
 /// A broker behind SSH is read every so often, seconds ...
 pub const REMOTE_BROKER_EVERY_S: u64 = 5;
 /// ... unless its inboxes hold more than this, bytes.

@@ -5,14 +5,15 @@ use std::borrow::Cow;
 use c2c_log_format::Payload;
 use c2c_log_format::id::{check_alias, check_name, fold};
 use c2c_log_format::payload::{
-    DeadLettersReturned, KeyBound, KeyUnbound, LeaseRenewed, MessagesDeadLettered, Process,
-    RoomLeft, SessionRegistered, address,
+    KeyBound, KeyUnbound, LeaseRenewed, MessagesDeadLettered, Process, RoomLeft, SessionRegistered,
+    address,
 };
 
 use super::session::{Acting, dead_letters_of, ended};
+use super::sweep::brought_back;
 use super::{Decision, Facts, Liveness, Refusal, Reply, address as place};
 use crate::code::Code;
-use crate::state::{Binding, Mailbox, Session, State, pair, second_of};
+use crate::state::{Binding, Mailbox, Session, State, pair, second_of, sequence_of};
 
 /// An alias of a node comes alive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -295,9 +296,13 @@ pub(super) fn register(
     }));
     let messages = dead_letters_of(state, &name);
     let redelivered = messages.len();
-    if redelivered > 0 {
-        let mailbox = name.clone();
-        events.push(Payload::DeadLettersReturned(DeadLettersReturned { mailbox, messages }));
+    events.extend(brought_back(&name, &messages));
+    let polled = state.mailboxes.get(&name).is_some_and(|row| !row.replicated);
+    if wish.replicated && polled {
+        // What came before the connector lies below its cursor.
+        let waiting = state.inbox.scan(pair(&name, &[])).into_iter();
+        let waiting: Vec<_> = waiting.map(|(key, _)| sequence_of(&key)).collect();
+        events.extend(brought_back(&name, &waiting));
     }
     let gains = |event: &Payload| matches!(event, Payload::KeyBound(fact) if fact.bare);
     let bare = state.aliases.get(fold(&wish.alias)) == Some(name) || events.iter().any(gains);

@@ -236,6 +236,20 @@ pub fn serves(
     }
 }
 
+/// Earlier messages that wait for a node because of one event, and the mailbox that they are for.
+pub fn brought_back(
+    state: &State,
+    node_id: &str,
+    payload: &Payload,
+) -> Option<(String, Vec<Sequence>)> {
+    let Payload::DeadLettersReturned(fact) = payload else { return None };
+    let here = fact.mailbox.ends_with(&format!("@{}", fold(node_id)));
+    let fetched = state.mailboxes.get(&fact.mailbox).is_some_and(|row| row.replicated);
+    let open = |at: &Sequence| state.inbox.get(pair(&fact.mailbox, &at.to_be_bytes())).is_some();
+    let waiting: Vec<_> = fact.messages.iter().copied().filter(open).collect();
+    (here && fetched && !waiting.is_empty()).then(|| (fact.mailbox.clone(), waiting))
+}
+
 /// Whether a room message is for a member on this node, who was there when it came.
 fn heard_by(
     state: &State,

@@ -11,6 +11,7 @@ use super::send::unknown;
 use super::session::ended;
 use super::{Decision, Facts, Liveness, Refusal, Reply};
 use crate::code::Code;
+use crate::limits::RETURNED_MAX;
 use crate::state::{State, second_of, sequence_of};
 
 /// What a sweep does.
@@ -91,11 +92,18 @@ pub(super) fn replay(
         moved.push(sequence);
         returned.entry(mailbox).or_default().push(sequence);
     }
-    let events = returned.into_iter().map(|(mailbox, messages)| {
-        Payload::DeadLettersReturned(DeadLettersReturned { mailbox, messages })
-    });
+    let events = returned.iter().flat_map(|(mailbox, messages)| brought_back(mailbox, messages));
     let events = events.collect();
     Ok(Decision { events, reply: Reply::Moved { messages: moved }, durable: true })
+}
+
+/// Messages that wait again, few in an event: with their texts they leave a relay as one.
+pub(super) fn brought_back(mailbox: &str, messages: &[Sequence]) -> Vec<Payload> {
+    let returned = |messages: &[Sequence]| {
+        let (mailbox, messages) = (mailbox.to_owned(), messages.to_vec());
+        Payload::DeadLettersReturned(DeadLettersReturned { mailbox, messages })
+    };
+    messages.chunks(RETURNED_MAX).map(returned).collect()
 }
 
 pub(super) fn purge(state: &State, messages: &[Sequence]) -> Decision {

@@ -62,9 +62,12 @@ impl State {
             Payload::MessagesDeadLettered(fact) => self.dead_lettered(fact, time_us),
             Payload::DeadLettersReturned(fact) => {
                 for message in &fact.messages {
-                    let arrival = self.take_letter(&fact.mailbox, *message);
-                    let pending = Pending { arrival, ..Pending::plain() };
-                    self.inbox.put(pair(&fact.mailbox, &message.to_be_bytes()), pending);
+                    let key = pair(&fact.mailbox, &message.to_be_bytes());
+                    // What waits goes on waiting: it is said again for a node that looks there only now.
+                    if self.inbox.get(&key).is_none() {
+                        let arrival = self.take_letter(&fact.mailbox, *message);
+                        self.inbox.put(key, Pending { arrival, ..Pending::plain() });
+                    }
                 }
             }
             Payload::DeadLettersPurged(fact) => {

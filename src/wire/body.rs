@@ -195,6 +195,8 @@ requests! {
     RoomHistory { names: [room_id], values: [], optional: [limit: u64] }
     /// `/admin/unbind`
     Unbind { names: [alias], values: [], optional: [] }
+    /// `/admin/replay`: one dead letter or all, to their mailboxes or to another.
+    Replay { names: [], values: [], optional: [message_id: String, to_alias: String] }
     /// `/rotate_key`: one key follows another; both sign.
     RotateKey { names: [old_pk, new_pk, ts, nonce, sig, new_sig], values: [], optional: [] }
     /// `/pull`: what comes after a cursor, waiting for it if there is nothing yet. `log` is the log
@@ -384,6 +386,8 @@ answers! {
     Pubkey { alias: String, ed25519_pubkey: String; }
     /// `/admin/unbind`
     Unbound { alias: String, removed: bool; }
+    /// `/admin/replay`: how many dead letters wait again
+    Replayed { replayed: u64; }
     /// `/rotate_key`
     Rotated { aliases: Vec<String>; }
     /// `/push`: how far the relay holds the pusher's log now, and what became of each event

@@ -47,6 +47,7 @@ pub enum Route {
     DeadLetter,
     RemoteInbox,
     AdminUnbind,
+    AdminReplay,
 }
 
 /// One row of the table.
@@ -101,6 +102,7 @@ pub const TABLE: &[Row] = &[
     row(Route::DeadLetter, GET, "/dead_letter", Access::Admin),
     row(Route::RemoteInbox, GET, "/remote_inbox/<session_id>", Access::Admin),
     row(Route::AdminUnbind, POST, "/admin/unbind", Access::Admin),
+    row(Route::AdminReplay, POST, "/admin/replay", Access::Admin),
     row(Route::Metrics, GET, "/metrics", Access::Admin),
 ];
 

@@ -1,6 +1,8 @@
 //! Does what was found wrong once stay right? Each test is named after what went wrong.
 
-use super::{Hub, Machine, TOKEN, pair, settle};
+use serde_json::{Value, json};
+
+use super::{Hub, Machine, TOKEN, ask, pair, settle};
 use crate::support::{World, contents, run};
 
 /// Sends what is on standard input.
@@ -216,4 +218,62 @@ fn one_alias_that_is_not_listed_kept_the_whole_node_out() {
     machine.once();
     let told = machine.world.poll("bob");
     assert!(told.len() == 1 && told[0].contains("foreign_sender"), "{told:?}");
+}
+
+/// A script without a connector takes an alias for so long.
+fn take(hub: &Hub, alias: &str, ttl: f64) {
+    let session = format!("script-{alias}");
+    let wish = json!({"node_id": "machine-b", "session_id": session, "alias": alias, "ttl": ttl});
+    assert_eq!(ask(hub, "POST", "/register", "", &wish).0, 200);
+}
+
+#[test]
+fn what_waits_below_the_cursor_is_pulled_once_a_connector_serves_the_alias() {
+    let hub = Hub::with("log", &[]);
+    let (a, b) = pair(&hub);
+    take(&hub, "eve", 600.0);
+    a.run("ann", &["send", "eve@machine-b", "for the script"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.once()["inbound"], 0, "it is the script's");
+    b.world.register(&["eve"]);
+    settle(&[&b, &a]);
+    assert_eq!(b.world.poll("eve"), ["for the script"]);
+    settle(&[&b, &a]);
+    assert!(b.world.poll("eve").is_empty());
+}
+
+#[test]
+fn dead_letters_of_a_relay_are_replayed_below_the_cursor_too() {
+    let hub = Hub::with("log", &[]);
+    let (a, b) = pair(&hub);
+    take(&hub, "eve", 0.1);
+    let until = std::time::Instant::now() + super::PATIENCE;
+    let alive = || {
+        let (_, list) = ask(&hub, "GET", "/list?include_dead=1", "", &Value::Null);
+        let rows = list["peers"].as_array().expect("peers").clone();
+        rows.iter().any(|row| row["alias"] == "eve" && row["alive"] == true)
+    };
+    while alive() {
+        assert!(std::time::Instant::now() < until);
+    }
+    let mail = json!({"from_alias": "x", "to_alias": "eve@machine-b", "content": "too late",
+        "message_id": "m-late"});
+    let (status, answer) = ask(&hub, "POST", "/send", "", &mail);
+    assert_eq!((status, &answer["error_code"]), (409, &json!("recipient_dead")));
+    b.world.register(&["eve"]);
+    settle(&[&b, &a]);
+    assert!(b.world.poll("eve").is_empty());
+    let url = hub.url();
+    let relay = |args: &[&str]| {
+        let words = [&["relay"], args, &["--json", "--relay-url", &url]].concat();
+        run(b.world.c2c(&words))
+    };
+    relay(&["dead-letter", "replay", "m-none"]).refused("unknown_message");
+    relay(&["dead-letter", "replay", "m-late", "--to", "nobody"]).refused("unknown_alias");
+    assert_eq!(relay(&["dead-letter", "replay", "m-late"]).ok().json()["replayed"], 1);
+    settle(&[&b]);
+    assert_eq!(b.world.poll("eve"), ["too late"]);
+    assert_eq!(relay(&["dead-letter"]).ok().json()["dead_letter"], json!([]));
+    assert_eq!(relay(&["unbind", "eve@machine-b"]).ok().json()["removed"], true);
+    assert_eq!(relay(&["unbind", "eve@machine-b"]).ok().json()["removed"], false);
 }

@@ -48,6 +48,8 @@ enum What {
     Gc(operate::Gc),
     /// Messages that the relay could not deliver
     DeadLetter(operate::DeadLetter),
+    /// Free an alias from its key
+    Unbind(operate::Unbind),
     /// Rooms on the relay: list, join, leave, send, history, ...
     Rooms(rooms::Rooms),
     /// Take an alias on the relay without a connector
@@ -70,6 +72,7 @@ impl Run for Relay {
             What::List(command) => command.run(context),
             What::Gc(command) => command.run(context),
             What::DeadLetter(command) => command.run(context),
+            What::Unbind(command) => command.run(context),
             What::Rooms(command) => command.run(context),
             What::Register(command) => command.run(context),
             What::Dm(command) => command.run(context),

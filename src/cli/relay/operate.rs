@@ -1,8 +1,8 @@
-//! What an operator asks of a relay: status, list, gc, dead-letter.
+//! What an operator asks of a relay: status, list, gc, dead-letter, unbind.
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Target, node_id, speaker};
@@ -148,7 +148,46 @@ impl Gc {
 }
 
 #[derive(Args)]
+pub struct Unbind {
+    /// Alias, with its node: ALIAS@NODE; or the holder of the bare alias
+    alias: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Run for Unbind {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let (client, _) = self.target.client(context)?;
+        let wish = body::Unbind { alias: self.alias };
+        let unbound: body::Unbound =
+            client.post("/admin/unbind", &wish, None).map_err(Failure::from)?;
+        if context.common.json {
+            let (alias, removed) = (unbound.alias, unbound.removed);
+            return output::say_json(&json!({ "ok": true, "alias": alias, "removed": removed }));
+        }
+        let what = if unbound.removed { "is free again" } else { "belonged to no key" };
+        output::say(&for_lines(&format!("'{}' {what}\n", unbound.alias)))
+    }
+}
+
+#[derive(Subcommand)]
+enum DeadLetterWhat {
+    /// All of them, the newest last
+    List,
+    /// Let them wait in a mailbox again
+    Replay {
+        /// Message id; all when left out
+        message_id: Option<String>,
+        /// Another recipient
+        #[arg(long, value_name = "ALIAS[@NODE]")]
+        to: Option<String>,
+    },
+}
+
+#[derive(Args)]
 pub struct DeadLetter {
+    #[command(subcommand)]
+    what: Option<DeadLetterWhat>,
     /// At most so many, the newest
     #[arg(long, short = 'l', default_value_t = 50)]
     limit: usize,
@@ -159,6 +198,15 @@ pub struct DeadLetter {
 impl Run for DeadLetter {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let (client, _) = self.target.client(context)?;
+        if let Some(DeadLetterWhat::Replay { message_id, to }) = self.what {
+            let wish = body::Replay { message_id, to_alias: to };
+            let done: body::Replayed =
+                client.post("/admin/replay", &wish, None).map_err(Failure::from)?;
+            if context.common.json {
+                return output::say_json(&json!({ "ok": true, "replayed": done.replayed }));
+            }
+            return output::say(&format!("Replayed {} dead letters.\n", done.replayed));
+        }
         let letters: body::DeadLetters = client.get("/dead_letter", None)?;
         let rows = letters.dead_letter;
         let rows = &rows[rows.len().saturating_sub(self.limit)..];

@@ -2,11 +2,11 @@
 
 use c2c_log_format::Payload;
 use c2c_log_format::id::hex;
-use c2c_log_format::payload::Target;
+use c2c_log_format::payload::{MessageSent, Target};
 
 use super::{Answer, Call, Done, Found, failed, internal};
 use crate::code::Code;
-use crate::decide::{self, Actor, Command, Outcome, Refusal, Reply, serves};
+use crate::decide::{self, Actor, Command, Outcome, Refusal, Reply, brought_back, serves};
 use crate::failure::Failure;
 use crate::limits::REPLICATION_SCAN_MAX;
 use crate::relay::answer::problem_of;
@@ -142,7 +142,18 @@ fn collect(
         for event in events {
             let state = relay.broker.state();
             let served = |payload| serves(state, &wish.node_id, log, event.head.sequence, payload);
-            let leaving = event.payload.as_ref().map(served).unwrap_or_default();
+            let mut leaving = event.payload.as_ref().map(served).unwrap_or_default();
+            let back = event.payload.as_ref().map(|fact| brought_back(state, &wish.node_id, fact));
+            if let Some((mailbox, messages)) = back.flatten() {
+                let found = relay.broker.fetch(&messages)?.into_iter();
+                leaving.extend(found.filter_map(|event| match event.payload {
+                    Some(Payload::MessageSent(sent)) => {
+                        let target = Target::Mailbox(mailbox.clone());
+                        Some(Payload::MessageSent(MessageSent { target, ..sent }))
+                    }
+                    _ => None,
+                }));
+            }
             if !replication::push(&mut batch, own, &event, leaving) {
                 return Ok(batch);
             }
