@@ -13,6 +13,7 @@ mod net;
 mod page;
 mod restore;
 mod ssh;
+mod transport;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
