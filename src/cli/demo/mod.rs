@@ -1,5 +1,11 @@
-//! What does c2c do? Two agents on a fresh root: every step is a real process, and is checked.
+//! What does c2c do? Two agents on a fresh root, then a second machine: every step is a real process,
+//! and is checked.
 
+#[cfg(feature = "relay")]
+mod machines;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -7,12 +13,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-use super::output::{note, say, strong};
-use super::{Context, Run};
 use crate::broker::Broker;
+use crate::cli::output::{note, say, strong};
+use crate::cli::{Context, Run};
 use crate::code::Code;
 use crate::decide::{Actor, Refusal};
 use crate::failure::Failure;
+use crate::log::LogError;
 
 /// Larger than a pipe holds, so that whoever prints it blocks until somebody reads.
 const LONG_BODY_BYTES: usize = 96 * 1024;
@@ -24,23 +31,31 @@ pub struct Demo {
     keep: bool,
 }
 
+/// One machine: a root and a home.
 struct Stage {
     program: PathBuf,
     root: PathBuf,
+    home: PathBuf,
 }
+
+/// What would lead a demo out of its own directory.
+const FOREIGN: [&str; 2] = ["C2C_", "XDG_"];
 
 impl Run for Demo {
     fn run(self, _context: &mut Context) -> Result<(), Failure> {
         let name = format!("c2c-demo-{}", uuid::Uuid::now_v7());
-        let root = std::env::temp_dir().join(name);
+        let place = std::env::temp_dir().join(name);
         let program = std::env::current_exe().map_err(Failure::Output)?;
-        let stage = Stage { program, root };
+        let (root, home) = (place.join("root"), place.join("home"));
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&home);
+        made.map_err(|e| LogError::io("create", &home.display().to_string(), e))?;
+        let stage = Stage { program, root, home };
         say(&format!("A fresh broker root: {}\n", stage.root.display()))?;
         let played = stage.play();
         if self.keep {
             note(&format!("kept: C2C_MCP_BROKER_ROOT={}", stage.root.display()));
         } else {
-            let _ = std::fs::remove_dir_all(&stage.root);
+            let _ = std::fs::remove_dir_all(&place);
         }
         played
     }
@@ -60,10 +75,13 @@ fn check(good: bool, what: &str) -> Result<(), Failure> {
 impl Stage {
     fn command(&self, who: &str, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(args).env("C2C_MCP_BROKER_ROOT", &self.root);
-        for name in ["C2C_MCP_AUTO_REGISTER_ALIAS", "C2C_MCP_CLIENT_PID"] {
-            command.env_remove(name);
+        for (name, _) in std::env::vars_os() {
+            let leads_away = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
+            if FOREIGN.iter().any(|prefix| leads_away(&prefix)) {
+                command.env_remove(name);
+            }
         }
+        command.args(args).env("C2C_MCP_BROKER_ROOT", &self.root).env("HOME", &self.home);
         command.env("C2C_MCP_SESSION_ID", format!("demo-{who}")).stdin(Stdio::null());
         command
     }
@@ -110,7 +128,18 @@ impl Stage {
         let trace = self.run("ada", &["trace", &message_id])?;
         let told = ["claimed by cli_poll", "returned: process_dead", "written"];
         check(told.iter().all(|hop| trace.contains(hop)), "trace tells every hop of it")?;
+        #[cfg(feature = "relay")]
+        self.machines()?;
         self.inspect()
+    }
+
+    /// Another machine beside this one.
+    #[cfg(feature = "relay")]
+    fn another(&self, name: &str) -> Result<Self, Failure> {
+        let place = self.home.with_file_name(name);
+        let (root, home) = (place.join("root"), place.join("home"));
+        std::fs::create_dir_all(&home).map_err(Failure::Output)?;
+        Ok(Self { program: self.program.clone(), root, home })
     }
 
     /// A receiver dies between taking a message and showing it.
