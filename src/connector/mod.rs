@@ -8,6 +8,7 @@ mod backoff;
 mod beat;
 mod client;
 pub mod config;
+mod mirror;
 mod pull;
 mod push;
 mod run;
@@ -26,6 +27,7 @@ use crate::wire::body;
 
 pub use backoff::Backoff;
 pub use client::{Client, Credentials};
+pub use mirror::{Restored, restore};
 pub use run::Tick;
 pub use transport::{Http, Incoming, Outgoing, Transport, Unreachable};
 
@@ -49,6 +51,7 @@ pub struct Connector {
     beats: beat::Beats,
     scanned: push::Scanned,
     retried: push::Retried,
+    mirror: mirror::Mirror,
     /// The alias that signs for this root: one that the relay has admitted.
     speaker: Arc<Mutex<Option<String>>>,
 }
@@ -65,8 +68,15 @@ impl Connector {
             beats: beat::Beats::default(),
             scanned: push::Scanned::default(),
             retried: push::Retried::default(),
+            mirror: mirror::Mirror::default(),
             speaker: Arc::default(),
         }
+    }
+
+    /// From here on the relay is to have a copy of the whole log, local messages included.
+    pub fn with_mirror(mut self, wanted: bool) -> Self {
+        self.mirror.wanted = wanted;
+        self
     }
 
     /// Keeps a second connector that goes on away from this root, as long as the answer is kept.

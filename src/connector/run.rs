@@ -22,6 +22,8 @@ pub struct Tick {
     pub failed: usize,
     pub bounced: usize,
     pub inbound: usize,
+    /// Bytes of the log that were copied to the relay.
+    pub mirrored: u64,
     /// What went wrong for some and kept nobody else out.
     pub errors: Vec<Failure>,
     /// Why something waits to be pushed again.
@@ -77,6 +79,7 @@ impl Connector {
             }
         }
         self.push_all(false, &mut tick)?;
+        tick.mirrored = self.mirror()?;
         Ok(tick)
     }
 
@@ -170,6 +173,7 @@ fn push_on(
     (tick.registered, tick.heartbeated) = (beaten.registered, beaten.heartbeated);
     tick.failed = beaten.failed;
     connector.push_all(true, &mut tick)?;
+    tick.mirrored = connector.mirror()?;
     connector.note(connector.broker.this_process(), None);
     while !stop.load(Ordering::Relaxed) && began.elapsed() < interval {
         // ORDER: the pulse before the look, so that what is written between wakes us.

@@ -386,6 +386,12 @@ answers! {
     Pubkey { alias: String, ed25519_pubkey: String; }
     /// `/admin/unbind`
     Unbound { alias: String, removed: bool; }
+    /// One segment of a mirrored log
+    Segment { log: String, segment: u64, bytes: u64, changed_at: Seconds; }
+    /// `/mirror` by GET
+    Mirrored { segments: Vec<Segment>; }
+    /// `/mirror` by POST: where the segment ends now
+    MirrorEnd { bytes: u64; }
     /// `/admin/replay`: how many dead letters wait again
     Replayed { replayed: u64; }
     /// `/rotate_key`

@@ -48,6 +48,8 @@ pub enum Route {
     RemoteInbox,
     AdminUnbind,
     AdminReplay,
+    Mirror,
+    MirrorRead,
 }
 
 /// One row of the table.
@@ -98,6 +100,8 @@ pub const TABLE: &[Row] = &[
     row(Route::UninviteRoom, POST, "/uninvite_room", Access::PeerOrProof),
     row(Route::Push, POST, "/push", Access::Peer),
     row(Route::Pull, POST, "/pull", Access::Peer),
+    row(Route::Mirror, BOTH, "/mirror", Access::Peer),
+    row(Route::MirrorRead, POST, "/mirror_read", Access::Peer),
     row(Route::Gc, BOTH, "/gc", Access::Admin),
     row(Route::DeadLetter, GET, "/dead_letter", Access::Admin),
     row(Route::RemoteInbox, GET, "/remote_inbox/<session_id>", Access::Admin),

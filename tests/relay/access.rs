@@ -201,6 +201,12 @@ fn call(row: &Row, relay: &mut Relay) -> Call {
     let target = row.path.replace("<alias>", "ann").replace("<session_id>", "s-ann");
     let (target, body) = match row.path {
         "/push" => ("/push?node_id=one".into(), batch(LOG, "ann", "bob@two")),
+        "/mirror" => ("/mirror?node_id=one".into(), Vec::new()),
+        "/mirror_read" => {
+            let log = c2c_log_format::id::hex(&LOG);
+            let query = format!("log={log}&node_id=one&offset=0&segment=1");
+            (format!("/mirror_read?{query}"), Vec::new())
+        }
         _ if body.is_null() => (target, Vec::new()),
         _ => (target, body.to_string().into_bytes()),
     };
@@ -250,7 +256,9 @@ fn ask(desk: &mut Desk, row: &Row, credential: &str) -> Answer {
 }
 
 /// Routes that act for somebody: bob's good signature does not serve for ann.
-const FOR_SOMEBODY: [&str; 14] = [
+const FOR_SOMEBODY: [&str; 16] = [
+    "/mirror",
+    "/mirror_read",
     "/heartbeat",
     "/send",
     "/send_all",
@@ -276,6 +284,8 @@ fn expected(row: &Row, credential: &str) -> Vec<u16> {
         // Its own proof is in the body, and there is none here; a statement of nobody is malformed.
         (Access::BodyProof, _) if row.path == "/register" => vec![401],
         (Access::BodyProof, _) => vec![400],
+        // This relay keeps nothing, and so no copies.
+        (_, "good") if row.path.starts_with("/mirror") => vec![404],
         (_, "good") => vec![200],
         (_, "foreign alias") if FOR_SOMEBODY.contains(&row.path) => vec![403, 409],
         (_, "foreign alias") => vec![200],
@@ -311,6 +321,7 @@ fn every_route_with_every_credential_where_none_is() {
                 ("/rotate_key", _) => 400,
                 // No key counts here, and no broker is polled.
                 ("/pubkey/<alias>" | "/remote_inbox/<session_id>", _) => 404,
+                ("/mirror" | "/mirror_read", _) => 404,
                 ("/push", "replayed") => 409,
                 _ => 200,
             };

@@ -9,6 +9,7 @@ mod findings;
 mod histories;
 mod hosts;
 mod machines;
+mod mirror;
 mod net;
 mod page;
 mod restore;

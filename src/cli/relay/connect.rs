@@ -39,6 +39,9 @@ pub struct Connect {
     /// How long the relay takes these agents for alive after the last sign, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     ttl: u64,
+    /// Keep a copy of the whole log at the relay, local messages included, for `relay restore`
+    #[arg(long)]
+    mirror: bool,
     /// Show every round
     #[arg(long, short = 'v')]
     verbose: bool,
@@ -61,7 +64,10 @@ impl Run for Connect {
         }
         let node = node_id(&settings);
         self.announce(&client, &node, context.broker.root(), &round);
-        let mut connector = Connector::new(context.broker.root(), client, &node, self.ttl.max(1));
+        if self.mirror && !round.json {
+            output::note("mirror: the relay gets the whole log, local messages included");
+        }
+        let mut connector = self.connector(context.broker.root(), client, &node);
         if self.once {
             let tick = connector.tick()?;
             return round.tell(&tick, self.verbose);
@@ -75,6 +81,10 @@ impl Run for Connect {
 }
 
 impl Connect {
+    fn connector(&self, root: &Path, client: Client, node: &str) -> Connector {
+        Connector::new(root, client, node, self.ttl.max(1)).with_mirror(self.mirror)
+    }
+
     fn announce(&self, client: &Client, node: &str, root: &Path, round: &Round) {
         if self.verbose && !round.json {
             let (url, root) = (client.base_url(), root.display());
@@ -90,7 +100,7 @@ impl Connect {
         let made = |(path, fingerprint): &(PathBuf, String)| {
             let node = root::node_id_of(fingerprint);
             self.announce(client, &node, path, round);
-            Connector::new(path, client.clone(), &node, self.ttl.max(1))
+            self.connector(path, client.clone(), &node)
         };
         if self.once {
             for place in root::all() {
@@ -230,6 +240,7 @@ fn tell(
             "failed": tick.failed,
             "bounced": tick.bounced,
             "inbound": tick.inbound,
+            "mirrored_bytes": tick.mirrored,
             "waits": tick.parked,
             "errors": errors,
         })));

@@ -4,6 +4,7 @@ mod connect;
 mod identity;
 mod operate;
 mod people;
+mod restore;
 mod rooms;
 mod serve;
 mod setup;
@@ -38,6 +39,8 @@ enum What {
     Serve(serve::Serve),
     /// Connect this machine's agents to a relay
     Connect(connect::Connect),
+    /// Make a broker root from the copy that `connect --mirror` keeps at the relay
+    Restore(restore::Restore),
     /// Save the relay's URL and token
     Setup(setup::Setup),
     /// Whether the relay answers, and who is there
@@ -67,6 +70,7 @@ impl Run for Relay {
         match self.what {
             What::Serve(command) => command.run(context),
             What::Connect(command) => command.run(context),
+            What::Restore(command) => command.run(context),
             What::Setup(command) => command.run(context),
             What::Status(command) => command.run(context),
             What::List(command) => command.run(context),

@@ -3,6 +3,7 @@
 mod about;
 mod lease;
 mod message;
+mod mirror;
 mod replicate;
 mod room;
 
@@ -61,6 +62,8 @@ pub fn handle(relay: &mut Relay, route: Route, call: &Call<'_>) -> Result<Found,
         Route::List => lease::list(relay, call),
         Route::Pubkey => lease::public_key(relay, call),
         Route::AdminUnbind => lease::unbind(relay, call),
+        Route::Mirror => mirror::mirror(relay, call),
+        Route::MirrorRead => mirror::read(relay, call),
         Route::AdminReplay => message::replay(relay, call),
         Route::Gc => lease::gc(relay),
         Route::Send => message::send(relay, call),

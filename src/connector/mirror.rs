@@ -1,0 +1,183 @@
+//! How does a copy of the whole log come to a relay, and back?
+//!
+//! Only with `--mirror`: local messages are in it. Segments grow at their end only, so what the relay
+//! has of one is where the next piece goes on.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use c2c_log_format::Sequence;
+use c2c_log_format::id::hex;
+use c2c_log_format::segment::file_name;
+
+use super::{Client, Connector};
+use crate::broker::LOG_DIRECTORY;
+use crate::code::Code;
+use crate::decide::Refusal;
+use crate::failure::Failure;
+use crate::files::write_private;
+use crate::limits::MIRROR_CHUNK_BYTES;
+use crate::log::{Directory, Log, LogError, Options};
+use crate::wire::body;
+
+/// What the relay has of this log.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    /// Whether it is to have it.
+    pub wanted: bool,
+    /// Log, and bytes by segment; none before it was asked.
+    known: Option<(String, HashMap<Sequence, u64>)>,
+}
+
+/// A copy that came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// Log that it is a copy of.
+    pub log: String,
+    pub segments: usize,
+    pub bytes: u64,
+}
+
+fn own_log_of(root: &Path) -> Log {
+    Log::open(Arc::new(Directory::new(&root.join(LOG_DIRECTORY))), Options::default())
+}
+
+impl Connector {
+    /// Ships what the relay does not have yet, sealed segments and the tail; the bytes that went.
+    pub fn mirror(&mut self) -> Result<u64, Failure> {
+        if !self.mirror.wanted {
+            return Ok(0);
+        }
+        let Some(log_id) = self.own_log()?.map(|log| hex(&log)) else { return Ok(0) };
+        let Some(speaker) = self.speaker() else { return Ok(0) };
+        self.hub()?;
+        let known = self.mirror.known.take().filter(|(log, _)| *log == log_id);
+        let mut known = match known {
+            Some((_, known)) => known,
+            None => self.mirrored(&log_id, &speaker)?,
+        };
+        let mut log = own_log_of(self.broker.root());
+        let bases = log.bases()?;
+        let mut sent = 0;
+        for (at, base) in bases.iter().enumerate() {
+            let have = known.get(base).copied().unwrap_or_default();
+            let sealed = at + 1 < bases.len();
+            if sealed && have > 0 && self.segment_len(*base)? == have {
+                continue;
+            }
+            let bytes = durable_bytes(&mut log, *base, sealed)?;
+            if have > bytes.len() as u64 {
+                let message = format!("the relay's mirror of segment {base} is longer than it is");
+                return Err(Refusal::new(Code::OriginDiverged, "mirror", message).into());
+            }
+            for piece in bytes[have as usize..].chunks(MIRROR_CHUNK_BYTES) {
+                let offset = known.get(base).copied().unwrap_or_default();
+                let target = format!(
+                    "/mirror?log={log_id}&node_id={}&offset={offset}&segment={base}",
+                    self.node_id
+                );
+                let answer = self.client.send_bytes::<body::MirrorEnd>(
+                    &target,
+                    piece.to_vec(),
+                    Some(&speaker),
+                )?;
+                if answer.bytes != offset + piece.len() as u64 {
+                    // Somebody else ships it, too, or it was put back: asked again next time.
+                    return Ok(sent);
+                }
+                known.insert(*base, answer.bytes);
+                sent += piece.len() as u64;
+            }
+        }
+        self.mirror.known = Some((log_id, known));
+        Ok(sent)
+    }
+
+    /// What the relay has of a log.
+    fn mirrored(&self, log: &str, speaker: &str) -> Result<HashMap<Sequence, u64>, Failure> {
+        let found = segments(&self.client, &self.node_id, speaker)?.into_iter();
+        Ok(found.filter(|row| row.log == log).map(|row| (row.segment, row.bytes)).collect())
+    }
+
+    fn segment_len(&self, base: Sequence) -> Result<u64, Failure> {
+        let path = self.broker.root().join(LOG_DIRECTORY).join(file_name(base));
+        let found = fs::metadata(&path);
+        Ok(found.map_err(|e| LogError::io("measure", &path.display().to_string(), e))?.len())
+    }
+}
+
+/// What of a segment is on disk for sure: of the last one, its frames. What leaves the host has been
+/// synced first.
+fn durable_bytes(log: &mut Log, base: Sequence, sealed: bool) -> Result<Vec<u8>, Failure> {
+    let (mut last, mut end) = (0, 0);
+    log.scan_segment(base, &mut |frame| {
+        last = frame.header.last_sequence();
+        end = frame.offset + frame.header.frame_len();
+    })?;
+    log.wait_durable(last)?;
+    let (mut bytes, _) = log.segment_bytes(base)?;
+    if !sealed {
+        bytes.truncate(end);
+    }
+    Ok(bytes)
+}
+
+fn segments(client: &Client, node_id: &str, alias: &str) -> Result<Vec<body::Segment>, Failure> {
+    let target = format!("/mirror?node_id={node_id}");
+    let found: body::Mirrored = client.get(&target, Some(alias))?;
+    Ok(found.segments)
+}
+
+/// Makes a root from the copy that a relay has: of the log that is named, else of the one that grew
+/// last. It goes on under a log id of its own.
+pub fn restore(
+    client: &Client,
+    node_id: &str,
+    alias: &str,
+    log: Option<&str>,
+    root: &Path,
+) -> Result<Restored, Failure> {
+    let target = root.join(LOG_DIRECTORY);
+    if target.exists() {
+        let message = format!("{} has a log already", root.display());
+        let refusal = Refusal::new(Code::BadRoot, "broker_root", message);
+        return Err(refusal.hint("name a root that does not exist yet").into());
+    }
+    let all = segments(client, node_id, alias)?;
+    let newest = all.iter().max_by_key(|row| row.changed_at.us).map(|row| row.log.clone());
+    let wanted = log.map(str::to_owned).or(newest).unwrap_or_default();
+    let rows: Vec<_> = all.into_iter().filter(|row| row.log == wanted).collect();
+    if rows.is_empty() {
+        let message = format!("the relay has no mirror of {node_id}");
+        let refusal = Refusal::new(Code::NotFound, "node_id", message);
+        return Err(refusal.hint("c2c relay connect --mirror makes one").into());
+    }
+    let part = root.join("log.part");
+    let io = |e| LogError::io("write", &part.display().to_string(), e);
+    let _ = fs::remove_dir_all(&part);
+    let mut bytes = 0;
+    for row in &rows {
+        let mut segment = Vec::new();
+        while (segment.len() as u64) < row.bytes {
+            let target = format!(
+                "/mirror_read?log={wanted}&node_id={node_id}&offset={}&segment={}",
+                segment.len(),
+                row.segment
+            );
+            let piece = client.fetch_bytes(&target, &(), Some(alias), Duration::ZERO)?;
+            if piece.is_empty() {
+                let message = format!("segment {} ends early", row.segment);
+                return Err(Refusal::new(Code::BatchInvalid, "", message).into());
+            }
+            segment.extend(piece);
+        }
+        bytes += segment.len() as u64;
+        write_private(&part.join(file_name(row.segment)), &segment).map_err(io)?;
+    }
+    fs::rename(&part, &target).map_err(io)?;
+    own_log_of(root).renew_id()?;
+    Ok(Restored { log: wanted, segments: rows.len(), bytes })
+}
