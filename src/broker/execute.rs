@@ -212,6 +212,9 @@ impl Broker {
             Command::Send(send) | Command::RoomSend { send, .. } => {
                 send.message_id.iter().cloned().collect()
             }
+            Command::SendAll { message_id: Some(id), .. } => {
+                decide::part_ids(&self.state, id).into_iter().collect()
+            }
             Command::Receive(batch) => batch.items.iter().filter_map(id_of).collect(),
             _ => HashSet::new(),
         };

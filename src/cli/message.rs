@@ -242,6 +242,9 @@ pub struct SendAll {
     /// Alias to send as, if this session has none yet
     #[arg(long, short = 'F', value_name = "ALIAS", visible_alias = "from-alias")]
     from: Option<String>,
+    /// Id of this broadcast: the same one again reaches only those whom it has not reached
+    #[arg(long, value_name = "ID")]
+    message_id: Option<String>,
     #[command(flatten)]
     tags: Tags,
 }
@@ -253,6 +256,7 @@ impl Run for SendAll {
             exclude: self.exclude,
             tag: self.tags.tag(),
             from: self.from,
+            message_id: self.message_id,
         };
         let reply = context.broker.execute(&command, &context.actor)?.reply;
         let Reply::Broadcast { message_ids, sent_to, skipped } = reply else { return Ok(()) };
@@ -467,7 +471,7 @@ impl Run for Trace {
                     "who": hop.who,
                 }));
             }
-            let levels = ["written", "read by client", "acked by agent"];
+            let levels = ["written", "read by client", "acked"];
             let is_shown = |what: &str| levels.iter().any(|level| what.starts_with(level));
             let shown = trace.hops.iter().any(|hop| is_shown(&hop.what));
             if !shown {

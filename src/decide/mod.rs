@@ -31,6 +31,7 @@ pub use lease::{Collected, LeaseRegister, LeaseRenew, Leased, session_liveness};
 pub use leave::{Leaving, brought_back, serves};
 pub use receive::{Batch, Item, Outcome, Position, Pushed, Received};
 pub use room::may_see;
+pub use send::part_ids;
 pub use session::{check_held, mailbox_of_actor};
 pub use sweep::SweepPlan;
 
@@ -133,6 +134,8 @@ pub enum Command {
         exclude: Vec<String>,
         tag: Option<String>,
         from: Option<String>,
+        /// With it the same broadcast again reaches only those whom it has not reached.
+        message_id: Option<String>,
     },
     Claim {
         limit: usize,
@@ -381,8 +384,9 @@ pub fn decide(state: &State, command: &Command, facts: &Facts<'_>) -> Result<Dec
         Command::Heartbeat => session::heartbeat(state, facts),
         Command::Dnd { on, until_us } => session::dnd(state, *on, *until_us, facts),
         Command::Send(send) => send::send(state, send, facts),
-        Command::SendAll { body, exclude, tag, from } => {
-            send::send_all(state, &send::Broadcast { body, exclude, tag, from }, facts)
+        Command::SendAll { body, exclude, tag, from, message_id } => {
+            let broadcast = send::Broadcast { body, exclude, tag, from, message_id };
+            send::send_all(state, &broadcast, facts)
         }
         Command::Claim { limit, max_bytes, surface, manual, deferrable } => {
             let wish = drain::Wish {

@@ -1,12 +1,14 @@
 //! Who receives a message, and when is it refused?
 
+use std::collections::HashMap;
+
 use c2c_log_format::Payload;
 use c2c_log_format::id::{check_message_id, fold};
-use c2c_log_format::payload::{MessageSent, Target};
+use c2c_log_format::payload::{MessageSent, Target, address};
 
 use super::session::{Acting, acting};
 use super::{Decision, Facts, Liveness, Refusal, Reply, Send, Sent, Skipped};
-use super::{address, lease, mailbox_liveness};
+use super::{address as place, lease, mailbox_liveness};
 use crate::code::Code;
 use crate::limits::BODY_BYTES_MAX;
 use crate::state::{Mailbox, State};
@@ -197,10 +199,10 @@ fn recipient(
     acting: &Acting,
     facts: &Facts<'_>,
 ) -> Result<(Target, &'static str), Refusal> {
-    let (alias, host) = address::split(to)?;
+    let (alias, host) = place::split(to)?;
     if let Some(relay) = facts.relay {
         let node_id = state.mailboxes.get(&acting.mailbox).and_then(|row| row.node_id);
-        let mailbox = address::resolve(state, relay, node_id.as_deref(), alias, host)?;
+        let mailbox = place::resolve(state, relay, node_id.as_deref(), alias, host)?;
         return to_mailbox(state, &mailbox, acting, facts);
     }
     if host.is_none_or(|host| fold(host) == fold(&facts.actor.node_id))
@@ -210,7 +212,7 @@ fn recipient(
     }
     let (alias, host) = match host {
         Some(host) => (alias.to_owned(), host.to_owned()),
-        None => address::in_swarm(state, alias)?.ok_or_else(|| unknown(state, to))?,
+        None => place::in_swarm(state, alias)?.ok_or_else(|| unknown(state, to))?,
     };
     Ok((Target::Outbox { alias, host }, "remote"))
 }
@@ -261,6 +263,21 @@ pub(super) struct Broadcast<'a> {
     pub exclude: &'a [String],
     pub tag: &'a Option<String>,
     pub from: &'a Option<String>,
+    /// Said again, nobody gets it twice.
+    pub message_id: &'a Option<String>,
+}
+
+/// The id of the part of a broadcast that is for one mailbox.
+fn part_id(message_id: &str, mailbox: &str) -> String {
+    format!("{message_id}#{mailbox}")
+}
+
+/// Ids of all parts that a broadcast has now.
+pub fn part_ids(state: &State, message_id: &str) -> Vec<String> {
+    let here = state.mailboxes.scan([]).into_iter().map(|(_, row)| row.name);
+    let peers = state.peers.scan([]).into_iter();
+    let there = peers.map(|(_, peer)| address(&peer.alias, &peer.node_id));
+    here.chain(there).map(|name| part_id(message_id, &name)).collect()
 }
 
 pub(super) fn send_all(
@@ -272,10 +289,36 @@ pub(super) fn send_all(
     check_tag(broadcast.tag.as_deref())?;
     let acting = sender(state, broadcast.from.as_deref(), facts)?;
     let mut events = acting.events.clone();
+    let mut parts = HashMap::new();
+    for (_, sent) in &facts.prior {
+        let mine = sent.from_mailbox == acting.mailbox && sent.origin.is_none();
+        if mine && (!sent.from_mailbox.is_empty() || sent.from == acting.address) {
+            if sent.body != broadcast.body {
+                let message = "this message_id was used for another broadcast";
+                return Err(
+                    Refusal::new(Code::MessageIdReused, "message_id", message).hint("use a new id")
+                );
+            }
+            parts.insert(sent.message_id.as_str(), sent);
+        }
+    }
+    let id_for = |mailbox: &str| broadcast.message_id.as_ref().map(|id| part_id(id, mailbox));
     let (mut message_ids, mut sent_to, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     let excluded = |alias: &str| broadcast.exclude.iter().any(|other| fold(other) == fold(alias));
-    let mut add = |to: &str, target: Target, ids: &mut Vec<String>| {
+    let mut add = |to: &str, mailbox: &str, target: Target, ids: &mut Vec<String>| {
+        let message_id = id_for(mailbox);
+        if let Some(before) = message_id.as_ref().and_then(|id| parts.get(id.as_str())) {
+            ids.push(before.message_id.clone());
+            return Ok(());
+        }
+        if let Some(id) = &message_id {
+            check_message_id(id).map_err(|e| {
+                let message = format!("message_id with the recipient '{to}': {e}");
+                Refusal::new(Code::InvalidMessageId, "message_id", message)
+            })?;
+        }
         let send = Send {
+            message_id,
             to: to.to_owned(),
             body: broadcast.body.to_owned(),
             tag: broadcast.tag.clone(),
@@ -285,6 +328,7 @@ pub(super) fn send_all(
         sent.source = Some("send_all".into());
         ids.push(sent.message_id.clone());
         events.push(Payload::MessageSent(sent));
+        Ok(())
     };
     for (_, mailbox) in state.mailboxes.scan([]) {
         if mailbox.name == acting.mailbox || excluded(&mailbox.alias) {
@@ -294,21 +338,22 @@ pub(super) fn send_all(
         if mailbox_liveness(state, &mailbox, &|session| facts.alive(session)) == Liveness::Dead {
             if facts.relay.is_some() {
                 let reason = Code::RecipientDead.name().to_owned();
-                let (mailbox, alias) = (mailbox.name, mailbox.alias);
-                let target = Target::DeadLetter { mailbox, alias, reason };
-                add(&to, target, &mut Vec::new());
+                let (mailbox, alias) = (mailbox.name.clone(), mailbox.alias);
+                let target = Target::DeadLetter { mailbox: mailbox.clone(), alias, reason };
+                add(&to, &mailbox, target, &mut Vec::new())?;
             }
             skipped.push(Skipped { alias: to, reason: "not_alive".into() });
             continue;
         }
-        add(&to, Target::Mailbox(mailbox.name), &mut message_ids);
+        add(&to, &mailbox.name, Target::Mailbox(mailbox.name.clone()), &mut message_ids)?;
         sent_to.push(to);
     }
     for (_, peer) in state.peers.scan([]).into_iter().filter(|(_, peer)| !peer.gone) {
         let to = format!("{}@{}", peer.alias, peer.node_id);
         if !excluded(&peer.alias) && !excluded(&to) {
+            let (to_alias, to_node) = (peer.alias.clone(), peer.node_id.clone());
             let target = Target::Outbox { alias: peer.alias, host: peer.node_id };
-            add(&to, target, &mut message_ids);
+            add(&to, &address(&to_alias, &to_node), target, &mut message_ids)?;
             sent_to.push(to);
         }
     }

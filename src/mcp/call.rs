@@ -225,6 +225,7 @@ fn send_all(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answ
         exclude: args.list("exclude_aliases")?,
         tag: args.text("tag", &[])?,
         from: args.text("from_alias", &["from"])?,
+        message_id: args.text("message_id", &[])?,
     };
     let reply = broker.execute(&command, actor)?.reply;
     let Reply::Broadcast { message_ids, sent_to, skipped } = reply else {

@@ -96,7 +96,7 @@ const ROWS: &[Row] = &[
         arguments: || {
             json!({
                 "content": text(), "exclude_aliases": strings(), "from_alias": text(), "tag": text(),
-                "required": ["content"],
+                "message_id": text(), "required": ["content"],
             })
         },
         result: || json!({ "sent_to": strings(), "skipped": rows() }),

@@ -277,3 +277,34 @@ fn dead_letters_of_a_relay_are_replayed_below_the_cursor_too() {
     assert_eq!(relay(&["unbind", "eve@machine-b"]).ok().json()["removed"], true);
     assert_eq!(relay(&["unbind", "eve@machine-b"]).ok().json()["removed"], false);
 }
+
+#[test]
+fn a_broadcast_that_is_said_again_reaches_nobody_twice() {
+    let hub = Hub::with("log", &[]);
+    for alias in ["ann", "bob", "eve"] {
+        take(&hub, alias, 600.0);
+    }
+    let all = |content: &str| {
+        let wish = json!({"from_alias": "ann", "content": content, "message_id": "all-1"});
+        ask(&hub, "POST", "/send_all", "", &wish)
+    };
+    let inbox = |alias: &str| {
+        let wish = json!({"node_id": "machine-b", "session_id": format!("script-{alias}")});
+        contents(&ask(&hub, "POST", "/poll_inbox", "", &wish).1["messages"])
+    };
+    assert_eq!(all("once").1["delivered_to"], json!(["bob", "eve"]));
+    assert_eq!(inbox("bob"), ["once"]);
+    // Its answer was lost; meanwhile somebody came.
+    take(&hub, "zoe", 600.0);
+    assert_eq!(all("once").1["delivered_to"], json!(["bob", "eve", "zoe"]));
+    assert!(inbox("bob").is_empty());
+    assert_eq!((inbox("eve"), inbox("zoe")), (vec!["once".into()], vec!["once".into()]));
+    assert_eq!(all("another").1["error_code"], "message_id_reused");
+    let world = World::new();
+    world.register(&["ann", "bob"]);
+    for _ in 0..2 {
+        world.run("ann", &["send-all", "hello", "--message-id", "b-1"]).ok();
+    }
+    world.run("ann", &["send-all", "other", "--message-id", "b-1"]).refused("message_id_reused");
+    assert_eq!(world.poll("bob"), ["hello"]);
+}

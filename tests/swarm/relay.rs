@@ -171,7 +171,13 @@ fn a_recipient_whose_lease_is_over_is_dead_and_told_so() {
         panic!("a room message")
     };
     assert_eq!(sent.skipped.len(), 1);
-    let all = Command::SendAll { body: "all?".into(), exclude: vec![], tag: None, from: None };
+    let all = Command::SendAll {
+        body: "all?".into(),
+        exclude: vec![],
+        tag: None,
+        from: None,
+        message_id: None,
+    };
     let Ok(Reply::Broadcast { sent_to, skipped, .. }) = relay.execute(&session("bob", "one"), &all)
     else {
         panic!("a broadcast")

@@ -69,6 +69,7 @@ pub fn send_all(relay: &mut Relay, call: &Call<'_>) -> Done {
         exclude: Vec::new(),
         tag: wish.tag,
         from: Some(wish.from_alias),
+        message_id: wish.message_id.clone().filter(|id| !id.is_empty()),
     };
     let reply = relay.broker.execute(&command, &actor).map_err(failed)?.reply;
     let Reply::Broadcast { sent_to, skipped, .. } = reply else { return Err(internal()) };
