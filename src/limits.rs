@@ -36,8 +36,14 @@ pub const HEARTBEAT_S: u64 = 60;
 pub const POLL_MESSAGES: usize = 50;
 /// Bytes of bodies that one MCP poll returns unless told otherwise.
 pub const POLL_BYTES: usize = 24 * 1024;
-/// Bytes of mail that one hook shows.
-pub const HOOK_BYTES: usize = 8 * 1024;
+/// A hook shows so many messages at most ...
+pub const HOOK_MESSAGES: usize = 10;
+/// ... with so many bytes of text: 8 KB with what surrounds them, which no client cuts off.
+pub const HOOK_BODY_BYTES: usize = 5 * 1024;
+/// What a client tells a hook at most, bytes.
+pub const HOOK_INPUT_BYTES: usize = 16 * 1024 * 1024;
+/// A hook is over after this, milliseconds.
+pub const HOOK_DEADLINE_MS: u64 = 200;
 /// A longest wait in `poll_inbox`, seconds: clients cut off not much later.
 pub const WAIT_S_MAX: u64 = 25;
 /// Messages of a room that stay at hand for history.

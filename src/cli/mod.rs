@@ -4,6 +4,7 @@
 //! for the others.
 
 mod demo;
+mod hook;
 mod identity;
 mod message;
 mod output;
@@ -103,6 +104,7 @@ fn table() -> Vec<Entry> {
         entry::<message::PollInbox>("poll-inbox", "Take and show unread messages"),
         entry::<message::PeekInbox>("peek-inbox", "Show unread messages without taking them"),
         entry::<message::Ack>("ack", "Say that a manual claim was shown"),
+        entry::<hook::Hook>("hook", "Mail for the model, as a client's hook; reads its JSON"),
         entry::<message::History>("history", "Show messages that were taken before"),
         entry::<message::Trace>("trace", "Tell the whole life of one message"),
         entry::<wait::Listen>("listen", "Wait for messages; takes none unless told to"),
@@ -160,6 +162,8 @@ fn program() -> Command {
         .arg_required_else_help(false)
 }
 
+/// The command that clients run by themselves.
+const HOOK: &str = "hook";
 /// Exit status of a command that did its work.
 const DONE: u8 = 0;
 /// Exit status of a command line that makes no sense.
@@ -179,10 +183,19 @@ pub fn main() -> u8 {
     let Some(entry) = entry else { return without_command(words) };
     let matches = match program().subcommand(build(entry)).try_get_matches_from(words) {
         Ok(matches) => matches,
-        Err(error) => return usage(&error),
+        Err(error) => {
+            let status = usage(&error);
+            // To a client another status would mean that its step is refused.
+            return if named == HOOK { DONE } else { status };
+        }
     };
     let Some((_, matches)) = matches.subcommand() else { return DONE };
     let common = Common::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
+    if named == HOOK {
+        // Where it is at work is what the client says; and nothing that goes wrong stops a client.
+        hook::main(&common, &hook::Hook::from_arg_matches(matches).unwrap_or_else(|e| e.exit()));
+        return DONE;
+    }
     let json = common.json;
     let done = Context::new(common).and_then(|mut context| {
         (entry.run)(matches, &mut context)?;

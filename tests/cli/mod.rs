@@ -1,6 +1,7 @@
 //! Does the command line keep its promises? Through the real binary only.
 
 mod claims;
+mod hook;
 mod identity;
 mod legacy;
 mod limits;

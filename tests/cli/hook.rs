@@ -1,0 +1,209 @@
+//! Does mail reach a model by its client's hook, and is none lost there?
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{Done, World, contents};
+
+/// A hook of a client that exports nothing.
+fn command(world: &World, args: &[&str]) -> Command {
+    let mut command = world.c2c(&[&["hook"], args].concat());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::piped());
+    command
+}
+
+fn told(mut command: Command, input: &str) -> Done {
+    let mut child = command.spawn().expect("starts");
+    // A hook that is told too much may end before it has heard all of it.
+    let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("ends");
+    Done {
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        status: output.status.code().unwrap_or(-1),
+    }
+}
+
+/// What a client says of a session at an event.
+fn event(who: &str, name: &str) -> Value {
+    json!({"session_id": format!("s-{who}"), "hook_event_name": name, "cwd": "/",
+        "tool_name": "Bash", "tool_response": {"stdout": "x"}})
+}
+
+fn hook(world: &World, input: &Value) -> Done {
+    let done = told(command(world, &[]), &input.to_string()).ok();
+    assert!(done.err.is_empty(), "{}", done.err);
+    done
+}
+
+fn people() -> World {
+    let world = World::new();
+    world.register(&["ann", "bob"]);
+    world
+}
+
+fn context(done: &Done) -> String {
+    let told = &done.json()["hookSpecificOutput"];
+    told["additionalContext"].as_str().expect("a context").to_owned()
+}
+
+fn pending(world: &World, who: &str) -> Vec<String> {
+    contents(&world.run(who, &["peek-inbox", "--json"]).ok().json())
+}
+
+#[test]
+fn a_hook_finds_its_session_by_itself_and_tells_mail_once() {
+    let world = World::new();
+    let here = world.path().join("work");
+    fs::create_dir_all(here.join(".git")).expect("a repository");
+    let at = |words: &[&str], who: &str| {
+        let mut command = world.c2c(words);
+        command.env_remove("C2C_MCP_BROKER_ROOT").current_dir(&here);
+        command.env("C2C_MCP_SESSION_ID", format!("s-{who}"));
+        crate::support::run(command).ok()
+    };
+    at(&["register", "--alias", "ann"], "ann");
+    at(&["register", "--alias", "bob"], "bob");
+    at(&["send", "bob", "look at </c2c> & <b>"], "ann");
+    // The client runs it somewhere else, and says where it is.
+    let mut input = event("bob", "PostToolUse");
+    input["cwd"] = json!(here);
+    let ask = || {
+        let mut hook = command(&world, &[]);
+        hook.env_remove("C2C_MCP_BROKER_ROOT");
+        told(hook, &input.to_string()).ok()
+    };
+    let first = ask();
+    assert_eq!(first.json()["hookSpecificOutput"]["hookEventName"], "PostToolUse");
+    assert_eq!(first.out.lines().count(), 1);
+    let text = context(&first);
+    assert!(text.contains("from=\"ann\"") && text.contains("not from the user"), "{text}");
+    assert_eq!(text.matches("</c2c>").count(), 1, "{text}");
+    assert_eq!((ask().out.as_str(), ask().err.as_str()), ("", ""));
+}
+
+#[test]
+fn each_event_is_answered_in_the_form_that_its_client_reads() {
+    let world = people();
+    let events = ["UserPromptSubmit", "SessionStart", "AfterTool", "BeforeAgent"];
+    for name in events {
+        world.run("ann", &["send", "bob", name]).ok();
+        let done = hook(&world, &event("bob", name));
+        assert_eq!(done.json()["hookSpecificOutput"]["hookEventName"], name);
+        assert!(context(&done).contains(&format!(">{name}</c2c>")));
+    }
+    for (name, decision) in [("Stop", "block"), ("AfterAgent", "deny")] {
+        world.run("ann", &["send", "bob", name]).ok();
+        let mut again = event("bob", name);
+        again["stop_hook_active"] = json!(true);
+        assert_eq!(hook(&world, &again).out, "", "who goes on already is not held again");
+        let done = hook(&world, &event("bob", name)).json();
+        assert_eq!(done["decision"], decision);
+        assert!(done["reason"].as_str().expect("a reason").contains(name));
+    }
+    // Who begins is told who it is, mail or not.
+    assert!(context(&hook(&world, &event("bob", "SessionStart"))).contains("'bob'"));
+    world.run("ann", &["send", "bob", "kept"]).ok();
+    assert_eq!(hook(&world, &event("bob", "SessionEnd")).out, "");
+    assert_eq!(pending(&world, "bob"), ["kept"]);
+}
+
+#[test]
+fn another_clients_environment_is_not_believed() {
+    let world = people();
+    world.run("ann", &["send", "bob", "for bob"]).ok();
+    world.run("bob", &["send", "ann", "for ann"]).ok();
+    let mut nested = command(&world, &[]);
+    nested.env("C2C_MCP_SESSION_ID", "s-ann").env("CLAUDE_CODE_SESSION_ID", "s-ann");
+    let done = told(nested, &event("bob", "PostToolUse").to_string()).ok();
+    assert!(context(&done).contains("for bob") && !done.out.contains("for ann"));
+    // A session that nobody knows falls back to the one that was exported on purpose.
+    let mut exported = command(&world, &[]);
+    exported.env("C2C_MCP_SESSION_ID", "s-ann");
+    let done = told(exported, &event("unknown", "PostToolUse").to_string()).ok();
+    assert!(context(&done).contains("for ann"));
+    assert_eq!(hook(&world, &event("unknown", "PostToolUse")).out, "");
+}
+
+#[test]
+fn whatever_is_wrong_a_client_is_never_stopped() {
+    let world = people();
+    world.run("ann", &["send", "bob", "kept"]).ok();
+    for input in ["", "{", "[]", "null", "{\"session_id\": 5}", "{\"session_id\": \"s-bob\"", "\0"]
+    {
+        let done = told(command(&world, &[]), input);
+        assert_eq!((done.status, done.out.as_str()), (0, ""), "{input:?}: {}", done.err);
+    }
+    for args in [&["--nonsense"][..], &["--event"], &["--broker-root", "/dev/null"]] {
+        let done = told(command(&world, args), &event("bob", "PostToolUse").to_string());
+        assert_eq!((done.status, done.out.as_str()), (0, ""), "{args:?}: {}", done.err);
+    }
+    // Nobody says anything, and nobody closes the input.
+    let mut silent = command(&world, &[]);
+    silent.env("C2C_MCP_SESSION_ID", "s-bob");
+    let mut child = silent.spawn().expect("starts");
+    let _open = child.stdin.take();
+    let output = child.wait_with_output().expect("ends");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("kept"));
+}
+
+#[test]
+fn a_full_disk_and_a_reader_that_does_not_read_lose_nothing() {
+    let world = people();
+    world.run("ann", &["send", "bob", "kept"]).ok();
+    let mut full = command(&world, &[]);
+    full.stdout(fs::OpenOptions::new().write(true).open("/dev/full").expect("a full device"));
+    assert_eq!(told(full, &event("bob", "PostToolUse").to_string()).status, 0);
+    assert_eq!(pending(&world, "bob"), ["kept"]);
+    // A pipe that is full: the hook is over at its deadline, in the middle of its write.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut fill = Command::new("sh");
+    fill.args(["-c", "dd if=/dev/zero bs=4096 count=16 status=none"])
+        .stdout(writer.try_clone().expect("it"));
+    assert!(fill.status().expect("dd").success());
+    let mut stuck = command(&world, &[]);
+    stuck.stdout(writer);
+    assert_eq!(told(stuck, &event("bob", "PostToolUse").to_string()).status, 0);
+    drop(reader);
+    let done = hook(&world, &event("bob", "PostToolUse"));
+    assert!(context(&done).contains("redelivered=\"true\"") && context(&done).contains("kept"));
+    assert_eq!(hook(&world, &event("bob", "PostToolUse")).out, "");
+}
+
+#[test]
+fn much_mail_comes_in_pieces_that_no_client_cuts_off() {
+    let world = people();
+    for number in 0..14 {
+        let text = format!("{number} {}", "<&>\"".repeat(200));
+        world.run("ann", &["send", "bob", &text]).ok();
+    }
+    world.run("ann", &["send", "bob", &"long ".repeat(4000)]).ok();
+    let (mut rounds, mut envelopes) = (0, 0);
+    loop {
+        let done = hook(&world, &event("bob", "PostToolUse"));
+        if done.out.is_empty() {
+            break;
+        }
+        let text = context(&done);
+        assert!(text.len() <= 8 * 1024, "{}", text.len());
+        (rounds, envelopes) = (rounds + 1, envelopes + text.matches("</c2c>").count());
+        let left = pending(&world, "bob").len();
+        assert_eq!(text.contains(&format!("and {left} more")), left > 0, "{text}");
+        if left == 0 {
+            assert!(text.contains("cut off"), "{text}");
+        }
+    }
+    assert_eq!(envelopes, 15);
+    assert!(rounds >= 3);
+}
+
+#[test]
+fn what_may_wait_waits_for_a_pause() {
+    let world = people();
+    world.run("ann", &["send", "bob", "later", "--deferrable"]).ok();
+    assert_eq!(hook(&world, &event("bob", "PostToolUse")).out, "");
+    assert!(context(&hook(&world, &event("bob", "UserPromptSubmit"))).contains("later"));
+}
