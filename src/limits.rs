@@ -18,12 +18,15 @@ pub const CHECKPOINT_BYTES: u64 = 64 * 1024;
 pub const RELAY_CHECKPOINT_EVENTS: u64 = 30_000;
 /// ... or this many bytes of log.
 pub const RELAY_CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
-/// Messages that one event brings back at most: with their texts they must fit into a batch.
-pub const RETURNED_MAX: usize = REPLICATION_BYTES_MAX / BODY_BYTES_MAX / 2;
+/// Messages that one event brings back at most: with their texts, escaped, they must fit into a
+/// batch.
+pub const RETURNED_MAX: usize = REPLICATION_BYTES_MAX / BODY_BYTES_MAX / 6;
 /// Bytes of a mirrored segment that travel at once ...
 pub const MIRROR_CHUNK_BYTES: usize = 1024 * 1024;
-/// ... and of all that a relay keeps for one node.
-pub const MIRROR_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// ... of one round of a connector ...
+pub const MIRROR_ROUND_BYTES: u64 = 64 * 1024 * 1024;
+/// ... and of all that a relay keeps, in GiB, unless its operator says otherwise.
+pub const MIRROR_GIB_MAX: u64 = 8;
 /// A broker behind SSH is read every so often, seconds ...
 pub const REMOTE_BROKER_EVERY_S: u64 = 5;
 /// ... unless its inboxes hold more than this, bytes.

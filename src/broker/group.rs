@@ -154,6 +154,13 @@ impl Broker {
         Ok(())
     }
 
+    /// Waits until everything that is written is on disk; the sequence up to which that is so.
+    pub fn settle(&mut self) -> Result<Sequence, Failure> {
+        self.catch_up()?;
+        self.store.wait_durable(self.state.head)?;
+        Ok(self.state.head)
+    }
+
     pub(super) fn wait_durable(&mut self, sequence: Sequence) -> Result<(), StoreError> {
         match &mut self.group {
             Some(wait_for) => {

@@ -19,7 +19,7 @@ use crate::code::Code;
 use crate::decide::Refusal;
 use crate::failure::Failure;
 use crate::files::write_private;
-use crate::limits::MIRROR_CHUNK_BYTES;
+use crate::limits::{MIRROR_CHUNK_BYTES, MIRROR_ROUND_BYTES};
 use crate::log::{Directory, Log, LogError, Options};
 use crate::wire::body;
 
@@ -41,8 +41,8 @@ pub struct Restored {
     pub bytes: u64,
 }
 
-fn own_log_of(root: &Path) -> Log {
-    Log::open(Arc::new(Directory::new(&root.join(LOG_DIRECTORY))), Options::default())
+fn own_log_of(directory: &Path) -> Log {
+    Log::open(Arc::new(Directory::new(directory)), Options::default())
 }
 
 impl Connector {
@@ -59,16 +59,21 @@ impl Connector {
             Some((_, known)) => known,
             None => self.mirrored(&log_id, &speaker)?,
         };
-        let mut log = own_log_of(self.broker.root());
+        let upto = self.broker.settle()?;
+        let mut log = own_log_of(&self.broker.root().join(LOG_DIRECTORY));
         let bases = log.bases()?;
+        if bases.first().is_some_and(|base| *base > 1) {
+            let message = "the first segments of this log are archived: a mirror would lack them";
+            return Err(Refusal::new(Code::ArchiveNeeded, "mirror", message).into());
+        }
         let mut sent = 0;
         for (at, base) in bases.iter().enumerate() {
             let have = known.get(base).copied().unwrap_or_default();
             let sealed = at + 1 < bases.len();
-            if sealed && have > 0 && self.segment_len(*base)? == have {
+            if sealed && have > 0 && log.segment_len(*base)? == have {
                 continue;
             }
-            let bytes = durable_bytes(&mut log, *base, sealed)?;
+            let bytes = durable_bytes(&mut log, *base, sealed, upto)?;
             if have > bytes.len() as u64 {
                 let message = format!("the relay's mirror of segment {base} is longer than it is");
                 return Err(Refusal::new(Code::OriginDiverged, "mirror", message).into());
@@ -91,6 +96,10 @@ impl Connector {
                 known.insert(*base, answer.bytes);
                 sent += piece.len() as u64;
             }
+            if sent >= MIRROR_ROUND_BYTES {
+                // Mail goes first; the rest comes with the next rounds.
+                break;
+            }
         }
         self.mirror.known = Some((log_id, known));
         Ok(sent)
@@ -101,23 +110,21 @@ impl Connector {
         let found = segments(&self.client, &self.node_id, speaker)?.into_iter();
         Ok(found.filter(|row| row.log == log).map(|row| (row.segment, row.bytes)).collect())
     }
-
-    fn segment_len(&self, base: Sequence) -> Result<u64, Failure> {
-        let path = self.broker.root().join(LOG_DIRECTORY).join(file_name(base));
-        let found = fs::metadata(&path);
-        Ok(found.map_err(|e| LogError::io("measure", &path.display().to_string(), e))?.len())
-    }
 }
 
-/// What of a segment is on disk for sure: of the last one, its frames. What leaves the host has been
-/// synced first.
-fn durable_bytes(log: &mut Log, base: Sequence, sealed: bool) -> Result<Vec<u8>, Failure> {
-    let (mut last, mut end) = (0, 0);
+/// What of a segment is on disk for sure: of the last one, the frames up to a sequence that is.
+fn durable_bytes(
+    log: &mut Log,
+    base: Sequence,
+    sealed: bool,
+    upto: Sequence,
+) -> Result<Vec<u8>, Failure> {
+    let mut end = 0;
     log.scan_segment(base, &mut |frame| {
-        last = frame.header.last_sequence();
-        end = frame.offset + frame.header.frame_len();
+        if frame.header.last_sequence() <= upto {
+            end = frame.offset + frame.header.frame_len();
+        }
     })?;
-    log.wait_durable(last)?;
     let (mut bytes, _) = log.segment_bytes(base)?;
     if !sealed {
         bytes.truncate(end);
@@ -150,6 +157,10 @@ pub fn restore(
     let newest = all.iter().max_by_key(|row| row.changed_at.us).map(|row| row.log.clone());
     let wanted = log.map(str::to_owned).or(newest).unwrap_or_default();
     let rows: Vec<_> = all.into_iter().filter(|row| row.log == wanted).collect();
+    if rows.first().is_some_and(|row| row.segment > 1) {
+        let message = format!("the mirror of log {wanted} lacks its first segments");
+        return Err(Refusal::new(Code::ArchiveNeeded, "log", message).into());
+    }
     if rows.is_empty() {
         let message = format!("the relay has no mirror of {node_id}");
         let refusal = Refusal::new(Code::NotFound, "node_id", message);
@@ -177,7 +188,9 @@ pub fn restore(
         bytes += segment.len() as u64;
         write_private(&part.join(file_name(row.segment)), &segment).map_err(io)?;
     }
+    // ORDER: under its own id first, so that nobody ever finds two logs of the same id.
+    own_log_of(&part).renew_id()?;
     fs::rename(&part, &target).map_err(io)?;
-    own_log_of(root).renew_id()?;
+    fs::File::open(root).and_then(|root| root.sync_all()).map_err(io)?;
     Ok(Restored { log: wanted, segments: rows.len(), bytes })
 }

@@ -79,7 +79,7 @@ impl Connector {
             }
         }
         self.push_all(false, &mut tick)?;
-        tick.mirrored = self.mirror()?;
+        self.mirror_on(&mut tick);
         Ok(tick)
     }
 
@@ -101,6 +101,14 @@ impl Connector {
                 pushed
             });
         });
+    }
+
+    /// Copies some of the log. What goes wrong there keeps no mail back.
+    fn mirror_on(&mut self, tick: &mut Tick) {
+        match self.mirror() {
+            Ok(bytes) => tick.mirrored = bytes,
+            Err(failure) => tick.errors.push(failure),
+        }
     }
 
     /// Pushes until nothing is left that may leave now.
@@ -173,7 +181,7 @@ fn push_on(
     (tick.registered, tick.heartbeated) = (beaten.registered, beaten.heartbeated);
     tick.failed = beaten.failed;
     connector.push_all(true, &mut tick)?;
-    tick.mirrored = connector.mirror()?;
+    connector.mirror_on(&mut tick);
     connector.note(connector.broker.this_process(), None);
     while !stop.load(Ordering::Relaxed) && began.elapsed() < interval {
         // ORDER: the pulse before the look, so that what is written between wakes us.

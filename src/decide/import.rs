@@ -24,8 +24,8 @@ pub struct ForeignFile {
     pub stamp: String,
     pub sessions: Vec<ForeignSession>,
     pub messages: Vec<ForeignMessage>,
-    /// The room whose history it is, and who sees that.
-    pub room: Option<(String, String)>,
+    /// The public room whose history it is.
+    pub room: Option<String>,
 }
 
 /// A row of `registry.json`.
@@ -58,8 +58,8 @@ pub(super) fn import(state: &State, files: &[ForeignFile], facts: &Facts<'_>) ->
     let mut events = Vec::new();
     let (mut sessions, mut messages) = (0, 0);
     for file in files {
-        if let Some((room_id, visibility)) = &file.room {
-            let said = history(&state, room_id, visibility, file, facts);
+        if let Some(room_id) = &file.room {
+            let said = history(&state, room_id, file, facts);
             for event in &said {
                 messages += usize::from(matches!(event, Payload::MessageSent(_)));
                 state.apply(state.head + 1, facts.now_us, event);
@@ -96,17 +96,11 @@ pub(super) fn import(state: &State, files: &[ForeignFile], facts: &Facts<'_>) ->
 }
 
 /// What was said in a room, and the room if nobody knows it.
-fn history(
-    state: &State,
-    room_id: &str,
-    visibility: &str,
-    file: &ForeignFile,
-    facts: &Facts<'_>,
-) -> Vec<Payload> {
+fn history(state: &State, room_id: &str, file: &ForeignFile, facts: &Facts<'_>) -> Vec<Payload> {
     let mut events = Vec::new();
     let known = state.rooms.get(fold(room_id));
     if known.is_none() {
-        let (room_id, visibility) = (room_id.to_owned(), visibility.to_owned());
+        let (room_id, visibility) = (room_id.to_owned(), String::from("public"));
         let (created_by, invited) = (String::new(), Vec::new());
         events.push(Payload::RoomCreated(RoomCreated { room_id, created_by, visibility, invited }));
     }

@@ -10,7 +10,7 @@ use c2c_log_format::payload::{
 };
 
 use super::session::{Acting, dead_letters_of, ended};
-use super::sweep::brought_back;
+use super::sweep::{UNBOUND, brought_back};
 use super::{Decision, Facts, Liveness, Refusal, Reply, address as place};
 use crate::code::Code;
 use crate::state::{Binding, Mailbox, Session, State, pair, second_of, sequence_of};
@@ -175,7 +175,7 @@ fn check_allowed(alias: &str, facts: &Facts<'_>) -> Result<(), Refusal> {
 fn withheld(state: &State, mailbox: &str, alias: &str) -> Option<Payload> {
     let unread = state.unread(mailbox).in_order();
     let messages: Vec<_> = unread.into_iter().map(|(sequence, ..)| sequence).collect();
-    let (mailbox, alias, reason) = (mailbox.to_owned(), alias.to_owned(), "unbound".to_owned());
+    let (mailbox, alias, reason) = (mailbox.to_owned(), alias.to_owned(), UNBOUND.to_owned());
     let moved = MessagesDeadLettered { mailbox, alias, messages, reason };
     (!moved.messages.is_empty()).then_some(Payload::MessagesDeadLettered(moved))
 }
@@ -227,7 +227,8 @@ pub(super) fn bind(
             public_key,
             replaces: None,
             bare,
-            replicated: !strict,
+            // Who is polled is polled until a connector registers it, and what waits leaves then.
+            replicated: !strict && state.mailboxes.get(&name).is_none_or(|row| row.replicated),
         }));
     }
     Ok(events)
@@ -308,7 +309,7 @@ pub(super) fn register(
     let bare = state.aliases.get(fold(&wish.alias)) == Some(name) || events.iter().any(gains);
     let (alias, node_id) = (wish.alias.clone(), wish.node_id.clone());
     let reply = Leased { alias, node_id, session: session_id, bare, redelivered };
-    let durable = durable || redelivered > 0;
+    let durable = durable || redelivered > 0 || (wish.replicated && polled);
     Ok(Decision { events, reply: Reply::Leased(reply), durable })
 }
 

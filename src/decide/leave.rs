@@ -236,6 +236,9 @@ pub fn serves(
     }
 }
 
+/// Source of mail that was a dead letter and is sent once more.
+pub const REPLAYED: &str = "replay";
+
 /// Earlier messages that wait for a node because of one event, and the mailbox that they are for.
 pub fn brought_back(
     state: &State,

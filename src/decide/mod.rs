@@ -28,7 +28,7 @@ use crate::state::{Cursor, Mailbox, Session, State};
 pub use address::host_name;
 pub use import::{ForeignFile, ForeignMessage, ForeignSession, IMPORTED};
 pub use lease::{Collected, LeaseRegister, LeaseRenew, Leased, session_liveness};
-pub use leave::{Leaving, brought_back, serves};
+pub use leave::{Leaving, REPLAYED, brought_back, serves};
 pub use receive::{Batch, Item, Outcome, Position, Pushed, Received};
 pub use room::may_see;
 pub use send::part_ids;

@@ -2,16 +2,16 @@
 
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    MessageSent, MessagesRelayed, Origin, PeerSeen, Receipt, ReceiptsRecorded, RoomJoined,
-    RoomLabelled, RoomLeft, Target,
+    DeadLettersReturned, MessageSent, MessagesRelayed, Origin, PeerSeen, Receipt, ReceiptsRecorded,
+    RoomJoined, RoomLabelled, RoomLeft, Target,
 };
 use c2c_log_format::{Payload, Sequence};
 
-use super::leave::is_open;
+use super::leave::{REPLAYED, is_open};
 use super::receive::{Intake, Item, Outcome, Position, Pushed, advanced};
 use super::{Decision, Facts, Refusal, Reply, room};
 use crate::code::Code;
-use crate::state::{Queued, State, pair};
+use crate::state::{Queued, State, pair, sequence_of};
 
 /// Who tells of bounces.
 const SYSTEM: &str = "c2c-system";
@@ -60,8 +60,9 @@ fn direct(
     let reason = Code::UnknownAlias.name();
     // Known mail gets its receipt again: the one before may be lost. What was refused stays so.
     let known = intake.earlier(&sent.message_id, &sender).map(|before| before.target.clone());
+    let letter = here.as_ref().and_then(|row| letter_of(intake, sent, &sender, &row.name));
     let refused = match &known {
-        Some(before) => matches!(before, Target::DeadLetter { .. }),
+        Some(before) => matches!(before, Target::DeadLetter { .. }) && letter.is_none(),
         None => here.is_none(),
     };
     receipts.push(Receipt {
@@ -73,6 +74,10 @@ fn direct(
         at_us: facts.now_us,
         code: refused.then(|| reason.to_owned()),
     });
+    if let Some(letter) = letter {
+        intake.add_seen(letter);
+        return true;
+    }
     if known.is_some() {
         return false;
     }
@@ -92,6 +97,29 @@ fn direct(
         ..sent.clone()
     }));
     true
+}
+
+/// What was refused when nobody had the alias reaches whoever has it now, if an operator of the relay
+/// has replayed it. Without that it stays refused: its sender was told so.
+fn letter_of(
+    intake: &Intake<'_>,
+    sent: &MessageSent,
+    sender: &str,
+    mailbox: &str,
+) -> Option<Payload> {
+    let replayed = sent.source.as_deref() == Some(REPLAYED);
+    let refused = |prior: &MessageSent| {
+        replayed
+            && prior.message_id == sent.message_id
+            && prior.origin.is_some()
+            && fold(&prior.from) == fold(sender)
+            && matches!(prior.target, Target::DeadLetter { .. })
+    };
+    let (sequence, _) = intake.facts.prior.iter().find(|(_, prior)| refused(prior))?;
+    let letters = intake.state.dead_letters.scan([]).into_iter();
+    letters.map(|(key, _)| sequence_of(&key)).find(|at| at == sequence)?;
+    let (mailbox, messages) = (mailbox.to_owned(), vec![*sequence]);
+    Some(Payload::DeadLettersReturned(DeadLettersReturned { mailbox, messages }))
 }
 
 /// A room message: the echo of one's own brings only its room sequence.

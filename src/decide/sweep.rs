@@ -14,6 +14,9 @@ use crate::code::Code;
 use crate::limits::RETURNED_MAX;
 use crate::state::{State, second_of, sequence_of};
 
+/// Why mail for an address that another key took over is a dead letter.
+pub(super) const UNBOUND: &str = "unbound";
+
 /// What a sweep does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SweepPlan {
@@ -78,7 +81,10 @@ pub(super) fn replay(
     let mut returned: BTreeMap<String, Vec<Sequence>> = BTreeMap::new();
     for (key, letter) in state.dead_letters.scan([]) {
         let sequence = sequence_of(&key);
-        if !messages.is_empty() && !messages.contains(&sequence) {
+        // What was withheld from whoever took an address over goes there only by name.
+        let withheld = letter.reason == UNBOUND && to.is_none();
+        let meant = if messages.is_empty() { !withheld } else { messages.contains(&sequence) };
+        if !meant {
             continue;
         }
         let mailbox = match to {
@@ -90,7 +96,11 @@ pub(super) fn replay(
             return Err(Refusal::new(Code::UnknownAlias, "to", message).hint("name one with --to"));
         }
         moved.push(sequence);
-        returned.entry(mailbox).or_default().push(sequence);
+        let returned = returned.entry(mailbox).or_default();
+        // A room message may be a dead letter of several members.
+        if !returned.contains(&sequence) {
+            returned.push(sequence);
+        }
     }
     let events = returned.iter().flat_map(|(mailbox, messages)| brought_back(mailbox, messages));
     let events = events.collect();

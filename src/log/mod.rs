@@ -196,6 +196,12 @@ impl Log {
         Ok(total)
     }
 
+    /// Bytes of one segment's file.
+    pub fn segment_len(&mut self, base: Sequence) -> Result<u64, LogError> {
+        let len = self.segment(base)?.file.len();
+        len.map_err(|e| LogError::io("measure", &segment::file_name(base), e))
+    }
+
     /// Base sequences of all segments, in order.
     pub fn bases(&self) -> Result<Vec<Sequence>, LogError> {
         let names = self.storage.list().map_err(|e| LogError::io("list", "log", e))?;

@@ -4,12 +4,13 @@
 //! messages are on disk. A file from before the log knew the room, of an older relay or of one that
 //! kept nothing else, is loaded once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use c2c_log_format::checksum::name_hash;
 use c2c_log_format::id::{check_message_id, check_name, fold};
 use c2c_log_format::payload::Target;
 use c2c_log_format::{Payload, Sequence};
@@ -49,26 +50,29 @@ pub struct Histories {
     upto: Sequence,
     /// Whether something was said since.
     said: bool,
-    failed: bool,
 }
 
 impl Histories {
     /// Loads what is there, and writes what the log has at hand and the files do not.
     pub fn open(directory: &Path, broker: &mut Broker) -> Result<Self, Failure> {
         let directory = directory.join("rooms");
-        let mut histories = Self { directory, upto: 0, said: false, failed: false };
-        let mut written = BTreeMap::new();
+        let mut histories = Self { directory, upto: 0, said: false };
+        let mut written = BTreeMap::<String, HashSet<u64>>::new();
         for room_id in histories.on_disk()? {
-            written.insert(fold(&room_id), histories.load(broker, &room_id)?);
+            written.entry(fold(&room_id)).or_default().extend(histories.load(broker, &room_id)?);
         }
         histories.upto = broker.state().head;
         for (_, room) in broker.state().rooms.scan([]) {
             let key = fold(&room.room_id);
-            let next = written.get(&key).copied().unwrap_or_default() + 1;
-            let (all, from) = (pair(&key, &[]), pair(&key, &next.to_be_bytes()));
-            let rows = broker.state().room_messages.range(&all, &from);
+            let rows = broker.state().room_messages.scan(pair(&key, &[]));
             let wanted: Vec<_> = rows.iter().map(|(at, _)| sequence_of(at)).collect();
-            let events = broker.fetch(&wanted)?;
+            let mut events = broker.fetch(&wanted)?;
+            if let Some(ids) = written.get(&key) {
+                events.retain(|event| match &event.payload {
+                    Some(Payload::MessageSent(sent)) => !ids.contains(&name_hash(&sent.message_id)),
+                    _ => false,
+                });
+            }
             histories.append(broker, &events)?;
         }
         Ok(histories)
@@ -84,55 +88,37 @@ impl Histories {
         Ok(names.filter(|name| check_name(name).is_ok()).collect())
     }
 
-    /// Reads the file of a room, and takes in what the log does not know yet. Up to where of this
-    /// log the file goes.
-    fn load(&self, broker: &mut Broker, room_id: &str) -> Result<Sequence, Failure> {
+    /// Reads the file of a room, and takes it in if the log does not know the room. The hashes of the
+    /// ids that the file holds: they need not be written again.
+    fn load(&self, broker: &mut Broker, room_id: &str) -> Result<HashSet<u64>, Failure> {
         let path = self.directory.join(room_id).join(FILE);
         let io = |e| LogError::io("read", &path.display().to_string(), e);
+        let (mut ids, mut last) = (HashSet::new(), VecDeque::new());
         let file = match File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(ids),
             file => file.map_err(io)?,
         };
-        let log_id = broker.log_id()?.to_owned();
-        let (mut upto, mut visibility) = (0, None);
-        let mut foreign = Vec::new();
+        let mut private = false;
         for line in BufReader::new(file).split(b'\n') {
             // A line that broke off is no message.
             let Ok(line) = serde_json::from_slice::<Line>(&line.map_err(io)?) else { continue };
-            if line.c2c_log == log_id {
-                upto = line.message.sequence.unwrap_or_default().max(upto);
-            } else if (1..=BODY_BYTES_MAX).contains(&line.message.content.len()) {
-                visibility = line.visibility.clone().or(visibility);
-                foreign.push(line.message);
+            if !(1..=BODY_BYTES_MAX).contains(&line.message.content.len()) {
+                continue;
             }
+            private |= line.visibility.is_some_and(|visibility| visibility != "public");
+            ids.insert(name_hash(&line.message.message_id));
+            // As many as a relay tells of a room; the file keeps all of them.
+            if last.len() == ROOM_HISTORY {
+                last.pop_front();
+            }
+            last.push_back(line.message);
         }
-        let mark = format!("rooms/{room_id}/{FILE}");
-        let loaded = broker.state().imported.get(format!("file {mark}")).is_some();
-        if loaded || foreign.is_empty() {
-            return Ok(upto);
+        // Who was invited is not in a file: what was said in private stays there.
+        let known = broker.state().rooms.get(fold(room_id)).is_some();
+        if !known && !private && !last.is_empty() {
+            take_in(broker, room_id, last)?;
         }
-        // As many as a relay tells of a room; the file keeps all of them.
-        let last = foreign.split_off(foreign.len().saturating_sub(ROOM_HISTORY));
-        let public = visibility.is_none_or(|visibility| visibility == "public");
-        let visibility = if public { "public" } else { "invite_only" };
-        let messages = last.into_iter().map(|message| ForeignMessage {
-            key: String::new(),
-            session_id: None,
-            message_id: Some(message.message_id).filter(|id| check_message_id(id).is_ok()),
-            from: message.from_alias,
-            to: room_id.to_owned(),
-            body: message.content,
-            sent_us: Some(message.ts.us).filter(|us| *us > 0),
-        });
-        let file = ForeignFile {
-            file: mark,
-            stamp: "loaded".into(),
-            messages: messages.collect(),
-            room: Some((room_id.to_owned(), visibility.into())),
-            ..ForeignFile::default()
-        };
-        broker.execute(&Command::Import { files: vec![file] }, &nobody())?;
-        Ok(upto)
+        Ok(ids)
     }
 
     /// Something was said in a room.
@@ -141,7 +127,7 @@ impl Histories {
     }
 
     /// Writes what is new; it is on disk in the log already. A file that cannot be written fails
-    /// nobody: it is told once, and tried again with what is said next.
+    /// nobody: the next start writes what it lacks.
     pub fn write(&mut self, broker: &mut Broker) {
         let head = broker.state().head;
         while self.said && self.upto < head {
@@ -150,12 +136,10 @@ impl Histories {
                 Ok(upto)
             });
             match written {
-                Ok(upto) => (self.upto, self.failed) = (upto, false),
+                Ok(upto) => self.upto = upto,
                 Err(failure) => {
-                    if !std::mem::replace(&mut self.failed, true) {
-                        eprintln!("room history: {}", failure.message());
-                    }
-                    return;
+                    eprintln!("room history: {}", failure.message());
+                    break;
                 }
             }
         }
@@ -197,6 +181,32 @@ impl Histories {
         }
         Ok(())
     }
+}
+
+/// Makes a room of what a file says.
+fn take_in(
+    broker: &mut Broker,
+    room_id: &str,
+    last: VecDeque<body::Message>,
+) -> Result<(), Failure> {
+    let messages = last.into_iter().map(|message| ForeignMessage {
+        key: String::new(),
+        session_id: None,
+        message_id: Some(message.message_id).filter(|id| check_message_id(id).is_ok()),
+        from: message.from_alias,
+        to: room_id.to_owned(),
+        body: message.content,
+        sent_us: Some(message.ts.us).filter(|us| *us > 0),
+    });
+    let file = ForeignFile {
+        file: format!("rooms/{room_id}/{FILE}"),
+        stamp: "loaded".into(),
+        messages: messages.collect(),
+        room: Some(room_id.to_owned()),
+        ..ForeignFile::default()
+    };
+    broker.execute(&Command::Import { files: vec![file] }, &nobody())?;
+    Ok(())
 }
 
 /// Adds whole lines to a history; what broke off before becomes a line of its own.

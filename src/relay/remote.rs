@@ -40,6 +40,7 @@ show() {
 if [ -d log ]; then
     views=$(mktemp -d) || exit 1
     trap 'rm -rf "$views"' EXIT
+    trap 'exit 1' HUP INT PIPE TERM
     c2c mirror --broker-root "$PWD" "$views" </dev/null >/dev/null || exit 1
     show "$views" .inbox.json
 else

@@ -30,6 +30,8 @@ pub struct About {
     pub persist_dir: Option<String>,
     /// Names that mean this relay in an address; the first is how it signs.
     pub names: Vec<String>,
+    /// Bytes of the copies that machines may keep here; none with 0.
+    pub mirror_bytes_max: u64,
 }
 
 /// Keys that are admitted, by alias in lower case.

@@ -63,11 +63,16 @@ impl State {
             Payload::DeadLettersReturned(fact) => {
                 for message in &fact.messages {
                     let key = pair(&fact.mailbox, &message.to_be_bytes());
+                    let arrival = self.take_letter(&fact.mailbox, *message);
                     // What waits goes on waiting: it is said again for a node that looks there only now.
-                    if self.inbox.get(&key).is_none() {
-                        let arrival = self.take_letter(&fact.mailbox, *message);
-                        self.inbox.put(key, Pending { arrival, ..Pending::plain() });
+                    if self.inbox.get(&key).is_some() {
+                        continue;
                     }
+                    if let Some(arrival) = &arrival {
+                        let known = pair(&fold(&arrival.sender), arrival.message_id.as_bytes());
+                        self.arrivals.put(known, (fact.mailbox.clone(), *message));
+                    }
+                    self.inbox.put(key, Pending { arrival, ..Pending::plain() });
                 }
             }
             Payload::DeadLettersPurged(fact) => {

@@ -33,7 +33,7 @@ struct Desk {
 impl Desk {
     fn open(token: Option<&str>, allowed: Option<Allowed>) -> Self {
         let broker = Broker::on(Path::new(""), Box::new(MemoryStore::default()));
-        let about = About { storage: "memory", names: vec!["relay".into()], persist_dir: None };
+        let about = About { storage: "memory", names: vec!["relay".into()], ..About::default() };
         let token = token.map(str::to_owned);
         let relay = Relay::new(broker, token, allowed, about, 0).expect("a relay");
         Self { relay, nonces: 0 }

@@ -53,7 +53,7 @@ struct Desk(Relay);
 impl Desk {
     fn open() -> Self {
         let broker = Broker::on(Path::new(""), Box::new(MemoryStore::default()));
-        let about = About { storage: "memory", names: vec!["relay".into()], persist_dir: None };
+        let about = About { storage: "memory", names: vec!["relay".into()], ..About::default() };
         let mut desk = Self(Relay::new(broker, None, None, about, 0).expect("a relay"));
         for (alias, node) in [("ann", "one"), ("bob", "two")] {
             let body = json!({ "node_id": node, "session_id": alias, "alias": alias,

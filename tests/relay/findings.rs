@@ -308,3 +308,46 @@ fn a_broadcast_that_is_said_again_reaches_nobody_twice() {
     world.run("ann", &["send-all", "other", "--message-id", "b-1"]).refused("message_id_reused");
     assert_eq!(world.poll("bob"), ["hello"]);
 }
+
+#[test]
+fn what_a_node_refused_reaches_it_when_it_is_replayed_and_what_goes_elsewhere_is_closed() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    b.world.register(&["zoe", "joe"]);
+    settle(&[&b, &a]);
+    // The relay knows them; the machine has lost its root.
+    std::fs::remove_dir_all(b.world.root()).expect("removed");
+    b.world.register(&["bob"]);
+    b.once();
+    a.run("ann", &["send", "zoe@machine-b", "for zoe", "--message-id", "m-zoe"]).ok();
+    a.run("ann", &["send", "joe@machine-b", "for joe", "--message-id", "m-joe"]).ok();
+    settle(&[&a, &b]);
+    let url = hub.url();
+    let replay = |words: &[&str]| {
+        let all = [&["relay", "dead-letter", "replay"], words, &["--json"]].concat();
+        let mut command = b.world.c2c(&all);
+        command.args(["--relay-url", &url, "--token", TOKEN]);
+        run(command).ok().json()
+    };
+    let letters = || {
+        let mut command = b.world.c2c(&["relay", "dead-letter", "--json"]);
+        command.args(["--relay-url", &url, "--token", TOKEN]);
+        run(command).ok().json()["dead_letter"].as_array().expect("letters").len()
+    };
+    assert_eq!(letters(), 2);
+    b.world.register(&["zoe"]);
+    settle(&[&b, &a]);
+    assert_eq!(replay(&["m-zoe", "--to", "zoe@machine-b"])["replayed"], 1);
+    // To another machine: its receipt closes it, and others beside it count, too.
+    assert_eq!(replay(&["m-joe", "--to", "ann@machine-a"])["replayed"], 1);
+    b.run("bob", &["send", "ann@machine-a", "beside it"]).ok();
+    settle(&[&b, &a]);
+    assert_eq!(b.world.poll("zoe"), ["for zoe"]);
+    let came = a.world.poll("ann");
+    assert!(came.contains(&"beside it".to_owned()), "{came:?}");
+    settle(&[&a, &b]);
+    assert_eq!(letters(), 0);
+    assert_eq!(b.run("bob", &["health", "--json"]).ok().json()["outbox_depth"], 0);
+    settle(&[&b, &a]);
+    assert!(b.world.poll("zoe").is_empty());
+}

@@ -96,6 +96,43 @@ fn a_history_that_was_lost_is_written_again_for_this_user_only() {
 }
 
 #[test]
+fn a_relay_that_was_put_back_from_a_copy_says_nothing_twice() {
+    let kept = tempfile::tempdir().expect("a directory");
+    let (mut hub, path) = hub("log", &kept);
+    say(&hub, "one");
+    say(&hub, "two");
+    hub.stop();
+    // A copied log goes on under another id.
+    let (there, copy) = (kept.path().join("log"), kept.path().join("copy"));
+    let copied = std::process::Command::new("cp").arg("-a").args([&there, &copy]).status();
+    assert!(copied.expect("cp").success());
+    fs::remove_dir_all(&there).expect("removed");
+    fs::rename(&copy, &there).expect("in its place");
+    for round in ["three", "four"] {
+        hub.go_on();
+        say(&hub, round);
+        hub.stop();
+    }
+    hub.go_on();
+    assert_eq!(told(&hub), ["one", "two", "three", "four"]);
+    assert_eq!(texts(&lines(&path)), ["one", "two", "three", "four"]);
+}
+
+#[test]
+fn what_was_said_in_private_is_not_made_public_by_its_file() {
+    let kept = tempfile::tempdir().expect("a directory");
+    let (mut hub, path) = hub("memory", &kept);
+    say(&hub, "secret");
+    let private = json!({"room_id": "lobby", "alias": "ann", "visibility": "invite"});
+    assert_eq!(ask(&hub, "POST", "/set_room_visibility", "", &private).0, 200);
+    say(&hub, "another");
+    hub.kill();
+    hub.go_on();
+    assert!(told(&hub).is_empty());
+    assert_eq!(texts(&lines(&path)), ["secret", "another"]);
+}
+
+#[test]
 fn what_machines_say_in_a_room_is_in_its_history() {
     let hub = Hub::start("log");
     let (a, b) = pair(&hub);

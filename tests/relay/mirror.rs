@@ -83,7 +83,43 @@ fn nobody_else_reads_or_writes_the_copy_of_a_node() {
     restore(&a, &hub, &fresh, "..", &["--alias", "ann"]).refused("bad_request");
     restore(&b, &hub, &fresh, "machine-b", &["--alias", "bob"]).refused("not_found");
     assert!(!fresh.root().join("log").exists());
-    let kept = Hub::start("memory");
-    let (c, _d) = pair(&kept);
-    run(c.connect(&["--once", "--mirror"])).refused("not_found");
+    // Another key that has the node's name later sees nothing of it.
+    let url = hub.url();
+    let unbind = ["relay", "unbind", "ann@machine-a", "--relay-url", &url, "--token", TOKEN];
+    run(a.world.c2c(&unbind)).ok();
+    let c = Machine::new(&hub, "machine-a");
+    c.world.register(&["eve"]);
+    assert_eq!(refused(&c), ["foreign_sender"]);
+    restore(&c, &hub, &fresh, "machine-a", &["--alias", "eve"]).refused("foreign_sender");
+}
+
+/// What goes wrong with the copy; mail goes all the same.
+fn refused(machine: &Machine) -> Vec<String> {
+    let done = run(machine.connect(&["--once", "--json", "--mirror"])).ok().json();
+    let errors = done["errors"].as_array().expect("errors");
+    errors.iter().map(|error| error["error_code"].as_str().expect("a code").to_owned()).collect()
+}
+
+#[test]
+fn where_no_copy_can_be_kept_mail_goes_all_the_same() {
+    let none = Hub::with("log", &["--token", TOKEN, "--mirror-limit", "0"]);
+    for hub in [none, Hub::start("memory")] {
+        let (a, b) = pair(&hub);
+        a.run("ann", &["send", "bob@machine-b", "hello"]).ok();
+        assert_eq!(refused(&a), ["not_found"]);
+        settle(&[&b]);
+        assert_eq!(b.world.poll("bob"), ["hello"]);
+    }
+}
+
+#[test]
+fn a_new_key_of_the_same_machine_keeps_its_copy() {
+    let hub = Hub::start("log");
+    let (a, _b) = pair(&hub);
+    mirror(&a);
+    run(a.world.c2c(&["relay", "identity", "rotate"])).ok();
+    a.once();
+    mirror(&a);
+    let fresh = World::new();
+    restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]).ok();
 }

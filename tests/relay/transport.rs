@@ -29,7 +29,7 @@ const INSIDE: &str = "http://relay.inside";
 impl Inside {
     fn new() -> Self {
         let broker = Broker::on(Path::new(""), Box::new(MemoryStore::default()));
-        let about = About { storage: "memory", names: vec!["relay".into()], persist_dir: None };
+        let about = About { storage: "memory", names: vec!["relay".into()], ..About::default() };
         let relay = Relay::new(broker, Some(TOKEN.into()), None, about, 0).expect("a relay");
         let (service, _writer) = Service::start(relay).expect("a thread");
         let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -15,7 +15,7 @@ use crate::code::Code;
 use crate::connector::config::read_token;
 use crate::decide::Refusal;
 use crate::failure::Failure;
-use crate::limits::RELAY_REQUESTS_PER_S;
+use crate::limits::{MIRROR_GIB_MAX, RELAY_REQUESTS_PER_S};
 use crate::log::LogError;
 use crate::relay::{self, About, Allowed, Listen, Relay, Remote, RemoteBroker, Storage, Tls};
 
@@ -71,6 +71,9 @@ pub struct Serve {
     /// Key of the certificate, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Room for the copies of machines that connect with --mirror, in GiB; 0 for none
+    #[arg(long, value_name = "GIB", default_value_t = MIRROR_GIB_MAX)]
+    mirror_limit: u64,
     /// Machine whose broker is read over SSH every 5 seconds, for /remote_inbox
     #[arg(long, value_name = "USER@HOST", requires = "remote_broker_root")]
     remote_broker_ssh_target: Option<String>,
@@ -121,6 +124,7 @@ impl Run for Serve {
             storage: storage.name(),
             persist_dir: persist_dir.as_ref().map(|path| path.display().to_string()),
             names,
+            mirror_bytes_max: self.mirror_limit.saturating_mul(1 << 30),
         };
         let allowed = self.allowed_identities.as_deref().map(read_allowed).transpose()?;
         let broker = Broker::on(&store.directory, store.events);

@@ -2,7 +2,7 @@
 
 use c2c_log_format::id::fold;
 
-use super::{Answer, Call, Done, failed, internal, not_found};
+use super::{Answer, Call, Done, failed, internal, mirror, not_found};
 use crate::broker::Broker;
 use crate::code::Code;
 use crate::decide::{
@@ -234,6 +234,7 @@ pub fn rotate(relay: &mut Relay, call: &Call<'_>) -> Done {
     let aliases = mine.map(|row| format!("{}@{}", row.alias, row.node_id)).collect();
     let actor = Actor { key: Some(old), ..nobody() };
     relay.broker.execute(&Command::KeyRotate { public_key }, &actor).map_err(failed)?;
+    mirror::hand_over(relay, &wish.old_pk, &wish.new_pk);
     Ok(Answer::ok(&body::Rotated { aliases }))
 }
 

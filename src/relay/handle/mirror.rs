@@ -1,6 +1,7 @@
 //! How does a node keep a copy of its log at a relay, and get it back?
 //!
-//! Copies are bytes: nothing of them enters the relay's own log. Only the keys of a node see its own.
+//! Copies are bytes: nothing of them enters the relay's own log. The key that began the copies of a
+//! node is the one that sees them, whoever has the node's name later.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -15,7 +16,8 @@ use super::{Answer, Call, Done, not_found};
 use crate::clock;
 use crate::code::Code;
 use crate::decide::Refusal;
-use crate::limits::{MIRROR_BYTES_MAX, MIRROR_CHUNK_BYTES};
+use crate::files::write_private;
+use crate::limits::MIRROR_CHUNK_BYTES;
 use crate::log::LogError;
 use crate::relay::access::Caller;
 use crate::relay::service::Relay;
@@ -23,6 +25,8 @@ use crate::replication::log_bytes;
 use crate::wire::body;
 use crate::wire::route::parameters;
 
+/// File with the key that a node's copies belong to.
+const OWNER: &str = "owner";
 /// Media type of segments.
 const BYTES: &str = "application/octet-stream";
 
@@ -49,10 +53,33 @@ fn directory(relay: &Relay, call: &Call<'_>, node_id: &str) -> Result<PathBuf, A
             return Err(Refusal::new(Code::ForeignSender, "node_id", message).into());
         }
     }
-    if relay.broker.root().as_os_str().is_empty() {
-        return Err(not_found("this relay keeps nothing, so it keeps no mirrors".into()));
+    if relay.about.mirror_bytes_max == 0 || relay.broker.root().as_os_str().is_empty() {
+        return Err(not_found("this relay keeps no mirrors".into()));
     }
-    Ok(relay.broker.root().join("mirrors").join(fold(node_id)))
+    let directory = all(relay).join(fold(node_id));
+    let owner = fs::read_to_string(directory.join(OWNER)).unwrap_or_default();
+    match &call.caller {
+        Caller::Peer { key, .. } if directory.exists() && owner.trim() != key.as_str() => {
+            let message = format!("the mirror of {node_id} belongs to another key");
+            Err(Refusal::new(Code::ForeignSender, "node_id", message).into())
+        }
+        _ => Ok(directory),
+    }
+}
+
+/// Where all copies are.
+fn all(relay: &Relay) -> PathBuf {
+    relay.broker.root().join("mirrors")
+}
+
+/// The copies of an old key belong to the new one that it has named.
+pub fn hand_over(relay: &Relay, old: &str, new: &str) {
+    for node in names(&all(relay)).unwrap_or_default() {
+        let owner = all(relay).join(node).join(OWNER);
+        if fs::read_to_string(&owner).is_ok_and(|key| key.trim() == old) {
+            let _ = write_private(&owner, new.as_bytes());
+        }
+    }
 }
 
 struct Wanted {
@@ -100,7 +127,7 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
 
 fn list(directory: &Path) -> io::Result<Vec<body::Segment>> {
     let mut segments = Vec::new();
-    for log in names(directory)? {
+    for log in names(directory)?.into_iter().filter(|log| log_bytes(log).is_ok()) {
         for name in names(&directory.join(&log))? {
             let Some(segment) = parse_file_name(&name) else { continue };
             let found = fs::metadata(directory.join(&log).join(name))?;
@@ -113,6 +140,15 @@ fn list(directory: &Path) -> io::Result<Vec<body::Segment>> {
     Ok(segments)
 }
 
+/// Bytes of all copies of all nodes.
+fn total(all: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for node in names(all)? {
+        bytes += list(&all.join(node))?.iter().map(|row| row.bytes).sum::<u64>();
+    }
+    Ok(bytes)
+}
+
 /// Adds to the end of a segment, and answers when that is on disk. A segment that ends elsewhere is
 /// left alone: the answer says where.
 fn append(relay: &Relay, call: &Call<'_>) -> Done {
@@ -123,13 +159,22 @@ fn append(relay: &Relay, call: &Call<'_>) -> Done {
         let message = format!("at most {MIRROR_CHUNK_BYTES} bytes at once");
         return Err(Refusal::new(Code::BodyTooLarge, "", message).into());
     }
-    let kept = list(&directory).map_err(|e| io_failed(&directory, e))?;
-    if kept.iter().map(|row| row.bytes).sum::<u64>() + bytes.len() as u64 > MIRROR_BYTES_MAX {
-        let message = format!("the mirrors of {} hold {MIRROR_BYTES_MAX} bytes", wanted.node_id);
-        return Err(Refusal::new(Code::DiskFull, "", message).into());
-    }
     let folder = directory.join(&wanted.log);
     let path = folder.join(file_name(wanted.segment));
+    if bytes.is_empty() || (wanted.offset > 0 && !path.exists()) {
+        return Err(bad("offset", "a piece has bytes, and the first one of a segment offset 0"));
+    }
+    let most = relay.about.mirror_bytes_max;
+    let kept = total(&all(relay)).map_err(|e| io_failed(&directory, e))?;
+    if kept + bytes.len() as u64 > most {
+        let message = format!("the mirrors of this relay hold {most} bytes");
+        let refusal = Refusal::new(Code::DiskFull, "", message);
+        return Err(refusal.hint("its operator may allow more: --mirror-limit").into());
+    }
+    if let (false, Caller::Peer { key, .. }) = (directory.exists(), &call.caller) {
+        write_private(&directory.join(OWNER), key.as_bytes())
+            .map_err(|e| io_failed(&directory, e))?;
+    }
     let written = DirBuilder::new().recursive(true).mode(0o700).create(&folder).and_then(|()| {
         let mut options = OpenOptions::new();
         let mut file = options.append(true).create(true).mode(0o600).open(&path)?;

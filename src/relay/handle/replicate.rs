@@ -6,7 +6,9 @@ use c2c_log_format::payload::{MessageSent, Target};
 
 use super::{Answer, Call, Done, Found, failed, internal};
 use crate::code::Code;
-use crate::decide::{self, Actor, Command, Outcome, Refusal, Reply, brought_back, serves};
+use crate::decide::{
+    self, Actor, Command, Outcome, REPLAYED, Refusal, Reply, brought_back, serves,
+};
 use crate::failure::Failure;
 use crate::limits::REPLICATION_SCAN_MAX;
 use crate::relay::answer::problem_of;
@@ -149,7 +151,8 @@ fn collect(
                 leaving.extend(found.filter_map(|event| match event.payload {
                     Some(Payload::MessageSent(sent)) => {
                         let target = Target::Mailbox(mailbox.clone());
-                        Some(Payload::MessageSent(MessageSent { target, ..sent }))
+                        let source = Some(REPLAYED.to_owned());
+                        Some(Payload::MessageSent(MessageSent { target, source, ..sent }))
                     }
                     _ => None,
                 }));
