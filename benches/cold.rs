@@ -1,4 +1,4 @@
-//! How long does one command take that starts, does its work and ends? (L1, L2, L3)
+//! How long does one command take that starts, does its work and ends? (L1, L2, L3, A1)
 //!
 //! `C2C_BENCH_ROUNDS` sets the rounds, `C2C_BENCH_HUGE=1` adds a log of 10^7 events.
 
@@ -11,6 +11,16 @@ struct Case {
     root: std::path::PathBuf,
     poll: Samples,
     send: Samples,
+    /// With nothing to tell, and with the message that was sent just now.
+    hook: Samples,
+    hook_mail: Samples,
+}
+
+/// A client's hook after a tool call.
+fn hook(case: &Case, said: &std::path::Path) -> std::process::Command {
+    let mut command = support::c2c(&case.root, "", &["hook"]);
+    command.env_remove("C2C_MCP_SESSION_ID").stdin(std::fs::File::open(said).expect("a file"));
+    command
 }
 
 fn main() {
@@ -39,11 +49,25 @@ fn main() {
         println!(
             "log of {events} events: {sessions} sessions, {pending} messages pending elsewhere"
         );
-        cases.push(Case { events, root, poll: Samples::default(), send: Samples::default() });
+        let (poll, send) = (Samples::default(), Samples::default());
+        let (hook, hook_mail) = (Samples::default(), Samples::default());
+        cases.push(Case { events, root, poll, send, hook, hook_mail });
     }
     let (mut floor, mut synced) = (Samples::default(), Samples::default());
     let mut sync = Sync::new(dir.path());
     let text = "x".repeat(1024);
+    // What a client says after a tool call.
+    let said = |session: &str| {
+        let path = dir.path().join(format!("said-{session}"));
+        let text = format!(
+            "{{\"session_id\":\"{session}\",\"hook_event_name\":\"PostToolUse\",\"cwd\":\"/\",\
+             \"tool_name\":\"Bash\",\"tool_response\":{{\"stdout\":\"{}\"}}}}",
+            "x".repeat(2_000)
+        );
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let (idle, reader) = (said("s-0"), said("s-1"));
     for round in 0..rounds + 5 {
         let warm = round >= 5;
         let took = support::timed_floor(&floor_binary);
@@ -62,8 +86,12 @@ fn main() {
         }
         for case in &mut cases {
             let took = support::timed(support::c2c(&case.root, "s-2", &["send", "a-1", &text]));
+            let told = support::timed(hook(case, &reader));
+            let silent = support::timed(hook(case, &idle));
             if warm {
                 case.send.add(took);
+                case.hook_mail.add(told);
+                case.hook.add(silent);
             }
         }
     }
@@ -75,7 +103,9 @@ fn main() {
     for case in &cases {
         println!();
         case.poll.print(&format!("poll-inbox, {} events", case.events), unit);
+        case.hook.print(&format!("hook, {} events", case.events), unit);
         case.send.print(&format!("send, {} events", case.events), unit);
+        case.hook_mail.print(&format!("hook with that message, {} events", case.events), unit);
         println!(
             "  send / (1.6 floor + 2 sync) = {:.2}; against the middle log: poll {:+.0} %, send {:+.0} %",
             case.send.median() / send_limit,

@@ -174,19 +174,26 @@ fn log_number(log: &[u8; 16]) -> u64 {
     log[..8].try_into().map_or(0, u64::from_le_bytes)
 }
 
-/// R2: events in batches of a thousand; per second.
-fn pushes(relay: &Relay, batches: u64, log: [u8; 16]) -> f64 {
+/// A machine that pushes: its alias, its node, and the seed of its key.
+type Pusher = (&'static str, &'static str, u8);
+
+const PUSHERS: [Pusher; 4] =
+    [("ann", "one", 1), ("amy", "three", 3), ("abe", "four", 4), ("ada", "five", 5)];
+
+/// Signed batches of a thousand events.
+fn work_of(batches: u64, log: [u8; 16], (alias, node, seed): Pusher) -> Vec<Vec<u8>> {
     let mut after = Cursor::start(log);
     let mut number = 0;
-    let work: Vec<Vec<u8>> = (0..batches)
+    let target = format!("/push?node_id={node}");
+    (0..batches)
         .map(|_| {
             let mut batch = Batch::after(after);
             for _ in 0..1_000 {
                 number += 1;
                 let sent = Payload::MessageSent(MessageSent {
-                    message_id: format!("m-{}-{number}", log_number(&log)),
-                    from: "ann".into(),
-                    from_mailbox: "ann".into(),
+                    message_id: format!("m-{}-{alias}-{number}", log_number(&log)),
+                    from: alias.into(),
+                    from_mailbox: alias.into(),
                     to: "bob@two".into(),
                     body: "x".repeat(200),
                     sent_us: number,
@@ -204,16 +211,33 @@ fn pushes(relay: &Relay, batches: u64, log: [u8; 16]) -> f64 {
             }
             after = batch.upto();
             let bytes = batch.encode(Compression::None).expect("a batch");
-            signed("/push?node_id=one", &bytes, "ann", &key(1), 1 << 40 | number)
+            signed(&target, &bytes, alias, &key(seed), 1 << 40 | number)
         })
-        .collect();
-    let (mut stream, mut buffer) = (open(relay), Vec::new());
-    let start = Instant::now();
-    for request in work {
-        let status = exchange(&mut stream, &request, &mut buffer);
-        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
+        .collect()
+}
+
+/// R2: events in batches of a thousand, from so many machines at once; per second.
+fn pushes(relay: &Relay, batches: u64, log: [u8; 16], machines: usize) -> f64 {
+    let mut work = Vec::new();
+    for (at, pusher) in PUSHERS.into_iter().take(machines).enumerate() {
+        let mut log = log;
+        log[15] ^= at as u8;
+        work.push(work_of(batches, log, pusher));
     }
-    number as f64 / start.elapsed().as_secs_f64()
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for requests in work {
+            let mut stream = open(relay);
+            scope.spawn(move || {
+                let mut buffer = Vec::new();
+                for request in requests {
+                    let status = exchange(&mut stream, &request, &mut buffer);
+                    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
+                }
+            });
+        }
+    });
+    (machines as u64 * batches * 1_000) as f64 / start.elapsed().as_secs_f64()
 }
 
 /// A machine with a connector that runs.
@@ -329,12 +353,12 @@ fn fill(directory: &Path, events: u64) {
         let log = 9_000 + round;
         let mut ids = [9; 16];
         ids[..8].copy_from_slice(&log.to_le_bytes());
-        pushes(&relay, 1, ids);
+        pushes(&relay, 1, ids, 1);
         if round + 1 == events / 1_000 {
             break;
         }
         let receipts = (1..=1_000).map(|number| Receipt {
-            message_id: format!("m-{}-{number}", log_number(&ids)),
+            message_id: format!("m-{}-ann-{number}", log_number(&ids)),
             sender: "ann@one".into(),
             origin: Origin {
                 log: c2c_log_format::id::hex(&ids),
@@ -402,8 +426,13 @@ fn replication(dir: &Path, runs: u64) {
         let relay = Relay::start(&place, storage);
         register(&relay, "ann", "one", &key(1), 1);
         register(&relay, "bob", "two", &key(2), 2);
+        for (alias, node, seed) in &PUSHERS[1..] {
+            register(&relay, alias, node, &key(*seed), u64::from(*seed));
+        }
         for run in 0..runs {
-            println!("  {storage:<7} {:>9.0} events/s", pushes(&relay, 100, [run as u8 + 1; 16]));
+            let alone = pushes(&relay, 100, [2 * run as u8 + 1; 16], 1);
+            let together = pushes(&relay, 25, [2 * run as u8 + 2; 16], 4);
+            println!("  {storage:<7} {alone:>9.0} events/s, from 4 machines {together:>9.0}");
         }
     }
 }
