@@ -26,6 +26,7 @@ pub mod relay;
 #[cfg(feature = "relay")]
 pub mod replication;
 pub mod root;
+pub mod setup;
 pub mod shape;
 pub mod state;
 pub mod store;

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mirror", &["state", "decide", "log"]),
     ("broker", &["store", "decide", "state", "log", "mirror"]),
     ("mcp", &["broker", "decide", "state"]),
+    ("setup", &["decide", "log"]),
     ("relay", &["broker", "store", "decide", "state", "log", "wire", "replication"]),
     ("connector", &["broker", "decide", "state", "log", "wire", "identity", "replication"]),
     ("log_tool", &["log", "state", "store", "broker"]),
@@ -32,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "identity",
             "relay",
             "connector",
+            "setup",
         ],
     ),
 ];

@@ -12,6 +12,7 @@ mod output;
 mod relay;
 mod rooms;
 mod server;
+mod setup;
 mod upkeep;
 mod wait;
 
@@ -127,6 +128,7 @@ fn table() -> Vec<Entry> {
         #[cfg(feature = "relay")]
         entry::<relay::Relay>("relay", "Messages between machines: serve, connect, status, ..."),
         entry::<server::ServerInfo>("server-info", "Version and features"),
+        entry::<setup::Setup>("setup", "Make a client send and receive: setup claude-code"),
         entry::<demo::Demo>("demo", "Show two agents at work on a fresh root"),
         entry::<upkeep::Install>("install", "Put c2c on the PATH: install self"),
         entry::<server::Completion>("completion", "Print shell completions"),

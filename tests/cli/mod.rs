@@ -10,6 +10,7 @@ mod messages;
 mod relay_identity;
 mod rooms;
 mod scale;
+mod setup;
 mod words;
 
 use std::collections::BTreeMap;

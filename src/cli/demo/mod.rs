@@ -77,7 +77,7 @@ impl Stage {
         let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os() {
             let leads_away = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
-            if FOREIGN.iter().any(|prefix| leads_away(prefix)) {
+            if FOREIGN.iter().any(leads_away) {
                 command.env_remove(name);
             }
         }
