@@ -1,6 +1,7 @@
 //! Do the programs keep their promises? The only integration-test binary.
 
 mod cli;
+mod clients;
 mod liveness;
 mod mcp;
 mod model;
