@@ -86,6 +86,13 @@ pub fn is_ancestor(process: &Process) -> bool {
     of(Some(process)) == Liveness::Alive && descends_from(process.pid)
 }
 
+/// Whether a process started this one, itself or by a shell: others above may be clients that only
+/// happen to run the one that did.
+pub fn started_this(process: &Process) -> bool {
+    let parent = nix::unistd::getppid().as_raw().unsigned_abs();
+    process.pid == parent || stat(parent).is_some_and(|stat| stat.parent == process.pid)
+}
+
 /// Whether this process is the one with that number, or below it.
 fn descends_from(wanted: u32) -> bool {
     if wanted == std::process::id() {

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 
 use super::{Common, Context, Run};
 use crate::actor;
-use crate::broker::{Broker, Delivery, Message, Wish};
-use crate::decide::Actor;
+use crate::broker::{Broker, Delivery, Message, Wish, liveness};
+use crate::decide::{Actor, Liveness};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::limits::{HOOK_BODY_BYTES, HOOK_DEADLINE_MS, HOOK_INPUT_BYTES, HOOK_MESSAGES};
@@ -121,7 +121,7 @@ fn run(common: &Common, hook: &Hook) -> Result<(), Failure> {
 }
 
 /// Who this is: the session that was named, else the one that the client says, if the log knows it,
-/// else the one of the environment, which may be another client's.
+/// else the one of the environment, unless that is another client's, which runs this one.
 fn acting(broker: &Broker, given: Actor, input: &Input, here: &Path) -> Option<Actor> {
     let named = given.session_id.is_some() && !given.inherited;
     let said = input.session_id.clone().filter(|id| !id.is_empty() && !named);
@@ -131,7 +131,15 @@ fn acting(broker: &Broker, given: Actor, input: &Input, here: &Path) -> Option<A
         cwd: Some(here.display().to_string()),
         ..given.clone()
     });
-    said.into_iter().chain([given]).find(|actor| broker.own_mailbox(actor).is_some())
+    let of_another = said.is_some() && {
+        let session = given.session_id.as_ref().and_then(|id| broker.state().sessions.get(id));
+        let process = session.and_then(|session| session.process);
+        process.is_some_and(|process| {
+            liveness::of(Some(&process)) == Liveness::Alive && !liveness::started_this(&process)
+        })
+    };
+    let given = Some(given).filter(|_| !of_another);
+    said.into_iter().chain(given).find(|actor| broker.own_mailbox(actor).is_some())
 }
 
 /// Reads what the client says: to the end, or as long as there is time.

@@ -126,6 +126,14 @@ fn another_clients_environment_is_not_believed() {
     let done = told(exported, &event("unknown", "PostToolUse").to_string()).ok();
     assert!(context(&done).contains("for ann"));
     assert_eq!(hook(&world, &event("unknown", "PostToolUse")).out, "");
+    // A client that another client runs inherits its environment, and has a session of its own.
+    world.run("bob", &["send", "ann", "not for the inner one"]).ok();
+    let script = format!("sh -c \"sh -c '{} hook; true'; true\"; true", env!("CARGO_BIN_EXE_c2c"));
+    let mut inner = world.program("sh", &["-c", &script]);
+    inner.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::piped());
+    inner.env("C2C_MCP_SESSION_ID", "s-ann");
+    assert_eq!(told(inner, &event("inner", "PostToolUse").to_string()).ok().out, "");
+    assert_eq!(pending(&world, "ann"), ["not for the inner one"]);
 }
 
 #[test]

@@ -351,3 +351,16 @@ fn what_a_node_refused_reaches_it_when_it_is_replayed_and_what_goes_elsewhere_is
     settle(&[&b, &a]);
     assert!(b.world.poll("zoe").is_empty());
 }
+
+#[test]
+fn a_message_that_was_acked_elsewhere_was_not_shown_as_read() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.run("ann", &["send", "bob@machine-b", "hello", "--message-id", "m-1"]).ok();
+    settle(&[&a, &b]);
+    let shown = || a.run("ann", &["trace", "m-1", "--json"]).ok().json()[0]["shown"].clone();
+    assert_eq!(shown(), false, "it is there, and nobody has looked");
+    assert_eq!(b.world.poll("bob"), ["hello"]);
+    settle(&[&b, &a]);
+    assert_eq!(shown(), true);
+}
