@@ -9,7 +9,8 @@ use c2c_log_format::{Payload, Sequence};
 
 use super::{Broker, liveness};
 use crate::clock;
-use crate::decide::{self, Actor, Liveness};
+use crate::code::Code;
+use crate::decide::{self, Actor, Liveness, Refusal};
 use crate::failure::Failure;
 use crate::log::Damaged;
 use crate::mirror::{LegacyMessage, Views};
@@ -367,6 +368,20 @@ impl Broker {
         let mut letters: Vec<_> = with_text.collect();
         letters.sort_by_key(|(at, ..)| *at);
         Ok(letters.into_iter().map(|(_, letter, message)| (letter, message)).collect())
+    }
+
+    /// Dead letters of a message id.
+    pub fn letters_of(&mut self, message_id: &str) -> Result<Vec<Sequence>, Failure> {
+        let letters = self.dead_letters()?.into_iter().filter_map(|(_, message)| message);
+        let same = letters.filter(|message| message.sent.message_id == message_id);
+        let found: Vec<Sequence> = same.map(|message| message.sequence).collect();
+        if found.is_empty() {
+            let message = format!("'{message_id}' is not among the dead letters");
+            return Err(Refusal::new(Code::UnknownMessage, "message_id", message)
+                .hint("c2c dead-letter list")
+                .into());
+        }
+        Ok(found)
     }
 
     /// Everything that the older files would show.

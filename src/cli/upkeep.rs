@@ -70,6 +70,9 @@ impl Run for DeadLetter {
 }
 
 fn letters(context: &mut Context, only: Option<&str>, limit: usize) -> Result<(), Failure> {
+    if let Some(id) = only {
+        context.broker.letters_of(id)?;
+    }
     let letters = context.broker.dead_letters()?;
     let rows: Vec<_> = letters
         .iter()
@@ -86,9 +89,6 @@ fn letters(context: &mut Context, only: Option<&str>, limit: usize) -> Result<()
         })
         .collect();
     let rows = &rows[rows.len().saturating_sub(limit)..];
-    if let (Some(id), true) = (only, rows.is_empty()) {
-        return Err(not_dead(id));
-    }
     if context.common.json {
         return output::say_json(&json!(rows));
     }
@@ -106,19 +106,10 @@ fn letters(context: &mut Context, only: Option<&str>, limit: usize) -> Result<()
     output::say(&rows.iter().map(line).collect::<String>())
 }
 
-fn not_dead(id: &str) -> Failure {
-    let message = format!("'{id}' is not among the dead letters");
-    Refusal::new(Code::UnknownMessage, "message_id", message).hint("c2c dead-letter list").into()
-}
-
 /// Sequences of the letters that are meant; empty for all.
 fn chosen(context: &mut Context, message_id: Option<&str>) -> Result<Vec<u64>, Failure> {
     let Some(id) = message_id else { return Ok(Vec::new()) };
-    let letters = context.broker.dead_letters()?;
-    let found = letters.iter().filter_map(|(_, message)| message.as_ref());
-    let found = found.filter(|message| message.sent.message_id == id);
-    let found: Vec<u64> = found.map(|message| message.sequence).collect();
-    if found.is_empty() { Err(not_dead(id)) } else { Ok(found) }
+    context.broker.letters_of(id)
 }
 
 fn moved(context: &mut Context, command: &Command, what: &str) -> Result<(), Failure> {

@@ -31,7 +31,7 @@ pub(super) fn split(to: &str) -> Result<(&str, Option<&str>), Refusal> {
 }
 
 /// Checks a host part or a node id.
-pub(super) fn check_host(host: &str) -> Result<(), Refusal> {
+pub fn check_host(host: &str) -> Result<(), Refusal> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     if !host.is_empty() && host.len() <= 255 && host.chars().all(plain) {
         return Ok(());

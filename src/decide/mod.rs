@@ -25,6 +25,7 @@ use serde::Serialize;
 use crate::code::Code;
 use crate::state::{Cursor, Mailbox, Session, State};
 
+pub use address::check_host;
 pub use address::host_name;
 pub use import::{ForeignFile, ForeignMessage, ForeignSession, IMPORTED};
 pub use lease::{Collected, LeaseRegister, LeaseRenew, Leased, session_liveness};

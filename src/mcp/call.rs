@@ -277,10 +277,7 @@ fn row(message: &Message, to: &str, wish: &Wish) -> Value {
     let mut row = shape::message(message, to);
     let body = &message.sent.body;
     if body.len() > wish.max_bytes {
-        let mut end = wish.max_bytes;
-        while !body.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = body.floor_char_boundary(wish.max_bytes);
         row["content"] = json!(&body[..end]);
         row["truncated"] = json!(true);
         row["bytes"] = json!(body.len());

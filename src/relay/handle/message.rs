@@ -175,16 +175,10 @@ pub fn dead_letters(relay: &mut Relay, _call: &Call<'_>) -> Done {
 /// Dead letters wait in a mailbox again.
 pub fn replay(relay: &mut Relay, call: &Call<'_>) -> Done {
     let wish: body::Replay = call.body()?;
-    let mut messages = Vec::new();
-    if let Some(id) = &wish.message_id {
-        let letters = relay.broker.dead_letters().map_err(failed)?.into_iter();
-        let found = letters.filter_map(|(_, message)| message);
-        messages = found.filter(|m| m.sent.message_id == *id).map(|m| m.sequence).collect();
-        if messages.is_empty() {
-            let message = format!("'{id}' is not among the dead letters");
-            return Err(Refusal::new(Code::UnknownMessage, "message_id", message).into());
-        }
-    }
+    let messages = match &wish.message_id {
+        Some(id) => relay.broker.letters_of(id).map_err(failed)?,
+        None => Vec::new(),
+    };
     let command = Command::DeadLetterReplay { messages, to: wish.to_alias };
     match relay.broker.execute(&command, &nobody()).map_err(failed)?.reply {
         Reply::Moved { messages } => {

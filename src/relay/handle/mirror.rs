@@ -15,7 +15,7 @@ use c2c_log_format::segment::{file_name, parse_file_name};
 use super::{Answer, Call, Done, not_found};
 use crate::clock;
 use crate::code::Code;
-use crate::decide::Refusal;
+use crate::decide::{Refusal, check_host};
 use crate::files::write_private;
 use crate::limits::MIRROR_CHUNK_BYTES;
 use crate::log::LogError;
@@ -41,9 +41,8 @@ fn io_failed(path: &Path, cause: io::Error) -> Answer {
 
 /// The directory of a node's copies, for whoever may see it.
 fn directory(relay: &Relay, call: &Call<'_>, node_id: &str) -> Result<PathBuf, Answer> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-    let well_formed = !node_id.is_empty() && node_id.len() <= 255 && node_id.chars().all(plain);
-    if !well_formed || node_id.starts_with('.') {
+    // It becomes a name in a directory.
+    if check_host(node_id).is_err() || node_id.starts_with('.') {
         return Err(bad("node_id", "this is not a node id"));
     }
     if let Caller::Peer { key, .. } = &call.caller {
