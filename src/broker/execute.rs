@@ -148,8 +148,7 @@ impl Broker {
         let mut last = 0;
         for batch in frames(events) {
             last = self.store.append(self.state.head, batch, now_us, durable)?.last;
-            // Reading them back keeps one way from events to state.
-            self.catch_up()?;
+            self.read_back(batch)?;
         }
         Ok(last)
     }

@@ -15,6 +15,8 @@ mod views;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use c2c_log_format::{Event, Payload};
+
 use crate::decide::{Actor, Relay};
 use crate::failure::Failure;
 use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_EVENTS};
@@ -178,7 +180,18 @@ impl Broker {
     }
 
     fn read_tail(&mut self) -> Result<(), StoreError> {
-        self.read_tail_with(&mut |_, _| {})
+        self.read_on(&[], &mut |_, _| {})
+    }
+
+    /// Reads back what was just appended: state comes from the log alone.
+    fn read_back(&mut self, written: &[Payload]) -> Result<(), Failure> {
+        match self.read_on(written, &mut |_, _| {}) {
+            Err(StoreError::Reload) => {
+                self.loaded = false;
+                self.catch_up()
+            }
+            other => Ok(other?),
+        }
     }
 
     /// Reads on, showing each event together with the state before it.
@@ -186,7 +199,7 @@ impl Broker {
         if !self.loaded {
             self.load()?;
         }
-        Ok(self.read_tail_with(see)?)
+        Ok(self.read_on(&[], see)?)
     }
 
     /// Forgets what is known, checkpoint and all, so that [`Self::follow`] shows every event that the
@@ -197,11 +210,15 @@ impl Broker {
         self.loaded = true;
     }
 
-    fn read_tail_with(
+    /// Reads on. Of the events that this process wrote itself, the first ones that are read, it knows
+    /// the payload and need not decode it.
+    fn read_on(
         &mut self,
+        written: &[Payload],
         see: &mut dyn FnMut(&State, &Stored<'_>),
     ) -> Result<(), StoreError> {
         let (state, relied_on) = (&mut self.state, &mut self.relied_on);
+        let mut written = written.iter();
         let (ids, key_changes) = (&mut self.ids, &mut self.key_changes);
         self.store.read_after(state.head, &mut |stored| {
             see(state, &stored);
@@ -209,7 +226,13 @@ impl Broker {
                 ids.note(&stored.event.head);
             }
             *key_changes += u64::from(KEY_KINDS.contains(&stored.event.head.kind));
-            state.apply_event(stored.event, stored.time_us);
+            match written.next() {
+                Some(payload) => {
+                    debug_assert!(is_that(stored.event, payload), "what was written is read");
+                    state.apply(stored.event.head.sequence, stored.time_us, payload);
+                }
+                None => state.apply_event(stored.event, stored.time_us),
+            }
             if stored.durable {
                 *relied_on = stored.event.head.sequence;
             }
@@ -265,6 +288,12 @@ impl Broker {
     pub fn wait(&mut self, pulse: u32, timeout: std::time::Duration) {
         self.store.wait(pulse, timeout);
     }
+}
+
+/// Whether an event, decoded, is this payload.
+fn is_that(event: &Event<'_>, payload: &Payload) -> bool {
+    let read = Payload::decode(event.head.kind, event.payload).and_then(Result::ok);
+    read.as_ref() == Some(payload)
 }
 
 /// The rows of a checkpoint, with a way to make them anew should they turn out to be damaged.

@@ -87,6 +87,8 @@ pub(super) struct Intake<'a> {
     here: HashMap<String, Vec<usize>>,
     /// How many of them were said in a room.
     said: HashMap<String, u64>,
+    /// Who senders are and what addresses mean, as found for earlier items of this batch.
+    found: HashMap<(String, Option<String>), Result<String, Refusal>>,
 }
 
 impl<'a> Intake<'a> {
@@ -95,8 +97,26 @@ impl<'a> Intake<'a> {
         for (_, sent) in &facts.prior {
             logged.entry(sent.message_id.as_str()).or_default().push(sent);
         }
-        let (events, here, said) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { state: Cow::Borrowed(state), batch, facts, events, logged, here, said }
+        let (events, here, said, found) =
+            (Vec::new(), HashMap::new(), HashMap::new(), HashMap::new());
+        Self { state: Cow::Borrowed(state), batch, facts, events, logged, here, said, found }
+    }
+
+    /// Answers a question about an alias, here or on a host, once for all items: until an event
+    /// changes the answers.
+    pub fn once(
+        &mut self,
+        alias: &str,
+        host: Option<&str>,
+        find: impl FnOnce(&mut Self) -> Result<String, Refusal>,
+    ) -> Result<String, Refusal> {
+        let asked = (alias.to_owned(), host.map(str::to_owned));
+        if let Some(found) = self.found.get(&asked) {
+            return found.clone();
+        }
+        let found = find(self);
+        self.found.insert(asked, found.clone());
+        found
     }
 
     /// Records an event.
@@ -112,6 +132,7 @@ impl<'a> Intake<'a> {
 
     /// Records an event that later items of the batch must see.
     pub fn add_seen(&mut self, event: Payload) {
+        self.found.clear();
         let state = self.state.to_mut();
         state.apply(state.head + 1, self.facts.now_us, &event);
         self.add(event);

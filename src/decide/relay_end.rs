@@ -54,6 +54,10 @@ pub(super) fn take(
 
 /// The address of an alias on the pushing node; it is bound to the pushing key on first use.
 fn own_alias(intake: &mut Intake<'_>, alias: &str) -> Result<String, Refusal> {
+    intake.once(alias, None, |intake| bound_alias(intake, alias))
+}
+
+fn bound_alias(intake: &mut Intake<'_>, alias: &str) -> Result<String, Refusal> {
     check_alias(alias)
         .map_err(|e| Refusal::new(Code::InvalidAlias, "from", format!("sender {e}")))?;
     let node_id = &intake.batch.node_id;
@@ -135,21 +139,23 @@ fn message(
 }
 
 fn target(
-    intake: &Intake<'_>,
+    intake: &mut Intake<'_>,
     sent: &MessageSent,
     sender: &str,
     relay: &Relay,
 ) -> Result<Target, Refusal> {
     send::check_pushed(sent)?;
-    let state = &intake.state;
     match &sent.target {
         Target::Outbox { alias, host } => {
             let node_id = Some(intake.batch.node_id.as_str());
-            let host = Some(host.as_str());
-            let mailbox = address::resolve(state, relay, node_id, alias, host)?;
-            Ok(Target::Mailbox(mailbox.name))
+            let mailbox = intake.once(alias, Some(host), |intake| {
+                let found = address::resolve(&intake.state, relay, node_id, alias, Some(host));
+                found.map(|mailbox| mailbox.name)
+            });
+            mailbox.map(Target::Mailbox)
         }
         Target::Room { room_id, .. } => {
+            let state = &intake.state;
             let room = shared_room(state, room_id)?;
             if !room::is_member(state, room_id, &fold(sender)) {
                 let text = format!("'{sender}' is not a member of '{room_id}'");

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::keyring::Signer;
 use crate::code::Code;
-use crate::decide::Refusal;
+use crate::decide::{Batch, Refusal};
 use crate::failure::Failure;
 use crate::wire::body::{self, BodyError, Problem, Seconds};
 
@@ -21,6 +21,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Who signed it, if somebody has looked already.
     pub signer: Option<Signer>,
+    /// The batch that its body is, if somebody has read it already.
+    pub batch: Option<Result<Batch, Refusal>>,
 }
 
 impl Request {

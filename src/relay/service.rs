@@ -3,6 +3,7 @@
 //! A value without a socket: the listener and the tests call it alike. What it answers may be told
 //! only when its group is on disk; see [`super::writer`].
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -148,8 +149,10 @@ impl Relay {
         if let Err(failure) = self.broker.look(&nobody()) {
             return Step::Answer(failure.into());
         }
+        let batch = Cell::new(wait.request.batch.take());
         let call = Call {
             request: &wait.request,
+            batch,
             name: found.parameter,
             caller: wait.caller.clone(),
             seen: wait.seen,

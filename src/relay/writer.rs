@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{oneshot, watch};
 
 use super::answer::{Answer, Request};
+use super::handle;
 use super::keyring::Keyring;
 use super::service::{Relay, Step, Wait};
 use crate::clock;
@@ -16,6 +17,7 @@ use crate::code::Code;
 use crate::decide::{Collected, Refusal};
 use crate::failure::Failure;
 use crate::log::LogError;
+use crate::wire::route::{self, Route};
 
 /// Requests that share one sync at most.
 const GROUP_MAX: usize = 256;
@@ -57,6 +59,7 @@ impl Service {
     pub async fn answer(&self, mut request: Request, from: &str) -> Answer {
         let mut head = self.head.clone();
         request.signer = self.keys.signer(&request);
+        let Some(request) = read_ahead(request).await else { return stopped() };
         let (request, from) = (Box::new(request), from.to_owned());
         let mut step = self.ask(|reply| Job::Answer { request, from, reply }).await;
         loop {
@@ -90,6 +93,22 @@ impl Service {
         self.jobs.send(job(reply)).ok()?;
         answer.await.ok()
     }
+}
+
+/// Reads the batch that a request brings, if it is signed by somebody who is known here, while the
+/// writer does something else. `None` if that failed.
+async fn read_ahead(mut request: Request) -> Option<Request> {
+    let pushes = request.signer.is_some()
+        && route::find(&request.method, &request.target)
+            .is_ok_and(|found| matches!(found.route, Route::Push));
+    if !pushes {
+        return Some(request);
+    }
+    let read = move || {
+        request.batch = Some(handle::batch_of(&request));
+        request
+    };
+    tokio::task::spawn_blocking(read).await.ok()
 }
 
 fn stopped() -> Answer {

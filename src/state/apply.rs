@@ -9,7 +9,7 @@ use c2c_log_format::{Event, Sequence};
 
 use super::swarm::departure;
 use super::{
-    Arrival, Claim, DeadLetter, Mailbox, Member, Pending, Queued, Room, RoomMessage, Session,
+    Arrival, Claim, DeadLetter, Mailbox, Member, Meta, Pending, Queued, Room, RoomMessage, Session,
     State, pair, sequence_of,
 };
 use crate::limits::ROOM_HISTORY;
@@ -124,9 +124,8 @@ impl State {
                 }
             }
             Payload::RootMoved(fact) => {
-                let mut meta = self.meta.get([]).unwrap_or_default();
-                meta.moved_to = Some(fact.to.clone()).filter(|to| !to.is_empty());
-                self.meta.put([], meta);
+                let moved_to = Some(fact.to.clone()).filter(|to| !to.is_empty());
+                self.change_meta(|meta| meta.moved_to = moved_to);
             }
             Payload::LeaseRenewed(fact) => self.lease_renewed(fact, time_us),
             Payload::KeyBound(fact) => self.key_bound(fact, time_us),
@@ -219,9 +218,7 @@ impl State {
     }
 
     fn sent(&mut self, sequence: Sequence, time_us: u64, fact: &MessageSent) {
-        let mut meta = self.meta.get([]).unwrap_or_default();
-        meta.messages += 1;
-        self.meta.put([], meta);
+        self.change_meta(|meta| meta.messages += 1);
         match &fact.target {
             Target::Mailbox(mailbox) => {
                 let arrival = self.arrival_of(sequence, mailbox, fact);
@@ -279,6 +276,13 @@ impl State {
                 self.trim_room(&key, *label);
             }
         }
+    }
+
+    fn change_meta(&mut self, change: impl FnOnce(&mut Meta)) {
+        if self.meta.get([]).is_none() {
+            self.meta.put([], Meta::default());
+        }
+        self.meta.update([], change);
     }
 
     /// What the receipts of a message will say: of one from another log, and of any at a relay,

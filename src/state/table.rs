@@ -201,6 +201,9 @@ impl<R: Serialize + DeserializeOwned + Clone> Table<R> {
 
     /// Changes a row in place; does nothing if there is none.
     pub fn update(&mut self, key: impl AsRef<[u8]>, change: impl FnOnce(&mut R)) {
+        if let Some(Some(row)) = self.changed.get_mut(&self.key(key.as_ref())) {
+            return change(row);
+        }
         if let Some(mut row) = self.get(key.as_ref()) {
             change(&mut row);
             self.put(key, row);

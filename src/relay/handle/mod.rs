@@ -8,6 +8,9 @@ mod replicate;
 mod room;
 
 pub use message::row;
+pub use replicate::batch_of;
+
+use std::cell::Cell;
 
 use serde::de::DeserializeOwned;
 
@@ -15,7 +18,7 @@ use super::access::Caller;
 use super::answer::{Answer, Request, bad_body};
 use super::service::{Relay, nobody};
 use crate::code::Code;
-use crate::decide::{Actor, Refusal};
+use crate::decide::{Actor, Batch, Refusal};
 use crate::failure::Failure;
 use crate::wire::body::{self, BodyError};
 use crate::wire::route::{self, Route};
@@ -25,6 +28,8 @@ pub use lease::collect;
 /// One request that may go on.
 pub struct Call<'a> {
     pub request: &'a Request,
+    /// The batch that it brings, if somebody has read it already.
+    pub batch: Cell<Option<Result<Batch, Refusal>>>,
     /// The name in the path.
     pub name: String,
     pub caller: Caller,

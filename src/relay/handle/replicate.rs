@@ -11,7 +11,7 @@ use crate::decide::{
 };
 use crate::failure::Failure;
 use crate::limits::REPLICATION_SCAN_MAX;
-use crate::relay::answer::problem_of;
+use crate::relay::answer::{Request, problem_of};
 use crate::relay::service::{Relay, nobody};
 use crate::replication::{self, log_bytes, to_position};
 use crate::wire::batch::Compression;
@@ -24,18 +24,23 @@ const BATCH: &str = "application/octet-stream";
 /// Events that are read at once.
 const CHUNK: u64 = 512;
 
-/// Takes a batch of a node's log. Who keeps the log says the query, which is signed.
-pub fn push(relay: &mut Relay, call: &Call<'_>) -> Done {
-    let node_id = parameters(call.request.query()).find(|(key, _)| key == "node_id");
+/// The batch of a node's log that a request brings. Who keeps the log says the query, which is
+/// signed.
+pub fn batch_of(request: &Request) -> Result<decide::Batch, Refusal> {
+    let node_id = parameters(request.query()).find(|(key, _)| key == "node_id");
     let node_id = node_id.map(|(_, value)| value).filter(|value| !value.is_empty());
-    let node_id = node_id.ok_or_else(|| {
-        Answer::from(Refusal::new(Code::BadRequest, "node_id", "?node_id= is missing"))
-    })?;
-    let batch = Batch::decode(&call.request.body)
-        .map_err(|e| Answer::from(Refusal::new(Code::BatchInvalid, "", e.to_string())))?;
-    let log = batch.begins().log;
+    let node_id =
+        node_id.ok_or_else(|| Refusal::new(Code::BadRequest, "node_id", "?node_id= is missing"))?;
+    let batch = Batch::decode(&request.body)
+        .map_err(|e| Refusal::new(Code::BatchInvalid, "", e.to_string()))?;
+    replication::to_decide(&batch, &node_id)
+}
+
+/// Takes a batch of a node's log.
+pub fn push(relay: &mut Relay, call: &Call<'_>) -> Done {
+    let batch = call.batch.take().unwrap_or_else(|| batch_of(call.request))?;
+    let log = log_bytes(&batch.log)?;
     let actor = Actor { key: call.caller.key(), ..nobody() };
-    let batch = replication::to_decide(&batch, &node_id)?;
     let said = |item: &decide::Item| match &item.payload {
         Payload::MessageSent(sent) => matches!(sent.target, Target::Room { .. }),
         _ => false,
