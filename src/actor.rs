@@ -23,17 +23,22 @@ fn native_session() -> Option<(String, &'static str)> {
     native.into_iter().find_map(|(name, client)| Some((variable(name)?, client)))
 }
 
+/// The client type of Codex, which runs many sessions in one process.
+pub use crate::decide::CODEX;
+
 /// Who a command of the command line, or a server for one client, acts as. Node id and process are
 /// left for [`complete`]: a look at an empty mailbox needs neither, and both cost file reads.
 pub fn resolve(session_flag: Option<&str>, working_directory: &Path) -> Actor {
     let flag = session_flag.filter(|id| !id.is_empty()).map(str::to_owned);
     let alias = variable("C2C_MCP_AUTO_REGISTER_ALIAS");
     let native = native_session();
+    let client_type = variable("C2C_MCP_CLIENT_TYPE")
+        .or_else(|| native.as_ref().map(|(_, client)| (*client).to_owned()));
+    // A client that names its session with each call has no other one.
+    let unnamed = alias.clone().filter(|_| client_type.as_deref() != Some(CODEX));
     let from_environment = variable("C2C_MCP_SESSION_ID")
         .or_else(|| native.as_ref().map(|(id, _)| id.clone()))
-        .or_else(|| alias.clone());
-    let client_type =
-        variable("C2C_MCP_CLIENT_TYPE").or_else(|| native.map(|(_, client)| client.to_owned()));
+        .or(unnamed);
     Actor {
         inherited: flag.is_none() && from_environment.is_some(),
         session_id: flag.or(from_environment),

@@ -61,6 +61,7 @@ pub enum Code {
     BadIdentity,
     OutputFailed,
     Timeout,
+    Findings,
     Usage,
     Internal,
 }
@@ -228,6 +229,13 @@ pub const TABLE: &[Row] = &[
         "what was claimed could not be written out; it is pending again",
     ),
     row(Code::Timeout, "timeout", 1, true, "the time ran out"),
+    row(
+        Code::Findings,
+        "findings",
+        1,
+        false,
+        "something is wrong here; each finding names its fix",
+    ),
     row(Code::Usage, "usage", 2, false, "the command line is wrong"),
     row(Code::Internal, "internal", 1, false, "a fault of c2c itself"),
 ];

@@ -31,5 +31,6 @@ pub mod shape;
 pub mod state;
 pub mod store;
 pub mod time;
+pub mod wake;
 #[cfg(feature = "relay")]
 pub mod wire;

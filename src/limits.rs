@@ -98,3 +98,9 @@ pub const RELAY_HEAD_WAIT_S: u64 = 30;
 pub const RELAY_HEADERS_MAX: usize = 64;
 /// Bytes that a connection may hold before its request is read.
 pub const RELAY_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Unread mail this old is worth an alarm, seconds.
+pub const UNREAD_ALARM_S: u64 = 600;
+/// Between two nudges of a session that has not read its mail, seconds: at first ...
+pub const WAKE_PAUSE_S_MIN: u64 = 30;
+/// ... and after each that did not help twice as long, up to this.
+pub const WAKE_PAUSE_S_MAX: u64 = 300;

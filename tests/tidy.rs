@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["store", "decide", "state", "log", "mirror"]),
     ("mcp", &["broker", "decide", "state"]),
     ("setup", &["decide", "log"]),
+    ("wake", &["decide"]),
     ("relay", &["broker", "store", "decide", "state", "log", "wire", "replication"]),
     ("connector", &["broker", "decide", "state", "log", "wire", "identity", "replication"]),
     ("log_tool", &["log", "state", "store", "broker"]),
@@ -34,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "relay",
             "connector",
             "setup",
+            "wake",
         ],
     ),
 ];

@@ -7,6 +7,7 @@ use c2c_log_format::limits::{BATCH_EVENTS_MAX, EVENT_HEAD_BYTES, FRAME_BODY_BYTE
 use c2c_log_format::payload::MessageSent;
 use c2c_log_format::{Payload, Sequence};
 
+use super::doorbell::Ring;
 use super::{Broker, liveness};
 use crate::actor;
 use crate::clock;
@@ -97,9 +98,12 @@ impl Broker {
             match done {
                 Err(Failure::Store(StoreError::Conflict { .. })) => {}
                 Err(failure) => return Err(failure),
-                Ok((executed, wait_for)) => {
+                Ok((executed, wait_for, rings)) => {
                     return match self.wait_durable(wait_for) {
-                        Ok(()) => Ok(executed),
+                        Ok(()) => {
+                            self.ring(&rings);
+                            Ok(executed)
+                        }
                         Err(StoreError::Reload) => {
                             let file = String::from("the log");
                             Err(StoreError::Unknown { file, sequence: executed.last }.into())
@@ -118,15 +122,17 @@ impl Broker {
         command: &Command,
         actor: &Actor,
         imports: bool,
-    ) -> Result<(Executed, u64), Failure> {
+    ) -> Result<(Executed, u64, Vec<Ring>), Failure> {
         self.catch_up()?;
         if imports {
             self.import_foreign(actor)?;
         }
         let prior = self.prior(command)?;
         let Decision { events, reply, durable } = self.decide(command, actor, prior)?;
+        let rings = self.rings(&events);
         let last = self.append(&events, durable)?;
-        Ok((Executed { reply, last }, self.relied_on))
+        self.take_down_doorbells(&events);
+        Ok((Executed { reply, last }, self.relied_on, rings))
     }
 
     fn append(&mut self, events: &[Payload], durable: bool) -> Result<u64, Failure> {

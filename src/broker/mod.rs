@@ -5,6 +5,7 @@
 
 mod aside;
 mod deliver;
+mod doorbell;
 mod execute;
 mod group;
 mod link;

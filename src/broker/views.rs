@@ -99,6 +99,20 @@ impl Broker {
         decide::mailbox_of_actor(&self.state, &actor, &liveness::of_session, &liveness::is_ancestor)
     }
 
+    /// The session of the client that runs this process, itself or by a shell; the one that was active
+    /// last, if it has several.
+    pub fn session_that_started_this(&self) -> Option<String> {
+        let rows = self.state.sessions.scan([]).into_iter();
+        let ours = rows.filter(|(_, session)| {
+            let process = session.process.as_ref();
+            process.is_some_and(|process| {
+                liveness::started_this(process) && liveness::of(Some(process)) == Liveness::Alive
+            })
+        });
+        let last = ours.max_by_key(|(_, session)| session.active_us)?;
+        String::from_utf8(last.0).ok()
+    }
+
     /// The same for its mail: a session whose alias another one took over is told so.
     pub fn held_mailbox(&self, actor: &Actor) -> Result<Option<Mailbox>, Failure> {
         if let Some(session_id) = &liveness::adopt(&self.state, actor).session_id {

@@ -1,7 +1,7 @@
 //! `c2c hook`: how does mail reach a model between its steps?
 //!
 //! A client runs this after every tool call, so with no mail it does next to nothing: no lock, no
-//! thread, no output. It tells one JSON object or nothing, ends with status 0 whatever happens, and
+//! thread, no output. It tells one JSON object or nothing, ends with status 0 whatever goes wrong, and
 //! is over after its deadline; what was not written out is mail again.
 
 use std::io::{self, Read, Write};
@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Common, Context, Run};
 use crate::actor;
 use crate::broker::{Broker, Delivery, Message, Wish, liveness};
-use crate::decide::{Actor, Liveness};
+use crate::decide::{Actor, Command, Liveness};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::limits::{HOOK_BODY_BYTES, HOOK_DEADLINE_MS, HOOK_INPUT_BYTES, HOOK_MESSAGES};
@@ -29,6 +29,22 @@ pub struct Hook {
     /// The event, if standard input does not say it
     #[arg(long, value_name = "NAME", default_value = "PostToolUse")]
     event: String,
+    /// The client, where its hooks read other answers than those of Claude Code
+    #[arg(long, value_enum)]
+    client: Option<Client>,
+    /// Register a session that is not known yet under this alias
+    #[arg(long, short = 'a', value_name = "ALIAS")]
+    alias: Option<String>,
+    /// Say that mail waits, by status 2, instead of telling it
+    #[arg(long)]
+    wake: bool,
+}
+
+/// Clients with a form of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Client {
+    Crush,
+    Kimi,
 }
 
 /// What a client says on standard input. Whatever else it says is passed over.
@@ -37,6 +53,7 @@ pub struct Hook {
 struct Input {
     session_id: Option<String>,
     cwd: Option<PathBuf>,
+    #[serde(alias = "event")]
     hook_event_name: Option<String>,
     /// The model goes on only because a hook has asked for it.
     stop_hook_active: bool,
@@ -49,9 +66,25 @@ enum Way {
     Context,
     /// As the reason to go on, in this word of the client's.
     GoOn(&'static str),
+    /// As text, beside what the model reads anyway.
+    Text,
+    /// As the reason to go on, on standard error and with a status of its own.
+    Refuse,
+    /// Beside what the model reads anyway, with nothing around it.
+    Bare,
 }
 
-fn way(event: &str) -> Option<Way> {
+/// Status that makes a client go on, or wake, with what was written on standard error.
+const GO_ON: u8 = 2;
+
+fn way(client: Option<Client>, event: &str) -> Option<Way> {
+    match (client, event) {
+        (Some(Client::Crush), "PreToolUse") => return Some(Way::Bare),
+        (Some(Client::Kimi), "UserPromptSubmit") => return Some(Way::Text),
+        (Some(Client::Kimi), "Stop") => return Some(Way::Refuse),
+        (Some(_), _) => return None,
+        (None, _) => {}
+    }
     match event {
         "PostToolUse" | "PreToolUse" | "UserPromptSubmit" | "SessionStart" | "SubagentStart" => {
             Some(Way::Context)
@@ -70,21 +103,24 @@ impl Run for Hook {
     }
 }
 
-/// Runs the hook. What goes wrong is told on standard error: no client may stop for it.
-pub fn main(common: &Common, hook: &Hook) {
-    if let Err(failure) = run(common, hook) {
+/// Runs the hook; the status to end with. What goes wrong is told on standard error: no client may
+/// stop for it.
+pub fn main(common: &Common, hook: &Hook) -> u8 {
+    run(common, hook).unwrap_or_else(|failure| {
         eprintln!("c2c hook: {}", failure.message());
-    }
+        super::DONE
+    })
 }
 
-fn run(common: &Common, hook: &Hook) -> Result<(), Failure> {
+fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     let deadline = Instant::now() + Duration::from_millis(HOOK_DEADLINE_MS);
     let input = read_input(deadline);
     let event = input.hook_event_name.as_deref().unwrap_or(&hook.event);
-    let Some(way) = way(event) else { return Ok(()) };
+    let way = if hook.wake { Some(Way::Refuse) } else { way(hook.client, event) };
+    let Some(way) = way else { return Ok(super::DONE) };
     // Who was told to go on does, and reads the rest with its next step.
-    if matches!(way, Way::GoOn(_)) && input.stop_hook_active {
-        return Ok(());
+    if matches!(way, Way::GoOn(_) | Way::Refuse) && input.stop_hook_active {
+        return Ok(super::DONE);
     }
     let here = input.cwd.clone().filter(|path| path.is_absolute());
     let here = here.or_else(|| std::env::current_dir().ok()).unwrap_or_else(|| "/".into());
@@ -92,14 +128,31 @@ fn run(common: &Common, hook: &Hook) -> Result<(), Failure> {
     let mut broker = Broker::open(&root.path);
     let given = actor::resolve(common.session_id.as_deref(), &here);
     broker.look(&given)?;
-    let Some(actor) = acting(&broker, given, &input, &here) else { return Ok(()) };
-    let Some(mailbox) = broker.own_mailbox(&actor) else { return Ok(()) };
+    let actor = match acting(&broker, given.clone(), &input, &here) {
+        None if hook.alias.is_some() => register(&mut broker, hook, event, &given, &input),
+        known => known,
+    };
+    let mailbox = actor.as_ref().and_then(|actor| broker.own_mailbox(actor));
+    let doorbell = (event == "SessionStart").then(|| {
+        watched(&broker, &input, mailbox.as_ref().and_then(|mailbox| mailbox.session.as_deref()))
+    });
+    let doorbell = doorbell.flatten();
+    let (Some(actor), Some(mailbox)) = (actor, mailbox) else {
+        // The server registers the session only now; its mail will ring all the same.
+        return match doorbell {
+            Some(_) => write(way, event, "", doorbell.as_deref()).map_err(Failure::Output),
+            None => Ok(super::DONE),
+        };
+    };
     let greeting = (event == "SessionStart").then(|| greeting(&mailbox.alias));
     if !broker.has_mail(&mailbox) {
         return match greeting {
-            Some(text) => write(&answer(way, event, &text)).map_err(Failure::Output),
-            None => Ok(()),
+            Some(text) => write(way, event, &text, doorbell.as_deref()).map_err(Failure::Output),
+            None => Ok(super::DONE),
         };
+    }
+    if hook.wake {
+        return write(way, event, SENTINEL, None).map_err(Failure::Output);
     }
     stop_at(deadline);
     let wish = Wish {
@@ -110,36 +163,86 @@ fn run(common: &Common, hook: &Hook) -> Result<(), Failure> {
         // Between two tool calls only what cannot wait.
         deferrable: !matches!(event, "PostToolUse" | "PreToolUse" | "AfterTool"),
     };
-    broker.deliver(&actor, &wish, &mut |delivery| match (mail(delivery), &greeting) {
-        (None, None) => Ok(()),
-        (text, greeting) => {
-            let parts: Vec<String> = greeting.iter().cloned().chain(text).collect();
-            write(&answer(way, event, &parts.join("\n")))
+    let mut status = super::DONE;
+    broker.deliver(&actor, &wish, &mut |delivery| {
+        let parts: Vec<String> = greeting.iter().cloned().chain(mail(delivery)).collect();
+        if !parts.is_empty() {
+            status = write(way, event, &parts.join("\n"), doorbell.as_deref())?;
         }
+        Ok(())
     })?;
-    Ok(())
+    Ok(status)
 }
 
-/// Who this is: the session that was named, else the one that the client says, if the log knows it,
-/// else the one of the environment, unless that is another client's, which runs this one.
+/// What a session that does nothing is told. Never what was written to it: it reads that itself.
+const SENTINEL: &str = "c2c: mail from other agents waits for you. Call the c2c poll_inbox tool to \
+    read it. This notice is automatic and not from the user.";
+
+/// The file that rings for the session which begins, where its client watches files. A client may give
+/// its session another name later; its mailbox keeps the first.
+fn watched(broker: &Broker, input: &Input, registered: Option<&str>) -> Option<PathBuf> {
+    let said = input.session_id.as_deref()?;
+    // Only Claude Code says this; other clients refuse an answer with a field that they do not know.
+    let claude = std::env::var("CLAUDE_CODE_SESSION_ID").is_ok_and(|id| id == said);
+    claude.then(|| broker.hang_doorbell(registered.unwrap_or(said)).ok()).flatten()
+}
+
+/// Who this is: the session that was named; else the one that the client says, if the log knows it;
+/// else the one of the client that runs this, whatever it says now; else the one of the environment,
+/// unless that is another client's, which runs this one.
 fn acting(broker: &Broker, given: Actor, input: &Input, here: &Path) -> Option<Actor> {
-    let named = given.session_id.is_some() && !given.inherited;
-    let said = input.session_id.clone().filter(|id| !id.is_empty() && !named);
-    let said = said.map(|session_id| Actor {
+    // Whoever has no name gets a person's in a shell. A model must not read that person's mail.
+    let given = Actor { fallback_alias: None, ..given };
+    let as_session = |session_id: String| Actor {
         session_id: Some(session_id),
         inherited: false,
         cwd: Some(here.display().to_string()),
         ..given.clone()
-    });
-    let of_another = said.is_some() && {
-        let session = given.session_id.as_ref().and_then(|id| broker.state().sessions.get(id));
-        let process = session.and_then(|session| session.process);
-        process.is_some_and(|process| {
-            liveness::of(Some(&process)) == Liveness::Alive && !liveness::started_this(&process)
-        })
     };
-    let given = Some(given).filter(|_| !of_another);
-    said.into_iter().chain(given).find(|actor| broker.own_mailbox(actor).is_some())
+    let has_mailbox = |actor: &Actor| broker.own_mailbox(actor).is_some();
+    if given.session_id.is_some() && !given.inherited {
+        return Some(given).filter(has_mailbox);
+    }
+    let said = input.session_id.clone().filter(|id| !id.is_empty()).map(as_session);
+    if let Some(said) = said.filter(has_mailbox) {
+        return Some(said);
+    }
+    let session = given.session_id.as_ref().and_then(|id| broker.state().sessions.get(id));
+    let process = session.and_then(|session| session.process);
+    let is_ours = process.as_ref().is_some_and(liveness::started_this);
+    if is_ours && has_mailbox(&given) {
+        return Some(given);
+    }
+    // Some clients name their sessions anew, or tell their servers none.
+    if let Some(found) = broker.session_that_started_this().map(as_session) {
+        return Some(found).filter(has_mailbox);
+    }
+    let of_another = process.is_some_and(|process| liveness::of(Some(&process)) == Liveness::Alive);
+    Some(given).filter(|given| !of_another && has_mailbox(given))
+}
+
+/// Registers the session that the client says, when it begins: a server that learns of it only with
+/// the first call would be too late for the first mail.
+fn register(
+    broker: &mut Broker,
+    hook: &Hook,
+    event: &str,
+    given: &Actor,
+    input: &Input,
+) -> Option<Actor> {
+    if !matches!(event, "SessionStart" | "UserPromptSubmit") {
+        return None;
+    }
+    let actor = Actor {
+        session_id: Some(input.session_id.clone()?),
+        alias: hook.alias.clone(),
+        client_type: Some(actor::CODEX.to_owned()),
+        inherited: false,
+        ..given.clone()
+    };
+    broker.execute(&Command::Register { alias: None }, &actor).ok()?;
+    broker.look(&actor).ok()?;
+    Some(actor)
 }
 
 /// Reads what the client says: to the end, or as long as there is time.
@@ -216,18 +319,29 @@ fn envelope(message: &Message, alias: &str) -> String {
     envelope.render()
 }
 
-fn answer(way: Way, event: &str, text: &str) -> Value {
-    match way {
-        Way::Context => json!({
-            "hookSpecificOutput": { "hookEventName": event, "additionalContext": text },
-        }),
-        Way::GoOn(decision) => json!({ "decision": decision, "reason": text }),
-    }
-}
-
-/// One line, written out to the end: only then was it shown.
-fn write(answer: &Value) -> io::Result<()> {
+/// Written out to the end, only then was it shown; the status that goes with it.
+fn write(way: Way, event: &str, text: &str, watch: Option<&Path>) -> io::Result<u8> {
+    let answer = match way {
+        Way::Context => {
+            let mut output = json!({ "hookEventName": event });
+            if !text.is_empty() {
+                output["additionalContext"] = json!(text);
+            }
+            if let Some(path) = watch {
+                output["watchPaths"] = json!([path]);
+            }
+            json!({ "hookSpecificOutput": output }).to_string()
+        }
+        Way::GoOn(decision) => json!({ "decision": decision, "reason": text }).to_string(),
+        Way::Bare => json!({ "context": text }).to_string(),
+        Way::Text => text.to_owned(),
+        Way::Refuse => {
+            writeln!(io::stderr().lock(), "{text}")?;
+            return Ok(GO_ON);
+        }
+    };
     let mut out = io::stdout().lock();
     writeln!(out, "{answer}")?;
-    out.flush()
+    out.flush()?;
+    Ok(super::DONE)
 }

@@ -4,8 +4,11 @@
 //! for the others.
 
 mod demo;
+mod doctor;
 mod hook;
 mod identity;
+mod init;
+mod install;
 mod message;
 mod output;
 #[cfg(feature = "relay")]
@@ -15,6 +18,8 @@ mod server;
 mod setup;
 mod upkeep;
 mod wait;
+mod wake;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -109,6 +114,8 @@ fn table() -> Vec<Entry> {
         entry::<message::History>("history", "Show messages that were taken before"),
         entry::<message::Trace>("trace", "Tell the whole life of one message"),
         entry::<wait::Listen>("listen", "Wait for messages; takes none unless told to"),
+        entry::<wake::Wake>("wake", "Nudge a session that does nothing when it has mail"),
+        entry::<watch::Watch>("watch", "Forward a command's output as messages"),
         entry::<wait::Monitor>("monitor", "Show events as they happen"),
         also(entry::<rooms::Rooms>("rooms", "Rooms: list, create, join, send, ..."), &["room"]),
         entry::<rooms::MyRooms>("my-rooms", "List the rooms that this session is in"),
@@ -128,9 +135,17 @@ fn table() -> Vec<Entry> {
         #[cfg(feature = "relay")]
         entry::<relay::Relay>("relay", "Messages between machines: serve, connect, status, ..."),
         entry::<server::ServerInfo>("server-info", "Version and features"),
-        entry::<setup::Setup>("setup", "Make a client send and receive: setup claude-code"),
+        entry::<doctor::Doctor>("doctor", "Find what is wrong, and say how to mend it"),
+        entry::<init::Init>("init", "Set up one client whole, in one command"),
+        entry::<setup::Setup>(
+            "setup",
+            "Make a client send and receive: setup claude-code, codex, ...",
+        ),
         entry::<demo::Demo>("demo", "Show two agents at work on a fresh root"),
-        entry::<upkeep::Install>("install", "Put c2c on the PATH: install self"),
+        entry::<install::Install>(
+            "install",
+            "Put c2c on the PATH: install self; or set up a client",
+        ),
         entry::<server::Completion>("completion", "Print shell completions"),
     ]
 }
@@ -195,8 +210,8 @@ pub fn main() -> u8 {
     let common = Common::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
     if named == HOOK {
         // Where it is at work is what the client says; and nothing that goes wrong stops a client.
-        hook::main(&common, &hook::Hook::from_arg_matches(matches).unwrap_or_else(|e| e.exit()));
-        return DONE;
+        let hook = hook::Hook::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
+        return hook::main(&common, &hook);
     }
     let json = common.json;
     let done = Context::new(common).and_then(|mut context| {

@@ -13,97 +13,239 @@ use crate::code::Code;
 use crate::decide::Refusal;
 use crate::envelope::for_terminal;
 use crate::failure::Failure;
-use crate::setup::{self, Change, Plan, Wish};
+use crate::setup::{self, CLIENTS, Change, Client, Plan, Wish};
 
 #[derive(Args)]
 pub struct Setup {
-    /// The client: claude-code
-    client: String,
-    /// Alias that its sessions take [default: claude-<user>-<host>]
-    #[arg(long, value_name = "ALIAS", conflicts_with = "no_alias")]
+    /// The client: claude-code, codex, opencode, kimi, crush or gemini; none to see which are here
+    pub(super) client: Option<String>,
+    /// Alias that its sessions take [default: <client>-<user>-<host>]
+    #[arg(long, short, value_name = "ALIAS", conflicts_with = "no_alias")]
     alias: Option<String>,
     /// Leave the alias to each session
     #[arg(long)]
     no_alias: bool,
-    /// Show what would change, and change nothing
+    /// The project, for a client that is set up in each (opencode) [default: here]
+    #[arg(long, short, value_name = "DIR", conflicts_with = "global")]
+    target_dir: Option<PathBuf>,
+    /// For all projects of this user
     #[arg(long)]
-    dry_run: bool,
+    global: bool,
+    /// Replace an entry named c2c that runs something else
+    #[arg(long, short)]
+    force: bool,
+    /// Show what would change, and change nothing
+    #[arg(long, short = 'n')]
+    pub(super) dry_run: bool,
     /// Take away what setup has put there
     #[arg(long)]
     undo: bool,
+    /// Rooms that its sessions join, with a comma between them
+    #[arg(long, value_name = "ROOMS")]
+    pub(super) rooms: Option<String>,
 }
 
 impl Run for Setup {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let program = std::env::current_exe().map_err(Failure::Output)?;
-        let home = variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-        let home = home.ok_or_else(|| {
-            Refusal::new(Code::InvalidArgument, "HOME", "HOME is not set")
-                .hint("the client's files are in the user's home")
-        })?;
-        let alias = match (&self.alias, self.no_alias) {
-            (Some(alias), _) => {
-                c2c_log_format::id::check_alias(alias)
-                    .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
-                Some(alias.clone())
-            }
-            (None, true) => None,
-            (None, false) => Some(default_alias("claude")),
-        };
-        let config_directory = variable("CLAUDE_CONFIG_DIR").map(PathBuf::from);
-        let undo = self.undo;
-        let wish = Wish { home, config_directory, program: program.clone(), alias, undo };
-        let plan = setup::plan(&self.client, &wish)?;
-        let mut seen = None;
-        if !self.dry_run {
-            setup::carry_out(&plan.changes)?;
-            if !undo {
-                seen = Some(try_out(&program)?);
-            }
-        }
-        tell(context, &self, &plan, wish.alias.as_deref(), seen)
+        let Some(name) = &self.client else { return overview(context) };
+        let client = Client::named(name)?;
+        let done = set_up(client, &self)?;
+        tell(context, &self, &done)
     }
 }
 
-fn tell(
-    context: &Context,
-    asked: &Setup,
-    plan: &Plan,
-    alias: Option<&str>,
-    seen: Option<usize>,
-) -> Result<(), Failure> {
-    let changed: Vec<&Change> = plan.changes.iter().filter(|row| !row.is_nothing()).collect();
+/// What was done for a client, or would be.
+pub(super) struct Done {
+    plan: Plan,
+    pub alias: Option<String>,
+    /// Tools that the server offers, once it was tried out.
+    tools: Option<usize>,
+}
+
+impl Setup {
+    /// As `c2c init` asks for it.
+    pub(super) fn plain(client: &str, alias: Option<String>) -> Self {
+        Self {
+            client: Some(client.to_owned()),
+            alias,
+            no_alias: false,
+            target_dir: None,
+            global: false,
+            force: false,
+            dry_run: false,
+            undo: false,
+            rooms: None,
+        }
+    }
+}
+
+pub(super) fn set_up(client: &Client, asked: &Setup) -> Result<Done, Failure> {
+    let alias = match (&asked.alias, asked.no_alias) {
+        (Some(alias), _) => {
+            c2c_log_format::id::check_alias(alias)
+                .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
+            Some(alias.clone())
+        }
+        (None, true) => None,
+        (None, false) => Some(default_alias(client)),
+    };
+    if asked.target_dir.is_some() && client.name != "opencode" {
+        let message = format!("{} is set up once for all projects", client.name);
+        return Err(Refusal::new(Code::InvalidArgument, "target_dir", message)
+            .hint("leave --target-dir out")
+            .into());
+    }
+    for room in asked.rooms.iter().flat_map(|rooms| rooms.split(',')) {
+        c2c_log_format::id::check_name(room.trim())
+            .map_err(|e| Refusal::new(Code::InvalidRoomId, "rooms", format!("room {e}")))?;
+    }
+    let mut wish = wish_of(client)?;
+    if let Some(directory) = &asked.target_dir {
+        wish.directory = std::fs::canonicalize(directory).map_err(|e| {
+            let message = format!("{}: {e}", directory.display());
+            Refusal::new(Code::InvalidArgument, "target_dir", message)
+        })?;
+    }
+    wish.alias.clone_from(&alias);
+    wish.rooms.clone_from(&asked.rooms);
+    (wish.global, wish.undo, wish.force) = (asked.global, asked.undo, asked.force);
+    let plan = client.plan(&wish)?;
+    let mut tools = None;
+    if !asked.dry_run {
+        setup::carry_out(&plan.changes)?;
+        if !asked.undo {
+            tools = Some(try_out(&wish.program)?);
+        }
+    }
+    Ok(Done { plan, alias, tools })
+}
+
+/// Nothing in particular for a client, as it is on this machine.
+fn wish_of(client: &Client) -> Result<Wish, Failure> {
+    let home = variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    let home = home.ok_or_else(|| {
+        Refusal::new(Code::InvalidArgument, "HOME", "HOME is not set")
+            .hint("the client's files are in the user's home")
+    })?;
+    let named = client.variable.and_then(variable).map(PathBuf::from);
+    Ok(Wish {
+        home,
+        config_directory: named.filter(|path| path.is_absolute()),
+        directory: std::env::current_dir().map_err(Failure::Output)?,
+        global: false,
+        program: std::env::current_exe().map_err(Failure::Output)?,
+        alias: None,
+        rooms: None,
+        undo: true,
+        force: false,
+    })
+}
+
+/// What is known of a client here.
+#[derive(serde::Serialize)]
+pub(super) struct Found {
+    pub client: &'static str,
+    /// Where its program is.
+    pub program: Option<PathBuf>,
+    /// Files of it that name c2c.
+    pub files: Vec<PathBuf>,
+    /// Why a file of it cannot be read.
+    pub problem: Option<String>,
+}
+
+/// All clients, here and elsewhere.
+pub(super) fn detect() -> Result<Vec<Found>, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = CLIENTS.iter().map(|client| {
+        let mut places = std::env::split_paths(&path).map(|place| place.join(client.program));
+        let program = places.find(|place| place.is_file());
+        let mut wish = wish_of(client)?;
+        let (mut files, mut problem) = (Vec::new(), None);
+        for global in [false, true] {
+            wish.global = global;
+            match client.plan(&wish) {
+                Ok(plan) => {
+                    // What undoing would change is what names c2c.
+                    let named = plan.changes.into_iter().filter(|change| !change.is_nothing());
+                    files.extend(named.map(|change| change.path));
+                }
+                Err(failure) => problem = Some(failure.message()),
+            }
+        }
+        files.dedup();
+        files.sort();
+        files.dedup();
+        Ok(Found { client: client.name, program, files, problem })
+    });
+    found.collect()
+}
+
+fn overview(context: &Context) -> Result<(), Failure> {
+    let found = detect()?;
     if context.common.json {
-        let files = changed
-            .iter()
+        return output::say_json(&json!({ "ok": true, "clients": found }));
+    }
+    let mut text = format!("{:<12} {:<10} {}\n", "client", "installed", "c2c");
+    for row in &found {
+        let installed = if row.program.is_some() { "yes" } else { "no" };
+        let files: Vec<String> = row.files.iter().map(|file| file.display().to_string()).collect();
+        let state = match (&row.problem, row.files.is_empty(), row.program.is_some()) {
+            (Some(problem), ..) => problem.clone(),
+            (None, false, _) => format!("set up: {}", files.join(", ")),
+            (None, true, true) => format!("not set up: c2c setup {}", row.client),
+            (None, true, false) => "-".to_owned(),
+        };
+        text.push_str(&format!("{:<12} {installed:<10} {}\n", row.client, for_terminal(&state)));
+    }
+    output::say(&text)
+}
+
+fn tell(context: &Context, asked: &Setup, done: &Done) -> Result<(), Failure> {
+    if context.common.json {
+        return output::say_json(&done.json(asked));
+    }
+    output::say(&done.text(asked))
+}
+
+impl Done {
+    fn changed(&self) -> impl Iterator<Item = &Change> {
+        self.plan.changes.iter().filter(|row| !row.is_nothing())
+    }
+
+    pub(super) fn json(&self, asked: &Setup) -> Value {
+        let files = self
+            .changed()
             .map(|row| json!({ "path": row.path, "new": row.before.is_none(), "diff": diff(row) }));
-        return output::say_json(&json!({
+        json!({
             "ok": true,
-            "client": plan.client,
-            "alias": alias.filter(|_| !asked.undo),
+            "client": self.plan.client,
+            "alias": self.alias.as_ref().filter(|_| !asked.undo),
             "dry_run": asked.dry_run,
             "undone": asked.undo,
             "files": files.collect::<Vec<_>>(),
-            "tools": seen,
-            "next": plan.next,
-        }));
+            "tools": self.tools,
+            "next": self.plan.next,
+        })
     }
-    let mut text = String::new();
-    for row in &changed {
-        let would = if asked.dry_run { "would change" } else { "changed" };
-        text.push_str(&format!("{would} {}\n{}", row.path.display(), diff(row)));
+
+    pub(super) fn text(&self, asked: &Setup) -> String {
+        let mut text = String::new();
+        for row in self.changed() {
+            let would = if asked.dry_run { "would change" } else { "changed" };
+            text.push_str(&format!("{would} {}\n{}", row.path.display(), diff(row)));
+        }
+        if self.changed().next().is_none() {
+            text.push_str("nothing to change\n");
+        }
+        if let Some(tools) = self.tools {
+            text.push_str(&format!("checked: the server starts and offers {tools} tools\n"));
+        }
+        if !asked.dry_run {
+            self.plan.next.iter().for_each(|step| text.push_str(&format!("next: {step}\n")));
+        }
+        let shown: Vec<String> = text.lines().map(for_terminal).collect();
+        format!("{}\n", shown.join("\n"))
     }
-    if changed.is_empty() {
-        text.push_str("nothing to change\n");
-    }
-    if let Some(tools) = seen {
-        text.push_str(&format!("checked: the server starts and offers {tools} tools\n"));
-    }
-    if !asked.dry_run {
-        plan.next.iter().for_each(|step| text.push_str(&format!("next: {step}\n")));
-    }
-    let shown: Vec<String> = text.lines().map(for_terminal).collect();
-    output::say(&format!("{}\n", shown.join("\n")))
 }
 
 fn diff(change: &Change) -> String {
@@ -154,7 +296,8 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// `<client>-<user>-<host>`, spelt so that it is an alias.
-fn default_alias(client: &str) -> String {
+fn default_alias(client: &Client) -> String {
+    let client = client.also.unwrap_or(client.name);
     let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "user".into());
     let host = nix::unistd::gethostname().unwrap_or_default();
     let host = host.to_string_lossy();

@@ -1,7 +1,6 @@
 //! Commands that look after a broker root.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -14,6 +13,7 @@ use crate::code::Code;
 use crate::decide::{Command, Refusal, Reply, SweepPlan};
 use crate::envelope::for_terminal;
 use crate::failure::Failure;
+use crate::limits::UNREAD_ALARM_S;
 use crate::log::LogError;
 use crate::mirror::{self, Sidecars};
 use crate::shape;
@@ -246,7 +246,7 @@ impl Run for Health {
 }
 
 /// How the configured relay is: for programs, and as a line for people.
-fn relay_health(context: &Context) -> (Value, String) {
+pub(super) fn relay_health(context: &Context) -> (Value, String) {
     #[cfg(feature = "relay")]
     match super::relay::health(context) {
         Ok(None) => {}
@@ -279,6 +279,7 @@ impl Run for Status {
         let rooms = context.broker.rooms(mailbox.as_ref());
         let alive: Vec<_> =
             peers.iter().filter(|peer| peer.liveness.as_option() == Some(true)).collect();
+        let old = old_mail(context);
         let unread = |name: &str| context.broker.state().unread(name).len();
         if context.common.json {
             let rows: Vec<_> = alive
@@ -296,9 +297,16 @@ impl Run for Status {
                 "dead_peer_count": dead,
                 "total_peer_count": peers.len(),
                 "rooms": rooms,
+                "unread_old": old,
             }));
         }
         let mut text = format!("{} of {} agents alive\n", alive.len(), peers.len());
+        for old in &old {
+            let (alias, unread, age_s) = (&old.alias, old.unread, old.age_s);
+            text.push_str(&format!(
+                "! {alias} has {unread} unread messages, one for {age_s} s: see c2c wake\n"
+            ));
+        }
         for peer in &peers {
             let name = &peer.mailbox.alias;
             let word = output::liveness_word(peer.liveness);
@@ -312,6 +320,33 @@ impl Run for Status {
         }
         output::say(&text)
     }
+}
+
+/// An alias whose mail has waited for long.
+#[derive(serde::Serialize)]
+pub(super) struct OldMail {
+    pub alias: String,
+    pub unread: usize,
+    /// Age of the oldest, seconds.
+    pub age_s: u64,
+}
+
+/// Whose mail has waited for too long, of those who are there.
+pub(super) fn old_mail(context: &mut Context) -> Vec<OldMail> {
+    let now_us = clock::now_us();
+    let mut found = Vec::new();
+    for peer in context.broker.peers() {
+        let unread = context.broker.state().unread(&peer.mailbox.name);
+        let Some((oldest, _)) = unread.pressing() else { continue };
+        let kept = context.broker.fetch(&[oldest]).unwrap_or_default();
+        let Some(since_us) = kept.first().map(|event| event.time_us) else { continue };
+        let age_s = now_us.saturating_sub(since_us) / 1_000_000;
+        let there = peer.liveness.as_option() != Some(false);
+        if there && age_s >= UNREAD_ALARM_S {
+            found.push(OldMail { alias: peer.mailbox.alias, unread: unread.len(), age_s });
+        }
+    }
+    found
 }
 
 #[derive(Args)]
@@ -458,85 +493,4 @@ fn import(context: &mut Context) -> Result<(), Failure> {
         context.broker.execute(&Command::Import { files }, &context.actor)?;
     }
     Ok(())
-}
-
-#[derive(Args)]
-pub struct Install {
-    #[command(subcommand)]
-    what: InstallWhat,
-}
-
-#[derive(Subcommand)]
-enum InstallWhat {
-    /// Copy this program to a directory on the PATH
-    #[command(name = "self")]
-    Itself {
-        /// Directory for the binary
-        #[arg(long, value_name = "DIR")]
-        dest: Option<PathBuf>,
-    },
-}
-
-impl Run for Install {
-    fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let InstallWhat::Itself { dest } = self.what;
-        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-        let home =
-            home.ok_or_else(|| Refusal::new(Code::InvalidArgument, "HOME", "HOME is not set"))?;
-        let base = |name: &str, default: &str| {
-            let set = std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-            set.unwrap_or_else(|| home.join(default))
-        };
-        let bin = dest.unwrap_or_else(|| home.join(".local/bin"));
-        let private = [
-            base("XDG_CONFIG_HOME", ".config").join("c2c"),
-            base("XDG_DATA_HOME", ".local/share").join("c2c"),
-        ];
-        for dir in &private {
-            at(dir, DirBuilder::new().recursive(true).mode(0o700).create(dir))?;
-            at(dir, fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))?;
-        }
-        at(&bin, fs::create_dir_all(&bin))?;
-        let me = at(Path::new("c2c"), std::env::current_exe())?;
-        let mut installed = Vec::new();
-        for name in ["c2c", "c2c-log"] {
-            let source = me.with_file_name(name);
-            if source.exists() {
-                let target = bin.join(name);
-                install(&source, &target)?;
-                installed.push(target);
-            }
-        }
-        let on_path = std::env::var_os("PATH")
-            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir == bin));
-        if context.common.json {
-            return output::say_json(
-                &json!({ "ok": true, "installed": installed, "on_path": on_path }),
-            );
-        }
-        let mut text: String =
-            installed.iter().map(|path| format!("installed {}\n", path.display())).collect();
-        if !on_path {
-            text.push_str(&format!(
-                "add it to your PATH: export PATH=\"{}:$PATH\"\n",
-                bin.display()
-            ));
-        }
-        output::say(&text)
-    }
-}
-
-/// Copies beside and renames: a running program keeps its old file.
-fn install(source: &Path, target: &Path) -> Result<(), Failure> {
-    if fs::canonicalize(source).ok() == fs::canonicalize(target).ok() && target.exists() {
-        return Ok(());
-    }
-    let aside = target.with_extension("new");
-    at(&aside, fs::copy(source, &aside))?;
-    at(&aside, fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)))?;
-    at(target, fs::rename(&aside, target))
-}
-
-fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T, Failure> {
-    result.map_err(|e| LogError::io("install", &path.display().to_string(), e).into())
 }

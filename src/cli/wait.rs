@@ -1,9 +1,12 @@
 //! Commands that wait for something to happen.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use c2c_log_format::payload::{Payload, Target};
 use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 use super::{Context, Run, output};
@@ -57,7 +60,7 @@ impl Run for Listen {
             let pulse = context.broker.pulse();
             context.broker.look(&context.actor)?;
             let some = if self.take { take(context)? } else { tell(context, &mut told)? };
-            if some && self.once {
+            if some && self.once || nobody_reads() {
                 return Ok(());
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
@@ -69,11 +72,23 @@ impl Run for Listen {
     }
 }
 
-/// One notice for each unread message that no notice was given for.
+/// Whether the reader of standard output has gone: a client that was killed takes its waiters along.
+fn nobody_reads() -> bool {
+    let out = io::stdout();
+    let mut end = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    poll(&mut end, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// One notice for each unread message that no notice was given for. What may wait for a poll needs
+/// none, and who wants quiet gets them later.
 fn tell(context: &mut Context, told: &mut u64) -> Result<bool, Failure> {
     let Some(mailbox) = context.broker.held_mailbox(&context.actor)? else { return Ok(false) };
+    if mailbox.is_dnd(clock::now_us()) {
+        return Ok(false);
+    }
     let (messages, _) = context.broker.peek(&mailbox)?;
-    let new: Vec<_> = messages.iter().filter(|message| message.sequence > *told).collect();
+    let new = messages.iter().filter(|row| row.sequence > *told && !row.sent.deferrable);
+    let new: Vec<_> = new.collect();
     let mut text = String::new();
     for message in &new {
         *told = message.sequence;

@@ -33,7 +33,7 @@ pub use leave::{Leaving, REPLAYED, brought_back, serves};
 pub use receive::{Batch, Item, Outcome, Position, Pushed, Received};
 pub use room::may_see;
 pub use send::part_ids;
-pub use session::{check_held, mailbox_of_actor};
+pub use session::{CODEX, check_held, mailbox_of_actor};
 pub use sweep::SweepPlan;
 
 /// Whether an agent is running, as far as is known.

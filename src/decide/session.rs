@@ -201,6 +201,10 @@ pub(super) fn new_mailbox(state: &State, alias: &str) -> String {
     format!("{name}~{}", state.head + 1)
 }
 
+/// The client type of Codex: its threads are sessions of one process, so that the process says nothing
+/// about which of them this is.
+pub const CODEX: &str = "codex";
+
 fn held_by_another(
     state: &State,
     alias: &str,
@@ -210,7 +214,8 @@ fn held_by_another(
     let holder = state.mailbox_of(alias).and_then(|mailbox| state.holder(&mailbox));
     holder.is_some_and(|session| {
         let process = session.process.as_ref();
-        let mine = process.is_some() && actor.process.as_ref() == process;
+        let several = actor.client_type.as_deref() == Some(CODEX);
+        let mine = process.is_some() && actor.process.as_ref() == process && !several;
         let same = actor.session_id.as_ref() == Some(&session.session_id);
         !same && !mine && alive(&session) == Liveness::Alive
     })

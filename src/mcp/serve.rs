@@ -1,6 +1,6 @@
 //! How does the server run?
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,8 @@ use super::call::{Answer, Arguments, call};
 use super::push::Ear;
 use super::transport::{Acking, Claims, expect};
 use super::{INSTRUCTIONS, push, tools};
-use crate::broker::Broker;
+use crate::actor::CODEX;
+use crate::broker::{Broker, liveness};
 use crate::decide::{Actor, Command, Reply};
 use crate::failure::Failure;
 use crate::limits::WAIT_S_MAX;
@@ -82,6 +83,8 @@ struct Server {
     all_tools: bool,
     greeting: String,
     subscriptions: Mutex<HashMap<String, AbortHandle>>,
+    /// Sessions that named themselves with a call and are registered.
+    threads: Mutex<HashSet<String>>,
 }
 
 /// Serves until the client closes the pipe.
@@ -96,6 +99,7 @@ pub fn serve(root: &Path, actor: Actor) -> io::Result<()> {
         all_tools: std::env::var("C2C_MCP_TOOLS").is_ok_and(|profile| profile == "all"),
         greeting,
         subscriptions: Mutex::default(),
+        threads: Mutex::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served: io::Result<()> = runtime.block_on(async move {
@@ -114,6 +118,11 @@ pub fn serve(root: &Path, actor: Actor) -> io::Result<()> {
 /// Registers the alias of the environment and joins its rooms; what is to be said about that.
 fn greet(shared: &Shared) -> String {
     let inside = &mut *shared.lock();
+    if inside.actor.client_type.as_deref() == Some(CODEX) && inside.actor.session_id.is_none() {
+        // One server for each session, and it ends with it: that is the evidence of its life.
+        inside.actor.process = liveness::this_process();
+        return String::new();
+    }
     if inside.actor.alias.is_none() {
         return String::new();
     }
@@ -122,7 +131,7 @@ fn greet(shared: &Shared) -> String {
             let Reply::Registered(registered) = executed.reply else { return String::new() };
             inside.actor.session_id = Some(registered.session_id);
             inside.actor.inherited = false;
-            join_rooms(inside);
+            join_rooms(&mut inside.broker, &inside.actor);
             match registered.asked {
                 Some(asked) => format!(
                     " You are registered as '{}', because '{asked}' is held by a live session.",
@@ -138,11 +147,11 @@ fn greet(shared: &Shared) -> String {
     }
 }
 
-fn join_rooms(inside: &mut Inside) {
+fn join_rooms(broker: &mut Broker, actor: &Actor) {
     let rooms = std::env::var("C2C_MCP_AUTO_JOIN_ROOMS").unwrap_or_default();
     for room in rooms.split(',').map(str::trim).filter(|room| !room.is_empty()) {
         let command = Command::RoomJoin { room_id: room.to_owned(), from: None };
-        if let Err(failure) = inside.broker.execute(&command, &inside.actor) {
+        if let Err(failure) = broker.execute(&command, actor) {
             eprintln!("c2c: auto-join of {room}: {}", failure.message());
         }
     }
@@ -195,6 +204,7 @@ impl Server {
         let from_request = per_request.is_some();
         if let Some(session_id) = per_request {
             actor.session_id = Some(session_id);
+            self.register_once(&actor);
         }
         if name == "poll_inbox"
             && let Ok(Some(wait_s)) = arguments.number("wait_s")
@@ -215,6 +225,20 @@ impl Server {
             Ok(answer) => self.success(answer, &context, from_request),
             Err(failure) => failed(&failure),
         })
+    }
+
+    /// Registers a session that is named only now, under the alias of the environment.
+    fn register_once(&self, actor: &Actor) {
+        let session_id = actor.session_id.clone().unwrap_or_default();
+        let mut known = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if actor.alias.is_none() || !known.insert(session_id) {
+            return;
+        }
+        let inside = &mut *self.shared.lock();
+        match inside.broker.execute(&Command::Register { alias: None }, actor) {
+            Ok(_) => join_rooms(&mut inside.broker, actor),
+            Err(failure) => eprintln!("c2c: auto-register: {}", failure.message()),
+        }
     }
 
     /// True when the wait ended by itself, false when the client gave up.

@@ -2,17 +2,16 @@
 //!
 //! Its user scope: an entry of a project would wait for an approval. The server's tools are loaded at
 //! once and allowed; hooks carry mail after each tool call, with each prompt, at the start, and before
-//! it stops.
+//! it stops, and wake a session that does nothing.
 
-use jsonc_parser::cst::CstObject;
+use jsonc_parser::cst::{CstNode, CstObject};
 use serde_json::{Value, json};
 
-use super::json::{array, drop_if_empty, edit, input, object, remove, set, value_of};
-use super::{Change, Plan, Wish, is_ours, quoted};
+use super::json::{array, drop_if_empty, edit, input, object, server, value_of};
+use super::{Change, Plan, Wish, hooks};
 use crate::decide::Refusal;
 use crate::failure::Failure;
 
-const SERVER: &str = "c2c";
 /// All tools of the server.
 const ALLOWED: &str = "mcp__c2c";
 const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"];
@@ -26,41 +25,48 @@ pub fn plan(wish: &Wish) -> Result<Plan, Failure> {
         None => (wish.home.join(".claude.json"), wish.home.join(".claude/settings.json")),
     };
     let (mut servers, mut settings) = (Change::of(servers)?, Change::of(settings)?);
-    edit(&mut servers, &|root| {
-        if wish.undo {
-            remove(root, "mcpServers", SERVER);
-        } else {
-            set(&object(root, "mcpServers")?, SERVER, &server(wish));
-        }
-        Ok(())
-    })?;
+    edit(&mut servers, &|root| server(root, "mcpServers", wish, &entry(wish)))?;
     edit(&mut settings, &|root| {
         allow(root, wish.undo)?;
-        hooks(root, wish)
+        hooks::set(root, &wanted(wish))
     })?;
     let next = if wish.undo {
         "restart Claude Code: sessions that run keep what they have"
     } else {
         "restart Claude Code, then ask it to send a message to a peer"
     };
-    Ok(Plan { client: "claude-code", changes: vec![servers, settings], next: vec![next] })
+    Ok(Plan { client: "claude-code", changes: vec![servers, settings], next: vec![next.into()] })
 }
 
-fn server(wish: &Wish) -> Value {
+fn entry(wish: &Wish) -> Value {
     let mut server = json!({
         "type": "stdio",
         "command": wish.program,
         "args": ["mcp"],
         "alwaysLoad": true,
     });
-    if let Some(alias) = &wish.alias {
-        server["env"] = json!({ "C2C_MCP_AUTO_REGISTER_ALIAS": alias });
+    if let Some(env) = wish.environment() {
+        server["env"] = env;
     }
     server
 }
 
+fn wanted(wish: &Wish) -> Vec<(&'static str, Option<Value>)> {
+    let command = wish.hook_command();
+    let hook = json!({ "type": "command", "command": command, "timeout": HOOK_TIMEOUT_S });
+    let wake = json!({
+        "type": "command",
+        "command": format!("{command} --wake"),
+        "timeout": HOOK_TIMEOUT_S,
+        "asyncRewake": true,
+    });
+    let mut wanted: Vec<_> = EVENTS.map(|event| (event, wish.unless_undo(&hook))).into();
+    wanted.push(("FileChanged", wish.unless_undo(&wake)));
+    wanted
+}
+
 fn allow(root: &CstObject, undo: bool) -> Result<(), Refusal> {
-    let ours = |node: &jsonc_parser::cst::CstNode| value_of(node) == ALLOWED;
+    let ours = |node: &CstNode| value_of(node) == ALLOWED;
     if undo {
         let Some(permissions) = root.object_value("permissions") else { return Ok(()) };
         if let Some(allowed) = permissions.array_value("allow") {
@@ -74,50 +80,5 @@ fn allow(root: &CstObject, undo: bool) -> Result<(), Refusal> {
     if !allowed.elements().iter().any(ours) {
         allowed.append(input(&json!(ALLOWED)));
     }
-    Ok(())
-}
-
-/// Our hook at each event, once; hooks of an older c2c would drain the same mailbox.
-fn hooks(root: &CstObject, wish: &Wish) -> Result<(), Refusal> {
-    let command = format!("{} hook", quoted(&wish.program));
-    let wanted = json!({
-        "hooks": [{ "type": "command", "command": command, "timeout": HOOK_TIMEOUT_S }],
-    });
-    if wish.undo && root.object_value("hooks").is_none() {
-        return Ok(());
-    }
-    let hooks = object(root, "hooks")?;
-    for event in hooks.properties() {
-        let name = event.decoded_name().unwrap_or_default();
-        let wants = !wish.undo && EVENTS.contains(&name.as_str());
-        let Some(groups) = event.array_value() else { continue };
-        let mut found = false;
-        for group in groups.elements() {
-            if wants && !found && value_of(&group) == wanted {
-                found = true;
-                continue;
-            }
-            let Some(inner) = group.as_object().and_then(|group| group.array_value("hooks")) else {
-                continue;
-            };
-            let ours = |row: &jsonc_parser::cst::CstNode| {
-                value_of(row)["command"].as_str().is_some_and(is_ours)
-            };
-            let gone: Vec<_> = inner.elements().into_iter().filter(ours).collect();
-            if !gone.is_empty() && gone.len() == inner.elements().len() {
-                group.remove();
-            } else {
-                gone.into_iter().for_each(|row| row.remove());
-            }
-        }
-        if wants && !found {
-            groups.append(input(&wanted));
-        }
-        drop_if_empty(&hooks, &name);
-    }
-    for name in EVENTS.into_iter().filter(|name| !wish.undo && hooks.get(name).is_none()) {
-        array(&hooks, name)?.append(input(&wanted));
-    }
-    drop_if_empty(root, "hooks");
     Ok(())
 }

@@ -22,6 +22,7 @@ pub struct Change {
     pub path: PathBuf,
     /// None if there is no file.
     pub before: Option<String>,
+    /// Empty for no file.
     pub after: String,
 }
 
@@ -40,6 +41,12 @@ impl Change {
         };
         let after = before.clone().unwrap_or_default();
         Ok(Self { path, before, after })
+    }
+
+    /// What the file said before c2c ever was, if that was kept.
+    pub fn kept(&self) -> Option<String> {
+        let (target, directory) = place(&self.path);
+        fs::read_to_string(beside(&target, &directory, BACKUP)).ok()
     }
 
     /// Whether there is nothing to do.
@@ -63,33 +70,45 @@ pub fn carry_out(changes: &[Change]) -> Result<(), Failure> {
         }
     }
     for (change, (part, target)) in changes.iter().zip(ready) {
-        fs::rename(&part, &target).map_err(|e| io(&change.path, e))?;
+        let done = if change.after.is_empty() {
+            fs::remove_file(&part).and_then(|()| fs::remove_file(&target))
+        } else {
+            fs::rename(&part, &target)
+        };
+        done.map_err(|e| io(&change.path, e))?;
     }
     Ok(())
 }
 
 /// The new text beside the file, and the old one for later.
 fn prepare(change: &Change) -> io::Result<(PathBuf, PathBuf)> {
-    let target = fs::canonicalize(&change.path).unwrap_or_else(|_| change.path.clone());
-    let directory = target.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let named = |end: String| {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        directory.join(format!("{name}{end}"))
-    };
+    let (target, directory) = place(&change.path);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     let mode = fs::metadata(&target).map_or(0o600, |found| found.permissions().mode() & 0o777);
     if let Some(before) = &change.before {
         // Whoever may not write the file may not replace it either.
         OpenOptions::new().append(true).open(&target)?;
-        let backup = named(BACKUP.into());
+        let backup = beside(&target, &directory, BACKUP);
         // The first one: what was there before c2c ever was.
         if !backup.exists() {
             write(&backup, before, mode)?;
         }
     }
-    let part = named(format!(".c2c-{}", std::process::id()));
+    let part = beside(&target, &directory, &format!(".c2c-{}", std::process::id()));
     write(&part, &change.after, mode)?;
     Ok((part, target))
+}
+
+/// The file itself, a link followed, and its directory.
+fn place(path: &Path) -> (PathBuf, PathBuf) {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = target.parent().unwrap_or(Path::new("/")).to_owned();
+    (target, directory)
+}
+
+fn beside(target: &Path, directory: &Path, end: &str) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    directory.join(format!("{name}{end}"))
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {

@@ -4,9 +4,12 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::Value;
 
-use super::Change;
+use super::{Change, Wish, foreign_server, is_server};
 use crate::code::Code;
 use crate::decide::Refusal;
+
+/// The name of our entry among the servers.
+const SERVER: &str = "c2c";
 
 /// Changes the object that a file holds; the file may be missing or empty.
 pub fn edit(
@@ -25,7 +28,23 @@ pub fn edit(
     // A file of which nothing is left was ours.
     let is_empty = object.properties().is_empty() && change.before.is_none();
     change.after = if is_empty { String::new() } else { root.to_string() };
+    // What the editor laid out anew and nobody changed looks again as it did.
+    if let Some(kept) = change.kept().filter(|kept| squeezed(kept) == squeezed(&change.after)) {
+        change.after = kept;
+    }
     Ok(())
+}
+
+/// A text without the white space outside of its strings.
+fn squeezed(text: &str) -> String {
+    let (mut inside, mut escaped) = (false, false);
+    let keep = |c: &char| {
+        let kept = inside || !c.is_whitespace();
+        inside ^= *c == '"' && !escaped;
+        escaped = inside && *c == '\\' && !escaped;
+        kept
+    };
+    text.chars().filter(keep).collect()
 }
 
 fn wrong(name: &str, kind: &str) -> Refusal {
@@ -43,7 +62,7 @@ pub fn array(parent: &CstObject, name: &str) -> Result<CstArray, Refusal> {
 }
 
 /// Sets a member to a value; one that has it already keeps its looks.
-pub fn set(parent: &CstObject, name: &str, value: &Value) {
+fn set(parent: &CstObject, name: &str, value: &Value) {
     match parent.get(name) {
         Some(found) if found.value().is_some_and(|now| value_of(&now) == *value) => {}
         Some(found) => found.set_value(input(value)),
@@ -51,8 +70,36 @@ pub fn set(parent: &CstObject, name: &str, value: &Value) {
     }
 }
 
+/// Sets the entry `c2c` under `parent` to a server, or takes it away. One that is not of any c2c is
+/// touched only by force.
+pub fn server(above: &CstObject, parent: &str, wish: &Wish, entry: &Value) -> Result<(), Refusal> {
+    let found = above.object_value(parent).and_then(|inner| inner.get(SERVER)?.value());
+    let found = found.map(|node| value_of(&node));
+    let foreign = found.as_ref().filter(|server| !wish.force && !is_known(server));
+    if wish.undo {
+        if foreign.is_none() {
+            remove(above, parent, SERVER);
+        }
+        return Ok(());
+    }
+    if let Some(server) = foreign {
+        return Err(foreign_server(&server["command"].to_string()));
+    }
+    set(&object(above, parent)?, SERVER, entry);
+    Ok(())
+}
+
+fn is_known(server: &Value) -> bool {
+    let words = [&server["command"], &server["args"]];
+    let words = words.into_iter().flat_map(|value| match value {
+        Value::Array(rows) => rows.iter().filter_map(Value::as_str).collect(),
+        other => other.as_str().into_iter().collect::<Vec<_>>(),
+    });
+    is_server(words)
+}
+
 /// Removes a member, and `parent` itself from `above` when it was the last one.
-pub fn remove(above: &CstObject, parent: &str, name: &str) {
+fn remove(above: &CstObject, parent: &str, name: &str) {
     let Some(inner) = above.object_value(parent) else { return };
     if let Some(found) = inner.get(name) {
         found.remove();

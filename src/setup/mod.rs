@@ -4,13 +4,23 @@
 //! is, to the comment. The plan is shown, or carried out: file by file, each whole or not at all.
 
 mod claude;
+mod codex;
+mod crush;
 mod file;
+mod gemini;
+mod hooks;
 mod json;
+mod kimi;
+mod opencode;
+mod toml;
 
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
+
 use crate::code::Code;
 use crate::decide::Refusal;
+use crate::failure::Failure;
 
 pub use file::{Change, carry_out};
 
@@ -19,14 +29,46 @@ pub use file::{Change, carry_out};
 pub struct Wish {
     /// The user's home.
     pub home: PathBuf,
-    /// Where the client keeps its files, if somewhere else.
+    /// Where the client keeps its files, if its variable says so.
     pub config_directory: Option<PathBuf>,
+    /// The project, for a client that is set up in each.
+    pub directory: PathBuf,
+    /// For all projects, where a client has both.
+    pub global: bool,
     /// This program, as the client shall start it.
     pub program: PathBuf,
     /// The alias that sessions of this client take; none to leave it to each of them.
     pub alias: Option<String>,
+    /// Rooms that they join.
+    pub rooms: Option<String>,
     /// Take away what was put there.
     pub undo: bool,
+    /// Replace an entry `c2c` that is of something else.
+    pub force: bool,
+}
+
+impl Wish {
+    /// Environment of the server, if it needs any.
+    fn environment(&self) -> Option<Value> {
+        let rows = self.variables();
+        let rows = rows.into_iter().map(|(name, text)| (name.to_owned(), json!(text)));
+        let rows: serde_json::Map<String, Value> = rows.collect();
+        (!rows.is_empty()).then_some(Value::Object(rows))
+    }
+
+    fn variables(&self) -> Vec<(&'static str, &str)> {
+        let alias = self.alias.as_deref().map(|alias| ("C2C_MCP_AUTO_REGISTER_ALIAS", alias));
+        let rooms = self.rooms.as_deref().map(|rooms| ("C2C_MCP_AUTO_JOIN_ROOMS", rooms));
+        alias.into_iter().chain(rooms).collect()
+    }
+
+    fn hook_command(&self) -> String {
+        format!("{} hook", quoted(&self.program))
+    }
+
+    fn unless_undo(&self, hook: &Value) -> Option<Value> {
+        (!self.undo).then(|| hook.clone())
+    }
 }
 
 /// What is to be done for one client.
@@ -35,21 +77,82 @@ pub struct Plan {
     pub client: &'static str,
     pub changes: Vec<Change>,
     /// What is left for the user.
-    pub next: Vec<&'static str>,
+    pub next: Vec<String>,
+}
+
+/// A client that can be set up.
+pub struct Client {
+    pub name: &'static str,
+    /// Another name for it.
+    pub also: Option<&'static str>,
+    /// The program that is it.
+    pub program: &'static str,
+    /// The variable that moves its files.
+    pub variable: Option<&'static str>,
+    plan: fn(&Wish) -> Result<Plan, Failure>,
 }
 
 /// Clients that can be set up.
-pub const CLIENTS: &[&str] = &["claude-code"];
+pub const CLIENTS: &[Client] = &[
+    Client {
+        name: "claude-code",
+        also: Some("claude"),
+        program: "claude",
+        variable: Some("CLAUDE_CONFIG_DIR"),
+        plan: claude::plan,
+    },
+    Client {
+        name: "codex",
+        also: None,
+        program: "codex",
+        variable: Some("CODEX_HOME"),
+        plan: codex::plan,
+    },
+    Client {
+        name: "opencode",
+        also: None,
+        program: "opencode",
+        variable: Some("XDG_CONFIG_HOME"),
+        plan: opencode::plan,
+    },
+    Client {
+        name: "kimi",
+        also: None,
+        program: "kimi",
+        variable: Some("KIMI_CODE_HOME"),
+        plan: kimi::plan,
+    },
+    Client {
+        name: "crush",
+        also: None,
+        program: "crush",
+        variable: Some("XDG_CONFIG_HOME"),
+        plan: crush::plan,
+    },
+    Client {
+        name: "gemini",
+        also: None,
+        program: "gemini",
+        variable: Some("GEMINI_CLI_HOME"),
+        plan: gemini::plan,
+    },
+];
 
-/// The plan for a client.
-pub fn plan(client: &str, wish: &Wish) -> Result<Plan, crate::failure::Failure> {
-    match client {
-        "claude" | "claude-code" => claude::plan(wish),
-        other => {
-            let message = format!("there is no set-up for '{}'", other.escape_default());
-            let refusal = Refusal::new(Code::InvalidArgument, "client", message);
-            Err(refusal.hint(format!("one of: {}", CLIENTS.join(", "))).into())
-        }
+impl Client {
+    /// The client of that name.
+    pub fn named(name: &str) -> Result<&'static Self, Refusal> {
+        let named = |client: &&Self| client.name == name || client.also == Some(name);
+        CLIENTS.iter().find(named).ok_or_else(|| {
+            let message = format!("there is no set-up for '{}'", name.escape_default());
+            let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
+            Refusal::new(Code::InvalidArgument, "client", message)
+                .hint(format!("one of: {}", names.join(", ")))
+        })
+    }
+
+    /// What its files say now, and what they will say.
+    pub fn plan(&self, wish: &Wish) -> Result<Plan, Failure> {
+        (self.plan)(wish)
     }
 }
 
@@ -67,9 +170,19 @@ fn is_ours(command: &str) -> bool {
         let word = word.trim_matches(|c| c == '\'' || c == '"');
         word.rsplit('/').next().unwrap_or(word).to_owned()
     };
-    let older = ["c2c-inbox-hook", "c2c-inbox-check.sh"];
+    let older = ["c2c-inbox-hook", "c2c-inbox-hook-ocaml", "c2c-inbox-check.sh"];
     words.iter().any(|word| older.contains(&name(word).as_str()))
         || words.windows(2).any(|two| name(two[0]) == "c2c" && two[1] == "hook")
+}
+
+/// Whether a server's command line is one of ours, of this generation or of an older one.
+fn is_server<'a>(mut words: impl Iterator<Item = &'a str>) -> bool {
+    words.any(|word| word.rsplit('/').next().unwrap_or(word).starts_with("c2c"))
+}
+
+fn foreign_server(command: &str) -> Refusal {
+    let message = format!("an entry 'c2c' runs '{}', which is not c2c", command.escape_default());
+    Refusal::new(Code::InvalidArgument, "file", message)
 }
 
 #[cfg(test)]

@@ -118,6 +118,13 @@ impl Unread {
         all
     }
 
+    /// The oldest and the newest of those that do not wait for the next poll.
+    pub fn pressing(&self) -> Option<(Sequence, Sequence)> {
+        let direct = self.direct.iter().filter(|(_, row)| !row.deferrable).map(|(at, _)| *at);
+        let all = || direct.clone().chain(self.room.iter().map(|(at, ..)| *at));
+        Some((all().min()?, all().max()?))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.direct.len() + self.room.len()

@@ -15,6 +15,16 @@ fn command(world: &World, args: &[&str]) -> Command {
     command
 }
 
+/// The same below a client of its own: the people of these tests were registered by this process,
+/// which would be taken for the client that runs the hook.
+pub fn below_a_client(world: &World, args: &[&str]) -> Command {
+    let script = "sh -c '\"$@\"; exit $?' sh \"$@\"; exit $?";
+    let own = ["-c", script, "sh", env!("CARGO_BIN_EXE_c2c"), "hook"];
+    let mut command = world.program("sh", &[&own, args].concat());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::piped());
+    command
+}
+
 fn told(mut command: Command, input: &str) -> Done {
     let mut child = command.spawn().expect("starts");
     // A hook that is told too much may end before it has heard all of it.
@@ -142,7 +152,7 @@ fn whatever_is_wrong_a_client_is_never_stopped() {
     world.run("ann", &["send", "bob", "kept"]).ok();
     for input in ["", "{", "[]", "null", "{\"session_id\": 5}", "{\"session_id\": \"s-bob\"", "\0"]
     {
-        let done = told(command(&world, &[]), input);
+        let done = told(below_a_client(&world, &[]), input);
         assert_eq!((done.status, done.out.as_str()), (0, ""), "{input:?}: {}", done.err);
     }
     for args in [&["--nonsense"][..], &["--event"], &["--broker-root", "/dev/null"]] {

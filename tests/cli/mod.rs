@@ -1,7 +1,7 @@
 //! Does the command line keep its promises? Through the real binary only.
 
 mod claims;
-mod hook;
+pub mod hook;
 mod identity;
 mod legacy;
 mod limits;
@@ -11,6 +11,9 @@ mod relay_identity;
 mod rooms;
 mod scale;
 mod setup;
+mod setup_clients;
+mod upkeep;
+mod wake;
 mod words;
 
 use std::collections::BTreeMap;

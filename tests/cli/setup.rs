@@ -53,6 +53,9 @@ fn a_fresh_home_gets_server_rule_and_hooks_once() {
     for event in ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"] {
         assert_eq!(settings["hooks"][event], ours(program), "{event}");
     }
+    let wake = &settings["hooks"]["FileChanged"][0]["hooks"][0];
+    assert_eq!(wake["command"], format!("{program} hook --wake"));
+    assert_eq!(wake["asyncRewake"], true);
     let mode = fs::metadata(home(&world, SERVERS)).expect("it").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(!world.root().exists(), "trying the server out registers nobody");
@@ -101,7 +104,7 @@ fn what_is_foreign_stays_to_the_byte_and_comes_back_when_undone() {
     for line in ["  // mine\n", "\"command\": \"fmt.sh\" } ] }", "// keep", "\"Bash(ls:*)\""] {
         assert!(settings.contains(line), "{line} in {settings}");
     }
-    assert_eq!(settings.matches("c2c hook").count(), 4, "{settings}");
+    assert_eq!(settings.matches("c2c hook").count(), 5, "{settings}");
     assert_eq!(text(&world, ".claude.json.before-c2c"), FOREIGN_SERVERS);
     let once = (servers, settings);
     setup(&world, &["--alias", "ann"]).ok();

@@ -1,8 +1,11 @@
 //! Claude Code.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -108,4 +111,93 @@ fn a_message_reaches_the_model_after_a_tool_call_without_polling() {
     assert!(told[0].contains("Messages from other agents") && told[0].contains("walker"));
     let history = run(c2c(&world, "x", &["history", "-a", "walker", "--json"])).ok().json();
     assert_eq!(history[0]["content"], "the tests are green");
+}
+
+/// What the user answered before: nothing is left to ask when the client starts.
+fn answer_dialogs(world: &World) {
+    let here = world.path().join("work");
+    std::fs::create_dir_all(&here).expect("a directory");
+    let here = std::fs::canonicalize(here).expect("its path");
+    let chosen = json!({
+        "hasCompletedOnboarding": true,
+        "projects": { here.to_str().expect("text"): { "hasTrustDialogAccepted": true } },
+    });
+    std::fs::write(world.path().join("home/.claude.json"), chosen.to_string()).expect("written");
+}
+
+/// The client as its user has it, in a terminal; what it shows is read and passed over.
+fn in_a_terminal(command: &Command) -> std::process::Child {
+    let (pty, pts) = pty_process::blocking::open().expect("a terminal");
+    pty.resize(pty_process::Size::new(50, 160)).expect("sized");
+    let mut own =
+        pty_process::blocking::Command::new(command.get_program()).args(command.get_args());
+    own = own.env_clear().env("TERM", "xterm-256color");
+    for (name, value) in command.get_envs() {
+        own = match value {
+            Some(value) => own.env(name, value),
+            None => own.env_remove(name),
+        };
+    }
+    let here = command.get_current_dir().expect("a directory");
+    let child = own.current_dir(here).spawn(pts).expect("starts");
+    std::thread::spawn(move || {
+        let (mut pty, mut buffer) = (pty, [0; 4096]);
+        while pty.read(&mut buffer).is_ok_and(|read| read > 0) {}
+    });
+    child
+}
+
+#[test]
+fn an_idle_session_is_woken_by_a_message_and_reads_it() {
+    const TRIES: usize = 20;
+    let Some(program) = program(PROGRAM) else { return };
+    let world = Arc::new(World::new());
+    answer_dialogs(&world);
+    run(c2c(&world, "x", &["setup", "claude-code", "--alias", "walker"])).ok();
+    run(c2c(&world, "ann", &["register", "--alias", "ann"])).ok();
+    let (said, heard) = channel();
+    let url = model(move |path, asked| {
+        if !path.starts_with("/v1/messages") || path.contains("count_tokens") {
+            return None;
+        }
+        let messages = asked["messages"].to_string();
+        let woken = messages.contains("mail from other agents waits");
+        let read = messages.contains("the tests are green");
+        let tool = (woken && !read).then_some("mcp__c2c__poll_inbox");
+        let _ = said.send(messages);
+        Some(stream(&asked["model"], tool))
+    });
+    let mut command = client(&world, &program, &["--model", "claude-sonnet-4-5"]);
+    command.env("ANTHROPIC_BASE_URL", url).env("ANTHROPIC_AUTH_TOKEN", "test");
+    let mut child = in_a_terminal(&command);
+    // Nobody types. When the client has begun to watch its doorbell nothing shows, so a ring that
+    // came too early is followed by another one.
+    let mut woken = None;
+    for _ in 0..TRIES {
+        let sent = run(c2c(&world, "ann", &["send", "walker", "the tests are green"]));
+        if sent.status == 0 {
+            woken = heard.recv_timeout(Duration::from_secs(3)).ok();
+        } else {
+            let _ = heard.recv_timeout(Duration::from_millis(500));
+        }
+        if woken.is_some() {
+            break;
+        }
+        // Only the first mail rings.
+        let listed = run(c2c(&world, "ann", &["list", "--json"])).ok().json();
+        let rows = listed.as_array().expect("rows");
+        let row = rows.iter().find(|row| row["alias"] == "walker");
+        if let Some(session_id) = row.and_then(|row| row["session_id"].as_str()) {
+            run(c2c(&world, "x", &["poll-inbox", "-s", session_id])).ok();
+        }
+    }
+    let mut read = woken.expect("it was never woken");
+    assert!(read.contains("NOT USER INPUT"), "{read}");
+    // A client that counts the notice as a prompt asks its hook at once, and need not poll.
+    if !read.contains("the tests are green") {
+        read = heard.recv_timeout(Duration::from_secs(60)).expect("it goes on");
+    }
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    assert_eq!(read.matches("the tests are green").count(), 1, "{read}");
 }

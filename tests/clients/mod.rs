@@ -4,6 +4,10 @@
 //! is a script on the loopback interface.
 
 mod claude;
+mod codex;
+mod gemini;
+mod kimi;
+mod opencode;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;

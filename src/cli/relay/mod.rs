@@ -160,6 +160,14 @@ fn key_path(named: Option<&Path>, context: &Context) -> Result<PathBuf, Identity
     }
 }
 
+/// Saves the URL of a relay, as `relay setup --url` does.
+pub fn remember(url: &str, context: &Context) -> Result<(), Failure> {
+    let named =
+        context.common.broker_root.is_some() || context.root.reason == "C2C_MCP_BROKER_ROOT";
+    let path = config::path_to_save(named.then_some(context.broker.root()))?;
+    config::save(&path, &Given { url: Some(url.to_owned()), ..Given::default() }).map(|_| ())
+}
+
 /// How the configured relay is, with its URL; nothing if none is configured.
 pub fn health(context: &Context) -> Result<Option<(String, body::Health)>, Failure> {
     let settings = config::settle(&Given::default(), context.broker.root())?;

@@ -1,0 +1,150 @@
+//! Does c2c find what is wrong, watch a command, and set a client up whole?
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::support::{World, run};
+
+fn kinds(report: &Value) -> Vec<String> {
+    let rows = report["findings"].as_array().expect("findings");
+    let mut kinds: Vec<String> =
+        rows.iter().map(|row| row["kind"].as_str().expect("a kind").to_owned()).collect();
+    kinds.sort();
+    kinds
+}
+
+#[test]
+fn a_doctor_finds_nothing_in_a_good_house() {
+    let world = World::new();
+    let done = run(world.c2c(&["doctor", "--json"])).ok().json();
+    assert_eq!((done["ok"].as_bool(), kinds(&done).len()), (Some(true), 0), "{done}");
+    world.register(&["ann"]);
+    let done = run(world.c2c(&["doctor"])).ok();
+    assert!(done.out.contains("✓ Broker root"), "{}", done.out);
+}
+
+#[test]
+fn each_finding_names_the_command_that_mends_it() {
+    let world = World::new();
+    world.register(&["ann", "bob"]);
+    // A session whose process is gone, a file that others may read, a program that is not there.
+    let mut gone = world.program("sh", &["-c", "exec \"$0\" register --alias old -s s-old"]);
+    gone.arg(env!("CARGO_BIN_EXE_c2c"));
+    run(gone).ok();
+    fs::set_permissions(world.root().join("log"), fs::Permissions::from_mode(0o755)).expect("set");
+    let codex = world.path().join("home/.codex/config.toml");
+    fs::create_dir_all(codex.parent().expect("one")).expect("made");
+    fs::write(&codex, "[mcp_servers.c2c]\ncommand = \"/gone/c2c\"\nargs = [\"mcp\"]\n")
+        .expect("written");
+    let gemini = world.path().join("home/.gemini/settings.json");
+    fs::create_dir_all(gemini.parent().expect("one")).expect("made");
+    fs::write(&gemini, "{").expect("written");
+    let programs = world.path().join("programs");
+    fs::create_dir_all(&programs).expect("made");
+    fs::write(programs.join("crush"), "").expect("a program");
+    let mut ask = world.c2c(&["doctor", "--json"]);
+    ask.env("PATH", &programs);
+    let done = run(ask);
+    assert_eq!(done.status, 1);
+    let report: Value = serde_json::from_str(&done.out).expect("one JSON value");
+    let kinds = kinds(&report);
+    for kind in ["client_file", "client_not_set_up", "client_program", "file_mode"] {
+        assert!(kinds.iter().any(|found| found == kind), "{kind}: {kinds:?}");
+    }
+    let rows = report["findings"].as_array().expect("rows");
+    assert!(rows.iter().all(|row| !row["fix"].as_str().unwrap_or_default().is_empty()));
+    let mode = rows.iter().find(|row| row["kind"] == "file_mode").expect("it");
+    let fix = mode["fix"].as_str().expect("text").to_owned();
+    run(world.program("sh", &["-c", &fix])).ok();
+    let report: Value =
+        serde_json::from_str(&run(world.c2c(&["doctor", "--json"])).out).expect("JSON");
+    assert!(!self::kinds(&report).contains(&"file_mode".to_owned()), "the fix mends it: {report}");
+}
+
+#[test]
+fn the_output_of_a_command_reaches_an_agent_in_order_and_its_status_is_passed_on() {
+    let world = World::new();
+    world.register(&["ann", "bob"]);
+    let script = "echo one; echo two >&2; exit 4";
+    let done = world.run("bob", &["watch", "--to", "ann", "--", "sh", "-c", script]);
+    assert_eq!((done.status, done.out.as_str()), (4, "one\ntwo\n"));
+    let got = world.poll("ann");
+    assert!(got[0].starts_with("watching: sh -c"), "{got:?}");
+    assert_eq!(got[1..got.len() - 1].join("\n"), "one\ntwo");
+    assert_eq!(got.last().map(String::as_str), Some("ended: exit status: 4"));
+    let done = world.run(
+        "bob",
+        &["watch", "--to", "ann", "--grep", "FAIL", "--", "printf", "ok\nFAIL x\nok\n"],
+    );
+    assert_eq!(done.ok().out, "ok\nFAIL x\nok\n");
+    assert_eq!(world.poll("ann")[1..], ["FAIL x", "ended: exit status: 0"]);
+    // Much of it comes in pieces, and all of it comes.
+    world.run("bob", &["watch", "--to", "ann", "--", "seq", "5000"]).ok();
+    let got = world.poll("ann");
+    let numbers: Vec<&str> = got[1..got.len() - 1].iter().flat_map(|text| text.lines()).collect();
+    assert_eq!(numbers.len(), 5000);
+    assert!(got.len() > 4 && numbers.last() == Some(&"5000"));
+}
+
+#[test]
+fn a_watch_that_cannot_begin_runs_nothing() {
+    let world = World::new();
+    world.register(&["bob"]);
+    let marker = world.path().join("ran");
+    let touch = ["watch", "--to", "nobody", "--", "touch", marker.to_str().expect("text")];
+    world.run("bob", &touch).refused("unknown_alias");
+    assert!(!marker.exists());
+    world.register(&["ann"]);
+    world.run("bob", &["watch", "--to", "ann", "--", "/no/such"]).refused("invalid_argument");
+    assert_eq!(world.run("bob", &["watch", "--to", "ann"]).status, 2);
+}
+
+#[test]
+fn init_sets_up_the_one_client_that_is_here() {
+    let world = World::new();
+    let programs = world.path().join("programs");
+    fs::create_dir_all(&programs).expect("made");
+    let init = |args: &[&str]| {
+        let mut command = world.c2c(&[&["init"], args].concat());
+        command.env("PATH", &programs);
+        run(command)
+    };
+    init(&[]).refused("invalid_argument");
+    fs::write(programs.join("gemini"), "").expect("a program");
+    init(&["--room", "../x"]).refused("invalid_room_id");
+    let done = init(&["--alias", "gem", "--room", "lobby", "--json"]).ok().json();
+    assert_eq!((&done["client"], &done["alias"]), (&"gemini".into(), &"gem".into()));
+    let file = fs::read_to_string(world.path().join("home/.gemini/settings.json")).expect("it");
+    let env = &serde_json::from_str::<Value>(&file).expect("JSON")["mcpServers"]["c2c"]["env"];
+    assert_eq!(env["C2C_MCP_AUTO_REGISTER_ALIAS"], "gem");
+    assert_eq!(env["C2C_MCP_AUTO_JOIN_ROOMS"], "lobby");
+    fs::write(programs.join("codex"), "").expect("another");
+    let done = init(&[]);
+    assert!(done.err.contains("codex, gemini"), "{}", done.err);
+    done.refused("invalid_argument");
+    let done = init(&["--client", "codex", "--no-setup"]).ok();
+    assert!(done.out.contains("c2c send codex-"), "{}", done.out);
+    assert!(!world.path().join("home/.codex").exists());
+}
+
+#[test]
+fn install_self_brings_completions_and_a_manual_and_install_sets_up_clients() {
+    let world = World::new();
+    let bin = world.path().join("usr/bin");
+    let done =
+        run(world.c2c(&["install", "self", "--dest", bin.to_str().expect("text"), "--json"]));
+    let done = done.ok().json();
+    assert!(bin.join("c2c").exists());
+    let share = world.path().join("usr/share");
+    let completion = fs::read_to_string(share.join("bash-completion/completions/c2c")).expect("it");
+    assert!(completion.contains("poll-inbox"));
+    let page = fs::read_to_string(share.join("man/man1/c2c-send.1")).expect("a page");
+    assert!(page.contains("c2c\\-send") && page.contains("message"), "{page}");
+    assert!(done["installed"].as_array().map(Vec::len) > Some(20));
+    run(world.c2c(&["install", "gemini"])).ok();
+    assert!(world.path().join("home/.gemini/settings.json").exists());
+    run(world.c2c(&["install", "gemini", "--dest", "/x"])).refused("invalid_argument");
+    run(world.c2c(&["install", "nothing"])).refused("invalid_argument");
+}

@@ -1,0 +1,253 @@
+//! Is a session that does nothing nudged, once, and never told what was written?
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::json;
+
+use crate::cli::hook::below_a_client;
+use crate::support::{World, run};
+
+fn people() -> World {
+    let world = World::new();
+    world.register(&["ann", "bob"]);
+    world
+}
+
+/// `c2c wake` about ann, at work; what it says on standard error.
+fn waker(world: &World, args: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
+    let mut command = world.c2c(&[&["wake", "--alias", "ann"], args].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let told = BufReader::new(child.stderr.take().expect("piped"));
+    (child, told)
+}
+
+fn line(reader: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("a line");
+    line.trim().to_owned()
+}
+
+fn end(mut child: Child) {
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+}
+
+#[test]
+fn all_that_waits_is_one_nudge_and_reading_it_makes_room_for_the_next() {
+    let world = people();
+    let nudges = world.path().join("nudges");
+    let command = format!(
+        "echo \"$C2C_WAKE_ALIAS $C2C_WAKE_SESSION $C2C_WAKE_TEXT\" >> {}",
+        nudges.display()
+    );
+    let (child, mut told) = waker(&world, &["--command", &command]);
+    world.run("bob", &["send", "ann", "the secret word"]).ok();
+    assert_eq!(line(&mut told), "woke ann");
+    for body in ["two", "three"] {
+        world.run("bob", &["send", "ann", body]).ok();
+    }
+    assert_eq!(world.poll("ann").len(), 3, "a nudge takes nothing");
+    world.run("bob", &["send", "ann", "four"]).ok();
+    assert_eq!(line(&mut told), "woke ann");
+    end(child);
+    let nudges = fs::read_to_string(nudges).expect("nudges");
+    assert_eq!(nudges.lines().count(), 2, "{nudges}");
+    assert!(nudges.contains("ann s-ann c2c: mail from other agents waits"), "{nudges}");
+    assert!(!nudges.contains("secret"), "{nudges}");
+}
+
+#[test]
+fn who_wants_quiet_is_left_alone_and_what_may_wait_wakes_nobody() {
+    let world = people();
+    world.run("bob", &["send", "ann", "--deferrable", "when you have time"]).ok();
+    let quiet = world.run("x", &["wake", "--alias", "ann", "--command", "false", "--timeout", "0"]);
+    assert_eq!(quiet.ok().err, "");
+    world.run("ann", &["dnd", "on"]).ok();
+    world.run("bob", &["send", "ann", "now"]).ok();
+    let quiet = world.run("x", &["wake", "--alias", "ann", "--command", "false", "--timeout", "0"]);
+    assert_eq!(quiet.ok().err, "");
+    world.run("ann", &["dnd", "off"]).ok();
+    // A nudge that fails is told, and with `--once` it is the result.
+    let failed = world.run("x", &["wake", "--alias", "ann", "--command", "exit 3", "--once"]);
+    assert!(failed.err.contains("exit status: 3"), "{}", failed.err);
+    failed.refused("invalid_argument");
+}
+
+#[test]
+fn wrong_input_is_told_by_field() {
+    let world = people();
+    assert_eq!(world.run("ann", &["wake"]).status, 2);
+    world.run("nobody", &["wake", "--command", "true"]).refused("not_registered");
+    world.run("x", &["wake", "--alias", "no/body", "--command", "true"]).refused("invalid_alias");
+    world.run("ann", &["wake", "--", "/no/such/program"]).refused("invalid_argument");
+    assert_eq!(world.run("ann", &["wake", "--codex", "--tmux", "1"]).status, 2);
+}
+
+#[test]
+fn a_program_in_a_terminal_of_its_own_reads_the_nudge_as_typed() {
+    let world = people();
+    // It says whether it has a terminal, then waits for a line like a client for a prompt.
+    let program = "test -t 0 && echo ready; read line; echo \"read: $line\"; exit 7";
+    let (mut child, _told) = waker(&world, &["--quiet", "0", "--", "sh", "-c", program]);
+    let mut shown = BufReader::new(child.stdout.take().expect("piped"));
+    assert_eq!(line(&mut shown), "ready");
+    world.run("bob", &["send", "ann", "the secret word"]).ok();
+    let mut rest = String::new();
+    shown.read_to_string(&mut rest).expect("text");
+    assert!(rest.contains("read: c2c: mail from other agents waits for you."), "{rest}");
+    assert!(!rest.contains("secret"), "{rest}");
+    assert_eq!(child.wait().expect("ended").code(), Some(7), "its status is passed on");
+    assert_eq!(world.poll("ann"), ["the secret word"]);
+}
+
+#[test]
+fn what_is_typed_goes_through_to_the_program() {
+    let world = people();
+    let (mut child, _told) = waker(&world, &["--", "sh", "-c", "read line; echo \"read: $line\""]);
+    child.stdin.take().expect("piped").write_all(b"hello\n").expect("typed");
+    let mut rest = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut rest).expect("text");
+    assert!(rest.contains("read: hello"), "{rest}");
+    assert!(child.wait().expect("ended").success());
+}
+
+#[test]
+fn a_pane_of_tmux_is_typed_into() {
+    if Command::new("tmux").arg("-V").output().is_err() {
+        eprintln!("skipped: there is no tmux");
+        return;
+    }
+    let world = people();
+    let typed = world.path().join("typed");
+    Command::new("mkfifo").arg(&typed).status().expect("a pipe");
+    // A server of its own, which ends with its last session.
+    let sockets = world.path().join("tmux");
+    fs::create_dir(&sockets).expect("made");
+    let tmux = |args: &[&str]| {
+        let mut command = world.program("tmux", args);
+        command.env("TMUX_TMPDIR", &sockets).env("SHELL", "/bin/sh");
+        run(command)
+    };
+    let program = format!("read line; echo \"$line\" > {}", typed.display());
+    tmux(&["new-session", "-d", "-s", "agent", "-x", "200", "-y", "50", &program]).ok();
+    world.run("bob", &["send", "ann", "the secret word"]).ok();
+    let mut wake = world.c2c(&["wake", "--alias", "ann", "--tmux", "agent", "--once"]);
+    wake.env("TMUX_TMPDIR", &sockets);
+    run(wake).ok();
+    let typed = fs::read_to_string(typed).expect("a line");
+    assert!(typed.starts_with("c2c: mail from other agents waits"), "{typed}");
+}
+
+/// What Claude Code says to its hooks.
+fn event(name: &str) -> String {
+    json!({"session_id": "claude-1", "cwd": "/", "hook_event_name": name}).to_string()
+}
+
+fn hook(world: &World, args: &[&str], input: &str) -> (Option<i32>, String, String) {
+    let mut command = below_a_client(world, args);
+    command.env("CLAUDE_CODE_SESSION_ID", "claude-1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("told");
+    let out = child.wait_with_output().expect("ended");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (out.status.code(), text(out.stdout), text(out.stderr))
+}
+
+fn doorbell(world: &World) -> PathBuf {
+    world.root().join("doorbells/claude-1")
+}
+
+/// As if it had rung long ago; whether it rings with what is done then.
+fn rings(world: &World, act: impl FnOnce()) -> bool {
+    let file = fs::File::options().append(true).open(doorbell(world)).expect("a doorbell");
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1)).expect("set");
+    act();
+    fs::metadata(doorbell(world)).expect("it").modified().expect("a time")
+        > UNIX_EPOCH + Duration::from_secs(1)
+}
+
+#[test]
+fn the_doorbell_rings_for_the_first_mail_and_the_waking_hook_says_only_that_it_is_there() {
+    let world = people();
+    // The session begins before its server has registered it.
+    let (status, out, _) = hook(&world, &[], &event("SessionStart"));
+    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let watched = &told["hookSpecificOutput"]["watchPaths"];
+    assert_eq!((status, watched), (Some(0), &json!([doorbell(&world)])));
+    let modes = [doorbell(&world), world.root().join("doorbells")]
+        .map(|path| fs::metadata(path).expect("it").permissions().mode() & 0o777);
+    assert_eq!(modes, [0o600, 0o700]);
+    run(world.c2c(&["register", "--alias", "cat", "-s", "claude-1"])).ok();
+    assert_eq!(hook(&world, &["--wake"], &event("FileChanged")), (Some(0), "".into(), "".into()));
+
+    assert!(rings(&world, || drop(world.run("bob", &["send", "cat", "the secret word"]).ok())));
+    assert_eq!(fs::metadata(doorbell(&world)).expect("it").len(), 0, "never content");
+    let (status, out, err) = hook(&world, &["--wake"], &event("FileChanged"));
+    assert_eq!((status, out.as_str()), (Some(2), ""));
+    assert!(err.starts_with("c2c: mail from other agents waits") && !err.contains("secret"));
+
+    // More mail while the first is unread rings no more, until it has waited for long.
+    world.run("bob", &["send", "cat", "two"]).ok();
+    let before = fs::metadata(doorbell(&world)).expect("it").modified().expect("a time");
+    world.run("bob", &["send", "cat", "three"]).ok();
+    assert_eq!(fs::metadata(doorbell(&world)).expect("it").modified().expect("a time"), before);
+    assert!(rings(&world, || drop(world.run("bob", &["send", "cat", "four"]).ok())));
+
+    let (_, out, _) = hook(&world, &[], &event("UserPromptSubmit"));
+    assert!(out.contains("the secret word") && out.contains("four"), "{out}");
+    assert!(rings(&world, || drop(world.run("bob", &["send-all", "all of you"]).ok())));
+    assert!(!rings(&world, || {
+        world.run("bob", &["send", "ann", "for another"]).ok();
+        world.run("bob", &["send", "cat", "--deferrable", "later"]).ok();
+    }));
+    run(world.c2c(&["-s", "claude-1", "rooms", "join", "lobby"])).ok();
+    world.run("bob", &["rooms", "join", "lobby"]).ok();
+    hook(&world, &[], &event("UserPromptSubmit"));
+    assert!(rings(&world, || drop(world.run("bob", &["rooms", "send", "lobby", "hey"]).ok())));
+}
+
+#[test]
+fn a_session_id_that_is_no_name_hangs_no_doorbell() {
+    let world = people();
+    let input = json!({"session_id": "../../x", "cwd": "/", "hook_event_name": "SessionStart"});
+    let mut command = below_a_client(&world, &[]);
+    command.env("CLAUDE_CODE_SESSION_ID", "../../x");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    child.stdin.take().expect("piped").write_all(input.to_string().as_bytes()).expect("told");
+    let out = child.wait_with_output().expect("ended");
+    assert_eq!((out.status.code(), out.stdout), (Some(0), Vec::new()));
+    assert!(!world.root().join("doorbells").exists());
+}
+
+#[test]
+fn clients_with_other_forms_are_answered_in_theirs() {
+    let world = people();
+    let say = |name: &str| json!({"session_id": "s-ann", "cwd": "/", "hook_event_name": name});
+    let send = || world.run("bob", &["send", "ann", "hello"]).ok();
+    send();
+    let crush = json!({"event": "PreToolUse", "session_id": "s-ann", "cwd": "/"}).to_string();
+    let (status, out, _) = hook(&world, &["--client", "crush"], &crush);
+    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert!(told["context"].as_str().is_some_and(|text| text.contains("hello")), "{out}");
+    assert_eq!(status, Some(0));
+    send();
+    let (status, out, _) =
+        hook(&world, &["--client", "kimi"], &say("UserPromptSubmit").to_string());
+    assert!(out.starts_with("Messages from other agents") && out.contains("hello"), "{out}");
+    assert_eq!(status, Some(0));
+    send();
+    let (status, out, err) = hook(&world, &["--client", "kimi"], &say("Stop").to_string());
+    assert_eq!((status, out.as_str()), (Some(2), ""));
+    assert!(err.contains("hello"), "{err}");
+    assert_eq!(world.poll("ann"), Vec::<String>::new(), "each was told once");
+    let (status, out, err) = hook(&world, &["--client", "kimi"], &say("Stop").to_string());
+    assert_eq!((status, out.as_str(), err.as_str()), (Some(0), "", ""));
+}

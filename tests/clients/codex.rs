@@ -1,0 +1,141 @@
+//! Codex.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::{model, program};
+use crate::support::{World, run};
+
+const PROGRAM: &str = "C2C_TEST_CODEX";
+
+/// A fresh home that was set up, and the client in it.
+fn client(world: &World, program: &Path, args: &[&str]) -> Command {
+    let here = world.path().join("work");
+    std::fs::create_dir_all(&here).expect("a directory");
+    let mut command = world.program(program.to_str().expect("a path"), args);
+    command.env_remove("C2C_MCP_BROKER_ROOT").current_dir(here);
+    command
+}
+
+/// `c2c` as somebody beside the client.
+fn c2c(world: &World, who: &str, args: &[&str]) -> Command {
+    let mut command = client(world, Path::new(env!("CARGO_BIN_EXE_c2c")), args);
+    command.env("C2C_MCP_SESSION_ID", format!("s-{who}"));
+    command
+}
+
+/// What the client's own server answers to a request. Its `mcp list` connects to nothing.
+fn ask(world: &World, program: &Path, method: &str, params: Value) -> Value {
+    let mut command = client(world, program, &["app-server"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("program starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let about = json!({"clientInfo": {"name": "test", "version": "1"}});
+    for line in [
+        json!({"id": 1, "method": "initialize", "params": about}),
+        json!({"method": "initialized"}),
+        json!({"id": 2, "method": method, "params": params}),
+    ] {
+        writeln!(stdin, "{line}").expect("it reads");
+    }
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let mut rows = lines.map(|line| serde_json::from_str(&line).unwrap_or(Value::Null));
+    let answer = rows.find(|row: &Value| row["id"] == 2).expect("an answer");
+    drop(stdin);
+    rows.for_each(drop);
+    child.wait().expect("it ends with its input");
+    answer["result"]["data"].clone()
+}
+
+#[test]
+fn the_client_itself_says_that_c2c_is_connected() {
+    let Some(program) = program(PROGRAM) else { return };
+    let world = World::new();
+    let version = run(client(&world, &program, &["--version"])).ok();
+    eprintln!("Codex: {}", version.out.trim());
+    run(c2c(&world, "x", &["setup", "codex", "--alias", "walker"])).ok();
+    let servers = ask(&world, &program, "mcpServerStatus/list", json!({}));
+    assert_eq!(servers[0]["serverInfo"]["name"], "c2c", "{servers}");
+    assert!(servers[0]["tools"]["whoami"].is_object(), "{servers}");
+    let here = json!({"cwds": [world.path().join("work")]});
+    let hooks = ask(&world, &program, "hooks/list", here.clone());
+    let ours = hooks[0]["hooks"].as_array().expect("hooks");
+    for event in ["sessionStart", "userPromptSubmit", "postToolUse", "stop"] {
+        assert!(ours.iter().any(|row| row["eventName"] == event), "{event}: {hooks}");
+    }
+    // Only the user trusts them.
+    assert!(ours.iter().all(|row| row["trustStatus"] == "untrusted"), "{hooks}");
+    run(c2c(&world, "x", &["setup", "codex", "--undo"])).ok();
+    assert_eq!(ask(&world, &program, "mcpServerStatus/list", json!({})), json!([]));
+    let hooks = ask(&world, &program, "hooks/list", here);
+    assert_eq!(hooks[0]["hooks"], json!([]));
+}
+
+/// The stream of one answer: a call of the server's tool, or a text that ends the turn.
+fn stream(tool: Option<&str>) -> String {
+    let item = match tool {
+        Some(name) => json!({"type": "function_call", "call_id": "call_1", "arguments": "{}",
+            "namespace": "mcp__c2c", "name": name}),
+        None => json!({"type": "message", "id": "msg_1", "role": "assistant",
+            "content": [{"type": "output_text", "text": "done"}]}),
+    };
+    let usage = json!({"input_tokens": 1, "output_tokens": 1, "total_tokens": 2,
+        "input_tokens_details": null, "output_tokens_details": null});
+    let events = [
+        json!({"type": "response.created", "response": {"id": "resp_1"}}),
+        json!({"type": "response.output_item.done", "item": item}),
+        json!({"type": "response.completed", "response": {"id": "resp_1", "usage": usage}}),
+    ];
+    let line = |event: &Value| {
+        format!("event: {}\ndata: {event}\n\n", event["type"].as_str().expect("a type"))
+    };
+    events.iter().map(line).collect()
+}
+
+#[test]
+fn a_message_reaches_the_model_after_a_tool_call_without_polling() {
+    let Some(program) = program(PROGRAM) else { return };
+    let world = Arc::new(World::new());
+    run(c2c(&world, "x", &["setup", "codex", "--alias", "walker"])).ok();
+    run(c2c(&world, "ann", &["register", "--alias", "ann"])).ok();
+    let requests = Arc::new(Mutex::new(Vec::<String>::new()));
+    let (seen, beside) = (Arc::clone(&requests), Arc::clone(&world));
+    let url = model(move |path, asked| {
+        if path != "/v1/responses" {
+            return None;
+        }
+        let input = asked["input"].to_string();
+        let answered = input.contains("function_call_output");
+        seen.lock().expect("a lock").push(input);
+        if answered || !asked["tools"].to_string().contains("mcp__c2c") {
+            return Some(stream(None));
+        }
+        // The session is there: somebody writes to it while it works.
+        run(c2c(&beside, "ann", &["send", "walker", "the tests are green"])).ok();
+        Some(stream(Some("whoami")))
+    });
+    let provider = format!(
+        "model_providers.test={{name=\"test\",base_url=\"{url}/v1\",wire_api=\"responses\",\
+         env_key=\"TEST_KEY\"}}"
+    );
+    let config = ["-c", &provider, "-c", "model_provider=\"test\"", "-c", "model=\"gpt-5\""];
+    // Nobody is there to trust the hooks.
+    let mut args = vec!["exec", "--skip-git-repo-check", "--dangerously-bypass-hook-trust"];
+    args.extend(config);
+    args.push("hello");
+    let mut ask = client(&world, &program, &args);
+    ask.env("TEST_KEY", "key");
+    let done = run(ask).ok();
+    let requests = requests.lock().expect("a lock");
+    let told: Vec<&String> =
+        requests.iter().filter(|text| text.contains("the tests are green")).collect();
+    let seen = format!("{} of {} requests: {}", told.len(), requests.len(), done.err);
+    assert_eq!(told.len(), 1, "{seen}");
+    assert!(told[0].contains("Messages from other agents") && told[0].contains("walker"));
+    let history = run(c2c(&world, "x", &["history", "-a", "walker", "--json"])).ok().json();
+    assert_eq!(history[0]["content"], "the tests are green");
+}
