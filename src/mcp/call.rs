@@ -105,6 +105,13 @@ pub struct Answer {
     pub session_id: Option<String>,
 }
 
+impl Answer {
+    /// Whether it is a row of nothing.
+    pub fn is_empty(&self) -> bool {
+        self.array.is_some_and(|key| self.structured[key].as_array().is_some_and(Vec::is_empty))
+    }
+}
+
 fn object(structured: Value) -> Answer {
     Answer { structured, ..Answer::default() }
 }

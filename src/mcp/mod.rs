@@ -5,6 +5,7 @@ mod push;
 mod serve;
 mod tools;
 mod transport;
+mod wait;
 
 use serde_json::{Value, json};
 

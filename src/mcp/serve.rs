@@ -3,9 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
@@ -24,15 +22,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::call::{Answer, Arguments, call};
 use super::push::Ear;
 use super::transport::{Acking, Claims, expect};
+use super::wait::Wait;
 use super::{INSTRUCTIONS, push, tools};
 use crate::actor::CODEX;
 use crate::broker::{Broker, liveness};
 use crate::decide::{Actor, Command, Reply};
 use crate::failure::Failure;
-use crate::limits::WAIT_S_MAX;
-
-/// How often a waiting call looks whether it was cancelled.
-const CANCEL_LOOK: Duration = Duration::from_millis(200);
 
 struct Inside {
     broker: Broker,
@@ -157,25 +152,6 @@ fn join_rooms(broker: &mut Broker, actor: &Actor) {
     }
 }
 
-/// Sleeps on a thread of its own until the actor has mail, the time is over, or nobody waits.
-fn wait_for_mail(root: &Path, actor: &Actor, wait: Duration, cancelled: &AtomicBool) {
-    let mut broker = Broker::open(root);
-    let deadline = Instant::now() + wait;
-    loop {
-        let pulse = broker.pulse();
-        let mailbox = match broker.look(actor) {
-            Ok(()) => broker.own_mailbox(actor),
-            Err(_) => None,
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let found = mailbox.is_some_and(|mailbox| broker.has_mail(&mailbox));
-        if found || left.is_zero() || cancelled.load(Ordering::Acquire) {
-            return;
-        }
-        broker.wait(pulse, left.min(CANCEL_LOOK));
-    }
-}
-
 impl Server {
     fn subscriptions(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
         self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
@@ -206,20 +182,20 @@ impl Server {
             actor.session_id = Some(session_id);
             self.register_once(&actor);
         }
-        if name == "poll_inbox"
-            && let Ok(Some(wait_s)) = arguments.number("wait_s")
-            && wait_s > 0.0
-        {
-            let wait = Duration::from_secs_f64(wait_s.min(WAIT_S_MAX as f64));
-            if !self.wait(&actor, wait, &context).await {
+        let wait_s = arguments.number("wait_s").ok().flatten().filter(|_| name == "poll_inbox");
+        let mut wait = Wait::begin(&self.root, &actor, wait_s.unwrap_or_default());
+        let done = loop {
+            if !wait.until_mail(&context).await {
                 return Ok(CallToolResult::error(vec![ContentBlock::text("cancelled")]));
             }
-        }
-        let done = {
             let inside = &mut *self.shared.lock();
             let done = call(&mut inside.broker, &mut actor, &name, &arguments);
             inside.broker.heartbeat_if_due(&actor);
-            done
+            // Somebody else took it, or what waits is being shown already.
+            if done.as_ref().is_ok_and(Answer::is_empty) && !wait.is_over() {
+                continue;
+            }
+            break done;
         };
         Ok(match done {
             Ok(answer) => self.success(answer, &context, from_request),
@@ -238,26 +214,6 @@ impl Server {
         match inside.broker.execute(&Command::Register { alias: None }, actor) {
             Ok(_) => join_rooms(&mut inside.broker, actor),
             Err(failure) => eprintln!("c2c: auto-register: {}", failure.message()),
-        }
-    }
-
-    /// True when the wait ended by itself, false when the client gave up.
-    async fn wait(
-        &self,
-        actor: &Actor,
-        wait: Duration,
-        context: &RequestContext<RoleServer>,
-    ) -> bool {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let (root, actor, seen) = (self.root.clone(), actor.clone(), Arc::clone(&cancelled));
-        let waiting =
-            tokio::task::spawn_blocking(move || wait_for_mail(&root, &actor, wait, &seen));
-        tokio::select! {
-            _ = waiting => true,
-            () = context.ct.cancelled() => {
-                cancelled.store(true, Ordering::Release);
-                false
-            }
         }
     }
 

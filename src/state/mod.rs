@@ -266,7 +266,13 @@ impl State {
             let room_id = second_of(key);
             let member = self.members.get(pair(&room_id, mailbox.as_bytes()));
             let head = self.rooms.get(&room_id).map_or(0, |room| room.head);
-            member.is_some_and(|member| head > member.cursor)
+            let Some(cursor) = member.map(|member| member.cursor).filter(|at| head > *at) else {
+                return false;
+            };
+            // What one said oneself is no mail.
+            let from = pair(&room_id, &(cursor + 1).to_be_bytes());
+            let others = |row: &RoomMessage| row.from_mailbox != mailbox;
+            self.room_messages.any_from(&pair(&room_id, &[]), &from, others)
         })
     }
 

@@ -259,6 +259,29 @@ impl<R: Serialize + DeserializeOwned + Clone> Table<R> {
         found
     }
 
+    /// Whether a row is wanted, of those whose key starts with `prefix` and is not before `from`.
+    pub fn any_from(&self, prefix: &[u8], from: &[u8], wanted: impl Fn(&R) -> bool) -> bool {
+        let (prefix, from) = (self.key(prefix), self.key(from));
+        let above = self.changed.range(from.clone()..);
+        let mut above = above.take_while(|(key, _)| key.starts_with(&prefix));
+        if above.any(|(_, row)| row.as_ref().is_some_and(&wanted)) {
+            return true;
+        }
+        let mut found = false;
+        if let Some(base) = &self.base {
+            base.visit(&from, &mut |key, value| {
+                if !key.starts_with(&prefix) {
+                    return false;
+                }
+                let row =
+                    serde_json::from_slice(value).ok().filter(|_| !self.changed.contains_key(key));
+                found = row.as_ref().is_some_and(&wanted);
+                !found
+            });
+        }
+        found
+    }
+
     /// Adds all rows, encoded, to a checkpoint that is being written.
     pub(super) fn encode(&self, out: &mut Rows) {
         let prefix = [self.number];

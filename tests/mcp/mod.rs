@@ -2,9 +2,11 @@
 //!
 //! The scenarios are in `session.py`: some use the Python SDK, the rest talk plain JSON lines.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::support::{World, run};
+use crate::support::{World, agents, run};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/session.py");
 
@@ -49,6 +51,28 @@ fn play(scenario: &str, needs_mcp: bool) {
     }
     let done = run(command);
     assert_eq!(done.status, 0, "{scenario}\n{}\n{}", done.out, done.err);
+}
+
+#[test]
+fn thirty_agents_in_one_room_lose_nothing_and_double_nothing() {
+    let world = World::new();
+    let plan = agents::Plan {
+        agents: 30,
+        messages: 8,
+        pause: Duration::ZERO,
+        patience: Duration::from_secs(60),
+    };
+    let (root, home) = (world.root(), world.path().join("home"));
+    let program = Path::new(env!("CARGO_BIN_EXE_c2c"));
+    let outcome = agents::run(&plan, &|at| agents::command(program, &root, &home, at));
+    assert_eq!(outcome.delays.len(), outcome.expected);
+    assert_eq!((outcome.doubled, outcome.astray, outcome.empty_polls), (0, 0, 0));
+    // Everything was shown: nothing waits, and each was acked.
+    for at in [0, 15, 29] {
+        let mut poll = agents::command(program, &root, &home, at);
+        poll.args(["peek-inbox", "--json"]);
+        assert_eq!(run(poll).ok().json(), serde_json::json!([]));
+    }
 }
 
 #[test]

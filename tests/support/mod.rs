@@ -1,5 +1,7 @@
 //! A world of its own for each test: a root, a HOME, a clean environment.
 
+pub mod agents;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
