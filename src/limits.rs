@@ -98,6 +98,9 @@ pub const RELAY_HEAD_WAIT_S: u64 = 30;
 pub const RELAY_HEADERS_MAX: usize = 64;
 /// Bytes that a connection may hold before its request is read.
 pub const RELAY_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// A doorbell that has not rung for so long, of a session that is not registered, is taken down by a
+/// sweep; seconds.
+pub const DOORBELL_S: u64 = 7 * 24 * 3600;
 /// Unread mail this old is worth an alarm, seconds.
 pub const UNREAD_ALARM_S: u64 = 600;
 /// Between two nudges of a session that has not read its mail, seconds: at first ...

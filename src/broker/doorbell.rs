@@ -16,7 +16,8 @@ use c2c_log_format::payload::Target;
 
 use super::Broker;
 use crate::clock;
-use crate::limits::WAKE_PAUSE_S_MIN;
+use crate::limits::{DOORBELL_S, WAKE_PAUSE_S_MIN};
+use crate::mirror;
 
 /// Directory of the doorbells under a broker root.
 const DIRECTORY: &str = "doorbells";
@@ -36,6 +37,7 @@ impl Broker {
 
     /// Makes the doorbell of a session; the file for its client to watch.
     pub fn hang_doorbell(&self, session_id: &str) -> io::Result<PathBuf> {
+        mirror::check_root(&self.root).map_err(|_| io::ErrorKind::InvalidInput)?;
         let path = self.doorbell(session_id).ok_or(io::ErrorKind::InvalidInput)?;
         let directory = path.parent().unwrap_or(Path::new("/"));
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -55,7 +57,8 @@ impl Broker {
         let ring = |name: &str| {
             let mailbox = self.state.mailboxes.get(name).filter(|row| !row.is_dnd(now_us))?;
             let session_id = mailbox.session?;
-            Some(Ring { session_id, first: !self.state.has_unread(name) })
+            // What may wait has rung for nobody.
+            Some(Ring { session_id, first: self.state.unread(name).pressing().is_none() })
         };
         let mut rings = Vec::new();
         for event in events {
@@ -80,6 +83,19 @@ impl Broker {
         for ring in rings {
             if let Some(path) = self.doorbell(&ring.session_id) {
                 let _ = touch(&path, ring.first);
+            }
+        }
+    }
+
+    /// Takes away doorbells of sessions that never registered and have not rung for long.
+    pub fn take_down_old_doorbells(&self) {
+        let now = UNIX_EPOCH + Duration::from_micros(clock::now_us());
+        for entry in fs::read_dir(self.root.join(DIRECTORY)).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let rang = entry.metadata().and_then(|found| found.modified()).ok();
+            let age = rang.and_then(|rang| now.duration_since(rang).ok()).unwrap_or_default();
+            if self.state.sessions.get(&name).is_none() && age.as_secs() > DOORBELL_S {
+                let _ = fs::remove_file(entry.path());
             }
         }
     }

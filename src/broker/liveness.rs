@@ -86,11 +86,21 @@ pub fn is_ancestor(process: &Process) -> bool {
     of(Some(process)) == Liveness::Alive && descends_from(process.pid)
 }
 
-/// Whether a process started this one, itself or by a shell: others above may be clients that only
-/// happen to run the one that did.
-pub fn started_this(process: &Process) -> bool {
+/// Programs that clients put between themselves and what they run.
+const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "busybox", "zsh", "ksh", "fish"];
+
+/// The processes that may have started this one: its parent, and if that is a shell the one above.
+/// Others above may be clients that only happen to run the one that did.
+pub fn starters() -> Vec<u32> {
     let parent = nix::unistd::getppid().as_raw().unsigned_abs();
-    process.pid == parent || stat(parent).is_some_and(|stat| stat.parent == process.pid)
+    let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+    let above = Some(parent).filter(|_| SHELLS.contains(&name.trim())).and_then(stat);
+    std::iter::once(parent).chain(above.map(|stat| stat.parent)).collect()
+}
+
+/// Whether a process started this one, itself or by a shell.
+pub fn started_this(process: &Process) -> bool {
+    starters().contains(&process.pid)
 }
 
 /// Whether this process is the one with that number, or below it.

@@ -99,15 +99,32 @@ impl Broker {
         decide::mailbox_of_actor(&self.state, &actor, &liveness::of_session, &liveness::is_ancestor)
     }
 
+    /// Whether the session of an actor is alive, by its process.
+    pub fn is_alive(&self, actor: &Actor) -> bool {
+        let session = actor.session_id.as_ref().and_then(|id| self.state.sessions.get(id));
+        session.is_some_and(|session| liveness::of_session(&session) == Liveness::Alive)
+    }
+
+    /// Whether a mailbox has mail that is not being shown already and does not wait for a poll.
+    pub fn has_pressing_mail(&self, mailbox: &Mailbox) -> bool {
+        let shown = mailbox
+            .claim
+            .as_ref()
+            .is_some_and(|claim| liveness::of(claim.process.as_ref()) != Liveness::Dead);
+        !shown && self.state.unread(&mailbox.name).pressing().is_some()
+    }
+
     /// The session of the client that runs this process, itself or by a shell; the one that was active
     /// last, if it has several.
     pub fn session_that_started_this(&self) -> Option<String> {
+        let starters = liveness::starters();
         let rows = self.state.sessions.scan([]).into_iter();
+        // A process of Codex runs many sessions: it says nothing about which of them this is.
         let ours = rows.filter(|(_, session)| {
             let process = session.process.as_ref();
-            process.is_some_and(|process| {
-                liveness::started_this(process) && liveness::of(Some(process)) == Liveness::Alive
-            })
+            session.client_type.as_deref() != Some(decide::CODEX)
+                && process.is_some_and(|process| starters.contains(&process.pid))
+                && liveness::of(process) == Liveness::Alive
         });
         let last = ours.max_by_key(|(_, session)| session.active_us)?;
         String::from_utf8(last.0).ok()

@@ -219,13 +219,21 @@ fn clients(report: &mut Report) {
     }
 }
 
-/// Absolute paths of programs called c2c that a file names.
+/// Absolute paths of programs called c2c that a file names as commands.
 fn programs(text: &str) -> Vec<PathBuf> {
-    let words = text.split(['"', '\'']).flat_map(str::split_whitespace);
-    let named = words
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute() && path.file_name().is_some_and(|name| name == "c2c"));
-    let mut found: Vec<PathBuf> = named.collect();
+    // In JSON and in TOML a command stands in one of the next quotes.
+    let quoted = |rest: &str| -> Option<PathBuf> {
+        let is_path = |word: &&str| word.trim_start_matches('\'').starts_with('/');
+        let word = rest.split('"').take(3).find(is_path)?;
+        let word = match word.strip_prefix('\'') {
+            Some(word) => word.split('\'').next(),
+            None => word.split_whitespace().next(),
+        };
+        word.map(PathBuf::from)
+    };
+    let named = text.split("command").skip(1).filter_map(quoted);
+    let mut found: Vec<PathBuf> =
+        named.filter(|path| path.file_name().is_some_and(|name| name == "c2c")).collect();
     found.sort();
     found.dedup();
     found

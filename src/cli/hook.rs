@@ -7,6 +7,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ pub struct Hook {
     /// The client, where its hooks read other answers than those of Claude Code
     #[arg(long, value_enum)]
     client: Option<Client>,
-    /// Register a session that is not known yet under this alias
+    /// Register a session that is not known yet, or not alive, under this alias (Codex)
     #[arg(long, short = 'a', value_name = "ALIAS")]
     alias: Option<String>,
     /// Say that mail waits, by status 2, instead of telling it
@@ -53,8 +54,11 @@ enum Client {
 struct Input {
     session_id: Option<String>,
     cwd: Option<PathBuf>,
-    #[serde(alias = "event")]
     hook_event_name: Option<String>,
+    /// The same, in the words of a client that says no other.
+    event: Option<String>,
+    /// The agent below the session's own that this is about.
+    agent_id: Option<String>,
     /// The model goes on only because a hook has asked for it.
     stop_hook_active: bool,
 }
@@ -86,10 +90,8 @@ fn way(client: Option<Client>, event: &str) -> Option<Way> {
         (None, _) => {}
     }
     match event {
-        "PostToolUse" | "PreToolUse" | "UserPromptSubmit" | "SessionStart" | "SubagentStart" => {
-            Some(Way::Context)
-        }
-        "BeforeAgent" | "AfterTool" => Some(Way::Context),
+        "PostToolUse" | "PreToolUse" | "UserPromptSubmit" | "SessionStart" | "BeforeAgent"
+        | "AfterTool" => Some(Way::Context),
         "Stop" => Some(Way::GoOn("block")),
         "AfterAgent" => Some(Way::GoOn("deny")),
         _ => None,
@@ -115,7 +117,12 @@ pub fn main(common: &Common, hook: &Hook) -> u8 {
 fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     let deadline = Instant::now() + Duration::from_millis(HOOK_DEADLINE_MS);
     let input = read_input(deadline);
-    let event = input.hook_event_name.as_deref().unwrap_or(&hook.event);
+    // What a helper of the session reads, the session itself would never see.
+    if input.agent_id.is_some() {
+        return Ok(super::DONE);
+    }
+    let said = input.hook_event_name.as_deref().or(input.event.as_deref());
+    let event = said.unwrap_or(&hook.event);
     let way = if hook.wake { Some(Way::Refuse) } else { way(hook.client, event) };
     let Some(way) = way else { return Ok(super::DONE) };
     // Who was told to go on does, and reads the rest with its next step.
@@ -128,10 +135,13 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     let mut broker = Broker::open(&root.path);
     let given = actor::resolve(common.session_id.as_deref(), &here);
     broker.look(&given)?;
-    let actor = match acting(&broker, given.clone(), &input, &here) {
-        None if hook.alias.is_some() => register(&mut broker, hook, event, &given, &input),
-        known => known,
-    };
+    let mut actor = acting(&broker, given.clone(), &input, &here);
+    if hook.alias.is_some() && matches!(event, "SessionStart" | "UserPromptSubmit") {
+        let gone = |actor: &Actor| !broker.is_alive(actor);
+        if actor.as_ref().is_none_or(gone) {
+            actor = register(&mut broker, hook, &given, &input).or(actor);
+        }
+    }
     let mailbox = actor.as_ref().and_then(|actor| broker.own_mailbox(actor));
     let doorbell = (event == "SessionStart").then(|| {
         watched(&broker, &input, mailbox.as_ref().and_then(|mailbox| mailbox.session.as_deref()))
@@ -152,6 +162,9 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
         };
     }
     if hook.wake {
+        if !broker.has_pressing_mail(&mailbox) {
+            return Ok(super::DONE);
+        }
         return write(way, event, SENTINEL, None).map_err(Failure::Output);
     }
     stop_at(deadline);
@@ -221,18 +234,9 @@ fn acting(broker: &Broker, given: Actor, input: &Input, here: &Path) -> Option<A
     Some(given).filter(|given| !of_another && has_mailbox(given))
 }
 
-/// Registers the session that the client says, when it begins: a server that learns of it only with
-/// the first call would be too late for the first mail.
-fn register(
-    broker: &mut Broker,
-    hook: &Hook,
-    event: &str,
-    given: &Actor,
-    input: &Input,
-) -> Option<Actor> {
-    if !matches!(event, "SessionStart" | "UserPromptSubmit") {
-        return None;
-    }
+/// Registers the session that the client says, when it begins or goes on in another process: a server
+/// that learns of it only with the first call would be too late for the first mail.
+fn register(broker: &mut Broker, hook: &Hook, given: &Actor, input: &Input) -> Option<Actor> {
     let actor = Actor {
         session_id: Some(input.session_id.clone()?),
         alias: hook.alias.clone(),
@@ -267,12 +271,15 @@ fn read_input(deadline: Instant) -> Input {
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
+/// The status that belongs to what was written so far: some clients read that only with this status.
+static STATUS: AtomicU8 = AtomicU8::new(super::DONE);
+
 /// From here on the process ends in time, even if nobody reads what it writes. A claim of a process
 /// that is gone goes back to the mailbox.
 fn stop_at(deadline: Instant) {
     let watch = move || {
         thread::sleep(deadline.saturating_duration_since(Instant::now()));
-        std::process::exit(0);
+        std::process::exit(i32::from(STATUS.load(Ordering::Acquire)));
     };
     let _ = thread::Builder::new().name("deadline".into()).spawn(watch);
 }
@@ -336,7 +343,9 @@ fn write(way: Way, event: &str, text: &str, watch: Option<&Path>) -> io::Result<
         Way::Bare => json!({ "context": text }).to_string(),
         Way::Text => text.to_owned(),
         Way::Refuse => {
-            writeln!(io::stderr().lock(), "{text}")?;
+            let mut err = io::stderr().lock();
+            writeln!(err, "{text}")?;
+            STATUS.store(GO_ON, Ordering::Release);
             return Ok(GO_ON);
         }
     };

@@ -80,14 +80,25 @@ impl Setup {
 }
 
 pub(super) fn set_up(client: &Client, asked: &Setup) -> Result<Done, Failure> {
+    if let Some(alias) = &asked.alias {
+        c2c_log_format::id::check_alias(alias)
+            .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
+    }
+    let mut wish = wish_of(client)?;
+    wish.global = asked.global;
+    if let Some(directory) = &asked.target_dir {
+        wish.directory = std::fs::canonicalize(directory).map_err(|e| {
+            let message = format!("{}: {e}", directory.display());
+            Refusal::new(Code::InvalidArgument, "target_dir", message)
+        })?;
+    }
+    let (alias_before, rooms_before) = client.settings(&wish)?;
+    let alias_before = alias_before.filter(|alias| c2c_log_format::id::check_alias(alias).is_ok());
     let alias = match (&asked.alias, asked.no_alias) {
-        (Some(alias), _) => {
-            c2c_log_format::id::check_alias(alias)
-                .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
-            Some(alias.clone())
-        }
+        (Some(alias), _) => Some(alias.clone()),
         (None, true) => None,
-        (None, false) => Some(default_alias(client)),
+        // Set up again, it stays who it is.
+        (None, false) => alias_before.or_else(|| Some(default_alias(client))),
     };
     if asked.target_dir.is_some() && client.name != "opencode" {
         let message = format!("{} is set up once for all projects", client.name);
@@ -99,16 +110,9 @@ pub(super) fn set_up(client: &Client, asked: &Setup) -> Result<Done, Failure> {
         c2c_log_format::id::check_name(room.trim())
             .map_err(|e| Refusal::new(Code::InvalidRoomId, "rooms", format!("room {e}")))?;
     }
-    let mut wish = wish_of(client)?;
-    if let Some(directory) = &asked.target_dir {
-        wish.directory = std::fs::canonicalize(directory).map_err(|e| {
-            let message = format!("{}: {e}", directory.display());
-            Refusal::new(Code::InvalidArgument, "target_dir", message)
-        })?;
-    }
     wish.alias.clone_from(&alias);
-    wish.rooms.clone_from(&asked.rooms);
-    (wish.global, wish.undo, wish.force) = (asked.global, asked.undo, asked.force);
+    wish.rooms = asked.rooms.clone().or(rooms_before);
+    (wish.undo, wish.force) = (asked.undo, asked.force);
     let plan = client.plan(&wish)?;
     let mut tools = None;
     if !asked.dry_run {

@@ -143,6 +143,9 @@ impl Run for Sweep {
                 _ => SweepPlan::default(),
             }
         };
+        if !self.dry_run {
+            context.broker.take_down_old_doorbells();
+        }
         if context.common.json {
             return output::say_json(&shape::sweep(&plan));
         }

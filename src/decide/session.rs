@@ -113,6 +113,10 @@ pub fn mailbox_of_actor(
     if let Some(session_id) = &actor.session_id {
         return state.mailbox_of_session(session_id);
     }
+    // A thread of Codex has none before it said which one it is.
+    if actor.client_type.as_deref() == Some(CODEX) {
+        return None;
+    }
     let Some(wanted) = &actor.alias else {
         return state.mailbox_of(actor.fallback_alias.as_deref()?);
     };

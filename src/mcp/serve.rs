@@ -165,6 +165,13 @@ impl Server {
         c2c_log_format::id::check_name(id).is_ok().then(|| id.to_owned())
     }
 
+    /// Who asks.
+    fn acting(&self, context: &RequestContext<RoleServer>) -> Actor {
+        let mut actor = self.shared.lock().actor.clone();
+        actor.session_id = actor.session_id.or_else(|| self.caller(context));
+        actor
+    }
+
     async fn answer(
         &self,
         request: CallToolRequestParams,
@@ -175,11 +182,10 @@ impl Server {
             return Err(ErrorData::invalid_params(format!("unknown tool: {name}"), None));
         }
         let arguments = Arguments(request.arguments.unwrap_or_default());
-        let mut actor = self.shared.lock().actor.clone();
-        let per_request = self.caller(&context).filter(|_| actor.session_id.is_none());
-        let from_request = per_request.is_some();
-        if let Some(session_id) = per_request {
-            actor.session_id = Some(session_id);
+        let from_request = self.shared.lock().actor.session_id.is_none();
+        let mut actor = self.acting(&context);
+        let from_request = from_request && actor.session_id.is_some();
+        if from_request {
             self.register_once(&actor);
         }
         let wait_s = arguments.number("wait_s").ok().flatten().filter(|_| name == "poll_inbox");
@@ -290,18 +296,20 @@ impl ServerHandler for Server {
     async fn list_resources(
         &self,
         _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let resources = self.shared.with(push::resources);
+        let actor = self.acting(&context);
+        let resources = self.shared.with(|broker, _| push::resources(broker, &actor));
         resources.map(ListResourcesResult::with_all_items).map_err(|failure| internal(&failure))
     }
 
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let read = self.shared.with(|broker, actor| push::read(broker, actor, &request.uri));
+        let actor = self.acting(&context);
+        let read = self.shared.with(|broker, _| push::read(broker, &actor, &request.uri));
         match read.map_err(|failure| internal(&failure))? {
             Some(contents) => Ok(ReadResourceResult::new(contents).into()),
             None => Err(no_resource(&request.uri)),

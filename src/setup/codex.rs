@@ -25,14 +25,15 @@ pub fn plan(wish: &Wish) -> Result<Plan, Failure> {
         let server = toml::table(root, "mcp_servers", "c2c", wish.force)?;
         // What an older c2c wrote, tool by tool, would count before the rule for all of them.
         server.remove("tools");
+        let ours = server.get("args").is_some_and(|args| args.to_string().contains("\"mcp\""));
+        let environment = server.remove("env").filter(|_| ours);
         server["command"] = string(&wish.program.display().to_string());
         server["args"] = toml::strings(&["mcp"]);
         server["default_tools_approval_mode"] = string("approve");
-        server.remove("env");
         // Its sessions are threads, which name themselves with each call.
         let mut variables = wish.variables();
         variables.push(("C2C_MCP_CLIENT_TYPE", CODEX));
-        server["env"] = toml::inline(&variables);
+        server["env"] = toml::environment(&variables, environment);
         Ok(())
     })?;
     let mut hooks_file = Change::of(own.join("hooks.json"))?;

@@ -1,7 +1,7 @@
 //! What does Crush read?
 //!
-//! `crush.json`, which it still merges with the newer `crushrc`: the server, the rule that lets its
-//! tools run, and a hook before each tool call, flat in its event.
+//! `crush.json`, which it still merges with the newer `crushrc`: the server, and a hook before each
+//! tool call, flat in its event.
 
 use jsonc_parser::cst::CstNode;
 use serde_json::json;

@@ -24,6 +24,10 @@ pub struct Change {
     pub before: Option<String>,
     /// Empty for no file.
     pub after: String,
+    /// Whether what it says now is kept beside it, if nothing is yet.
+    pub keeps: bool,
+    /// Whether the file is ours from the first to the last line: a link is replaced, not followed.
+    pub whole: bool,
 }
 
 impl Change {
@@ -40,12 +44,12 @@ impl Change {
             Err(e) => return Err(LogError::io("read", &name, e).into()),
         };
         let after = before.clone().unwrap_or_default();
-        Ok(Self { path, before, after })
+        Ok(Self { path, before, after, keeps: true, whole: false })
     }
 
     /// What the file said before c2c ever was, if that was kept.
     pub fn kept(&self) -> Option<String> {
-        let (target, directory) = place(&self.path);
+        let (target, directory) = place(self);
         fs::read_to_string(beside(&target, &directory, BACKUP)).ok()
     }
 
@@ -70,6 +74,11 @@ pub fn carry_out(changes: &[Change]) -> Result<(), Failure> {
         }
     }
     for (change, (part, target)) in changes.iter().zip(ready) {
+        if fs::read_to_string(&change.path).ok() != change.before {
+            let _ = fs::remove_file(&part);
+            let message = format!("{} changed meanwhile", change.path.display());
+            return Err(Refusal::new(Code::Busy, "file", message).hint("try again").into());
+        }
         let done = if change.after.is_empty() {
             fs::remove_file(&part).and_then(|()| fs::remove_file(&target))
         } else {
@@ -82,7 +91,7 @@ pub fn carry_out(changes: &[Change]) -> Result<(), Failure> {
 
 /// The new text beside the file, and the old one for later.
 fn prepare(change: &Change) -> io::Result<(PathBuf, PathBuf)> {
-    let (target, directory) = place(&change.path);
+    let (target, directory) = place(change);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     let mode = fs::metadata(&target).map_or(0o600, |found| found.permissions().mode() & 0o777);
     if let Some(before) = &change.before {
@@ -90,7 +99,7 @@ fn prepare(change: &Change) -> io::Result<(PathBuf, PathBuf)> {
         OpenOptions::new().append(true).open(&target)?;
         let backup = beside(&target, &directory, BACKUP);
         // The first one: what was there before c2c ever was.
-        if !backup.exists() {
+        if change.keeps && !backup.exists() {
             write(&backup, before, mode)?;
         }
     }
@@ -99,9 +108,10 @@ fn prepare(change: &Change) -> io::Result<(PathBuf, PathBuf)> {
     Ok((part, target))
 }
 
-/// The file itself, a link followed, and its directory.
-fn place(path: &Path) -> (PathBuf, PathBuf) {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+/// The file itself and its directory.
+fn place(change: &Change) -> (PathBuf, PathBuf) {
+    let path = change.path.clone();
+    let target = if change.whole { path } else { fs::canonicalize(&path).unwrap_or(path) };
     let directory = target.parent().unwrap_or(Path::new("/")).to_owned();
     (target, directory)
 }

@@ -4,7 +4,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::Value;
 
-use super::{Change, Wish, foreign_server, is_server};
+use super::{Change, OURS, Wish, foreign_server, is_server};
 use crate::code::Code;
 use crate::decide::Refusal;
 
@@ -25,26 +25,48 @@ pub fn edit(
         .map_err(|e| refuse(format!("not JSON ({e})")))?;
     let object = root.object_value().ok_or_else(|| refuse("not a JSON object".into()))?;
     edit(&object).map_err(|refusal| refuse(refusal.message))?;
-    // A file of which nothing is left was ours.
-    let is_empty = object.properties().is_empty() && change.before.is_none();
-    change.after = if is_empty { String::new() } else { root.to_string() };
-    // What the editor laid out anew and nobody changed looks again as it did.
-    if let Some(kept) = change.kept().filter(|kept| squeezed(kept) == squeezed(&change.after)) {
-        change.after = kept;
+    change.after = root.to_string();
+    match change.kept() {
+        // What the editor laid out anew and nobody changed looks again as it did.
+        Some(kept) if squeezed(&kept) == squeezed(&change.after) => change.after = kept,
+        Some(_) => {}
+        // A file of which nothing is left was ours.
+        None if squeezed(&change.after) == "{}" => change.after.clear(),
+        None => {}
     }
     Ok(())
 }
 
-/// A text without the white space outside of its strings.
+/// A text without the white space outside of its strings and comments.
 fn squeezed(text: &str) -> String {
-    let (mut inside, mut escaped) = (false, false);
-    let keep = |c: &char| {
-        let kept = inside || !c.is_whitespace();
-        inside ^= *c == '"' && !escaped;
-        escaped = inside && *c == '\\' && !escaped;
-        kept
-    };
-    text.chars().filter(keep).collect()
+    #[derive(Clone, Copy)]
+    enum In {
+        Code,
+        String,
+        Line,
+        Block,
+    }
+    let (mut out, mut place) = (String::new(), In::Code);
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        if matches!(place, In::Code) && c.is_whitespace() {
+            continue;
+        }
+        out.push(c);
+        let next = rest.peek().copied();
+        let (then, takes_next) = match (place, c, next) {
+            (In::Code, '"', _) => (In::String, false),
+            (In::Code, '/', Some('/')) => (In::Line, true),
+            (In::Code, '/', Some('*')) => (In::Block, true),
+            (In::String, '\\', _) => (In::String, true),
+            (In::String, '"', _) | (In::Line, '\n', _) => (In::Code, false),
+            (In::Block, '*', Some('/')) => (In::Code, true),
+            (place, ..) => (place, false),
+        };
+        out.extend(takes_next.then(|| rest.next()).flatten());
+        place = then;
+    }
+    out
 }
 
 fn wrong(name: &str, kind: &str) -> Refusal {
@@ -83,9 +105,20 @@ pub fn server(above: &CstObject, parent: &str, wish: &Wish, entry: &Value) -> Re
         return Ok(());
     }
     if let Some(server) = foreign {
-        return Err(foreign_server(&server["command"].to_string()));
+        return Err(foreign_server(&server.to_string()));
     }
-    set(&object(above, parent)?, SERVER, entry);
+    let mut entry = entry.clone();
+    if let Some(found) = found.filter(|found| found.to_string().contains("\"mcp\"")) {
+        // What the user has added to an entry of ours stays.
+        for name in ["env", "environment"] {
+            for (key, value) in found[name].as_object().into_iter().flatten() {
+                if !OURS.contains(&key.as_str()) {
+                    entry[name][key] = value.clone();
+                }
+            }
+        }
+    }
+    set(&object(above, parent)?, SERVER, &entry);
     Ok(())
 }
 

@@ -152,7 +152,22 @@ impl Client {
 
     /// What its files say now, and what they will say.
     pub fn plan(&self, wish: &Wish) -> Result<Plan, Failure> {
-        (self.plan)(wish)
+        let mut plan = (self.plan)(wish)?;
+        let without = (self.plan)(&Wish { undo: true, ..wish.clone() })?;
+        for (change, without) in plan.changes.iter_mut().zip(without.changes) {
+            // What says nothing but ours is not worth keeping, unless it goes for good.
+            let ours_alone = without.after.is_empty() && !change.after.is_empty();
+            change.keeps = !wish.undo && !ours_alone;
+        }
+        Ok(plan)
+    }
+
+    /// The alias and the rooms that it has been set up with.
+    pub fn settings(&self, wish: &Wish) -> Result<(Option<String>, Option<String>), Failure> {
+        let plan = (self.plan)(&Wish { undo: true, ..wish.clone() })?;
+        let texts = || plan.changes.iter().filter_map(|change| change.before.as_deref());
+        let find = |name| texts().find_map(|text| variable_in(text, name));
+        Ok((find(OURS[0]), find(OURS[1])))
     }
 }
 
@@ -175,14 +190,33 @@ fn is_ours(command: &str) -> bool {
         || words.windows(2).any(|two| name(two[0]) == "c2c" && two[1] == "hook")
 }
 
-/// Whether a server's command line is one of ours, of this generation or of an older one.
-fn is_server<'a>(mut words: impl Iterator<Item = &'a str>) -> bool {
-    words.any(|word| word.rsplit('/').next().unwrap_or(word).starts_with("c2c"))
+/// Whether a server's command line is one of ours, of this generation or of an older one: by its
+/// program, or by the one that an interpreter was given.
+fn is_server<'a>(words: impl Iterator<Item = &'a str>) -> bool {
+    const INTERPRETERS: [&str; 6] = ["python", "python3", "opam", "env", "sh", "bash"];
+    fn name(word: &str) -> &str {
+        word.rsplit('/').next().unwrap_or(word)
+    }
+    let words: Vec<&str> = words.collect();
+    let Some((program, others)) = words.split_first() else { return false };
+    let is_ours = |word: &str| name(word).starts_with("c2c");
+    is_ours(program) || INTERPRETERS.contains(&name(program)) && others.iter().any(|w| is_ours(w))
 }
 
-fn foreign_server(command: &str) -> Refusal {
-    let message = format!("an entry 'c2c' runs '{}', which is not c2c", command.escape_default());
-    Refusal::new(Code::InvalidArgument, "file", message)
+fn foreign_server(server: &str) -> Refusal {
+    let message = format!("there is an entry 'c2c' of something else: {}", server.escape_default());
+    Refusal::new(Code::InvalidArgument, "file", message).hint("--force replaces it")
+}
+
+/// The variables that a set-up writes.
+const OURS: [&str; 3] =
+    ["C2C_MCP_AUTO_REGISTER_ALIAS", "C2C_MCP_AUTO_JOIN_ROOMS", "C2C_MCP_CLIENT_TYPE"];
+
+/// What a variable is set to in a file, of whatever form.
+fn variable_in(text: &str, name: &str) -> Option<String> {
+    let rest = text.split_once(name)?.1.trim_start_matches(['"', '\'']).trim_start();
+    let rest = rest.strip_prefix([':', '='])?.trim_start().strip_prefix(['"', '\''])?;
+    rest.split(['"', '\'']).next().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -47,16 +47,17 @@ export const C2C = async ({ client, directory }) => {
     new Promise((resolve) => {
       let out = ""
       const child = start(args)
-      const done = (text) => {
+      // What was written out counts as shown, however the child ended.
+      const done = () => {
         clearTimeout(late)
-        resolve(text)
+        resolve(out)
       }
       const late = setTimeout(() => {
         child.kill("SIGKILL")
-        done("")
+        done()
       }, HOOK_MS)
-      child.on("error", () => done(""))
-      child.on("close", () => done(out))
+      child.on("error", done)
+      child.on("close", done)
       child.stdin.on("error", () => {})
       child.stdout.setEncoding("utf8")
       child.stdout.on("data", (text) => {

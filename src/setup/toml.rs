@@ -1,8 +1,8 @@
 //! How is a TOML file changed without touching what is foreign in it?
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, value};
 
-use super::{Change, foreign_server, is_ours};
+use super::{Change, OURS, foreign_server, is_ours};
 use crate::code::Code;
 use crate::decide::Refusal;
 
@@ -46,20 +46,23 @@ pub fn table<'a>(
     };
     let above =
         root.entry(outer).or_insert_with(make).as_table_mut().ok_or_else(|| wrong(outer))?;
-    let command = above.get(name).and_then(|found| found.get("command")?.as_str());
-    if let Some(command) = command.filter(|_| !force)
-        && !is_known(above.get(name), command)
-    {
-        return Err(foreign_server(command));
+    if let Some(server) = above.get(name).filter(|server| !force && !is_known(server)) {
+        return Err(foreign_server(server.to_string().trim()));
+    }
+    if let Some(inline) = above.get_mut(name).and_then(Item::as_inline_table_mut) {
+        let table = std::mem::take(inline).into_table();
+        above.insert(name, Item::Table(table));
     }
     let made = above.entry(name).or_insert_with(|| Item::Table(Table::new()));
     made.as_table_mut().ok_or_else(|| wrong(name))
 }
 
-fn is_known(server: Option<&Item>, command: &str) -> bool {
-    let args = server.and_then(|server| server.get("args")?.as_array());
+fn is_known(server: &Item) -> bool {
+    let command = server.get("command").and_then(Item::as_str);
+    let args = server.get("args").and_then(Item::as_array);
     let args = args.into_iter().flatten().filter_map(|word| word.as_str());
-    super::is_server(std::iter::once(command).chain(args))
+    let is_empty = server.as_table_like().is_some_and(TableLike::is_empty);
+    is_empty || super::is_server(command.into_iter().chain(args))
 }
 
 /// Removes a table from a table, and that one when nothing is left in it. One that is not of any c2c
@@ -67,9 +70,7 @@ fn is_known(server: Option<&Item>, command: &str) -> bool {
 pub fn remove(root: &mut Table, outer: &str, name: &str, force: bool) -> Result<(), Refusal> {
     let Some(above) = root.get_mut(outer) else { return Ok(()) };
     let above = above.as_table_like_mut().ok_or_else(|| wrong(outer))?;
-    let server = above.get(name);
-    let command = server.and_then(|found| found.get("command")?.as_str());
-    if !force && command.is_some_and(|command| !is_known(server, command)) {
+    if !force && above.get(name).is_some_and(|server| !is_known(server)) {
         return Ok(());
     }
     above.remove(name);
@@ -89,10 +90,16 @@ pub fn strings(texts: &[&str]) -> Item {
     value(texts.iter().copied().collect::<Array>())
 }
 
-/// A table in one line.
-pub fn inline(rows: &[(&str, &str)]) -> Item {
+/// The environment of a server in one line: these variables, and what the user has added.
+pub fn environment(rows: &[(&str, &str)], before: Option<Item>) -> Item {
     let mut table = InlineTable::new();
     rows.iter().for_each(|(name, text)| drop(table.insert(*name, (*text).into())));
+    let before = before.and_then(|item| item.into_table().ok()).unwrap_or_default();
+    for (name, item) in &before {
+        if let (false, Some(text)) = (OURS.contains(&name), item.as_value()) {
+            table.insert(name, text.clone());
+        }
+    }
     value(table)
 }
 
@@ -103,8 +110,12 @@ pub fn hooks(
     command: &str,
     timeout_s: i64,
 ) -> Result<(), Refusal> {
-    if events.is_empty() && root.get("hooks").is_none() {
+    let empty = |item: &Item| item.as_array().is_some_and(Array::is_empty);
+    if events.is_empty() && !root.get("hooks").is_some_and(Item::is_array_of_tables) {
         return Ok(());
+    }
+    if root.get("hooks").is_some_and(empty) {
+        root.remove("hooks");
     }
     let rows = root.entry("hooks").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
     let rows = rows.as_array_of_tables_mut().ok_or_else(|| {

@@ -1,11 +1,21 @@
 //! How does a nudge reach a terminal or a program?
 
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::SENTINEL;
 use crate::code::Code;
 use crate::decide::Refusal;
 use crate::failure::Failure;
+
+/// How long a nudge may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a pane is looked at, and how long between two looks.
+const LOOKS: usize = 20;
+const LOOK: Duration = Duration::from_millis(100);
+/// A word of the nudge that shows that it was taken as text.
+pub const ECHO: &str = "poll_inbox";
 
 /// Who is nudged.
 #[derive(Debug, Clone, Default)]
@@ -32,13 +42,13 @@ impl Nudge {
     /// its environment.
     pub fn give(&self, waiting: &Waiting) -> Result<(), Failure> {
         match self {
-            Self::Tmux(pane) => {
-                let mut keys = Command::new("tmux");
-                done(keys.args(["send-keys", "-t", pane, "-l", "--", SENTINEL]))?;
-                done(Command::new("tmux").args(["send-keys", "-t", pane, "Enter"]))
-            }
+            Self::Tmux(pane) => tmux(pane),
             Self::Codex => {
                 let thread = &waiting.session_id;
+                if thread.is_empty() {
+                    let message = format!("nobody has the alias '{}' now", waiting.alias);
+                    return Err(Refusal::new(Code::UnknownAlias, "alias", message).into());
+                }
                 done(Command::new("codex").args([
                     "queue",
                     "--thread",
@@ -59,16 +69,42 @@ impl Nudge {
     }
 }
 
+/// Pastes into a pane, and ends the line only when the pane shows the text: a dialog that asks for a
+/// key would take it for an answer.
+fn tmux(pane: &str) -> Result<(), Failure> {
+    let tmux = |args: &[&str]| done(Command::new("tmux").args(args));
+    tmux(&["set-buffer", "-b", "c2c", SENTINEL])?;
+    tmux(&["paste-buffer", "-p", "-d", "-b", "c2c", "-t", pane])?;
+    for _ in 0..LOOKS {
+        let shown = Command::new("tmux").args(["capture-pane", "-p", "-J", "-t", pane]).output();
+        if shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).contains(ECHO)) {
+            return tmux(&["send-keys", "-t", pane, "Enter"]);
+        }
+        thread::sleep(LOOK);
+    }
+    let message = format!("pane '{}' does not show what is typed", pane.escape_default());
+    Err(Refusal::new(Code::Busy, "tmux", message).hint("it may be asking something").into())
+}
+
+/// Runs a command to its end, which must come soon.
 fn done(command: &mut Command) -> Result<(), Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
     let failed = |why: String| {
         Failure::from(Refusal::new(Code::InvalidArgument, "wake", format!("{name}: {why}")))
     };
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
-    let output = output.map_err(|e| failed(e.to_string()))?;
-    if output.status.success() {
-        return Ok(());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait().map_err(|e| failed(e.to_string()))? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(failed(status.to_string())),
+            None if Instant::now() >= deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(failed(format!("not done after {} s", PATIENCE.as_secs())));
+            }
+            None => thread::sleep(LOOK / 10),
+        }
     }
-    let told = String::from_utf8_lossy(&output.stderr);
-    Err(failed(format!("{} {}", output.status, told.lines().next().unwrap_or_default())))
 }

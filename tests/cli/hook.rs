@@ -225,3 +225,90 @@ fn what_may_wait_waits_for_a_pause() {
     assert_eq!(hook(&world, &event("bob", "PostToolUse")).out, "");
     assert!(context(&hook(&world, &event("bob", "UserPromptSubmit"))).contains("later"));
 }
+
+/// Runs a script in the place of a client: what it registers and the hooks that it runs are its own.
+fn in_a_client(world: &World, script: &str) -> Done {
+    // Two shells, so that this process is neither the one that runs a hook nor the one above it.
+    let outer = "sh -c \"$1\" \"$0\"; exit $?";
+    let program = env!("CARGO_BIN_EXE_c2c");
+    crate::support::run(world.program("sh", &["-c", outer, program, script]))
+}
+
+#[test]
+fn a_client_whose_session_has_another_name_now_still_reads_its_mail() {
+    let world = people();
+    // Registered by the server of a client, whose hook says an id that nobody knows.
+    let script = r#"
+        "$0" register --alias cat -s first >/dev/null &&
+        C2C_MCP_SESSION_ID=s-bob "$0" send cat hello >/dev/null &&
+        echo '{"session_id": "second", "cwd": "/", "hook_event_name": "PostToolUse"}' | "$0" hook;
+        exit $?"#;
+    let done = in_a_client(&world, script).ok();
+    assert!(context(&done).contains("hello"), "{}", done.out);
+}
+
+#[test]
+fn a_client_in_another_ones_shell_does_not_read_that_ones_mail() {
+    let world = people();
+    // The outer client holds an alias. It runs an inner one, which is a program and no shell, and whose
+    // hook says an id that nobody knows.
+    let script = r#"
+        "$0" register --alias outer -s first >/dev/null &&
+        C2C_MCP_SESSION_ID=s-bob "$0" send outer hello >/dev/null &&
+        env -u C2C_MCP_SESSION_ID python3 -c '
+import subprocess, sys
+said = b"{\"session_id\": \"inner\", \"cwd\": \"/\", \"hook_event_name\": \"PostToolUse\"}"
+subprocess.run([sys.argv[1], "hook"], input=said)' "$0"; exit $?"#;
+    let done = in_a_client(&world, script).ok();
+    assert_eq!(done.out, "", "{}", done.err);
+    assert_eq!(
+        contents(&world.run("x", &["peek-inbox", "--json", "-s", "first"]).ok().json()),
+        ["hello"]
+    );
+}
+
+#[test]
+fn a_hook_without_a_session_does_not_read_a_persons_mail() {
+    let world = people();
+    let person = || {
+        let mut command = world.c2c(&["send", "cli-tester", "for the human"]);
+        command.env("C2C_MCP_SESSION_ID", "s-bob");
+        command
+    };
+    let mut shell = world.c2c(&["register", "--alias", "cli-tester", "-s", "cli-tester"]);
+    shell.env("USER", "tester");
+    crate::support::run(shell).ok();
+    crate::support::run(person()).ok();
+    let mut hook = below_a_client(&world, &[]);
+    hook.env("USER", "tester");
+    let done =
+        told(hook, "{\"session_id\": \"unknown\", \"hook_event_name\": \"UserPromptSubmit\"}");
+    assert_eq!((done.status, done.out.as_str()), (0, ""), "{}", done.err);
+}
+
+#[test]
+fn threads_of_one_codex_are_sessions_of_their_own() {
+    let world = people();
+    let script = r#"
+        say() { echo "{\"session_id\": \"$1\", \"cwd\": \"/\", \"hook_event_name\": \"$2\"}"; }
+        say t-1 SessionStart | "$0" hook --alias codex
+        say t-2 SessionStart | "$0" hook --alias codex
+        C2C_MCP_SESSION_ID=s-bob "$0" send codex first >/dev/null
+        say t-2 UserPromptSubmit | "$0" hook --alias codex
+        echo --
+        say t-1 UserPromptSubmit | "$0" hook --alias codex; exit $?"#;
+    let done = in_a_client(&world, script).ok();
+    let (before, after) = done.out.split_once("--\n").expect("both");
+    assert!(before.contains("'codex'") && before.contains("'codex-2'"), "{before}");
+    assert!(!before.contains("first") && after.contains("first"), "{before} {after}");
+}
+
+#[test]
+fn what_a_helper_of_the_session_does_takes_no_mail() {
+    let world = people();
+    world.run("ann", &["send", "bob", "kept"]).ok();
+    let mut helper = event("bob", "PostToolUse");
+    helper["agent_id"] = json!("a-1");
+    assert_eq!(hook(&world, &helper).out, "");
+    assert_eq!(pending(&world, "bob"), ["kept"]);
+}

@@ -182,6 +182,10 @@ fn a_linked_file_stays_a_link_and_a_wrong_one_is_left_alone() {
         let (name, before, wanted) = case.files[0];
         let world = World::new();
         put(&world, "dotfiles/it", before);
+        if case.client == "opencode" {
+            // Of a project, where links lead nowhere else: see below.
+            continue;
+        }
         fs::create_dir_all(path(&world, name).parent().expect("one")).expect("made");
         symlink(path(&world, "dotfiles/it"), path(&world, name)).expect("a link");
         setup(&world, case.client, &[]).ok();
@@ -230,11 +234,11 @@ fn what_an_older_c2c_wrote_is_replaced() {
     setup(&world, "codex", &["--alias", "ann"]).ok();
     let now = text(&world, ".codex/config.toml");
     assert!(!now.contains("opam") && !now.contains("BROKER_ROOT") && !now.contains("tools.send"));
-    put(&world, "work/.opencode/plugins/c2c.ts", "// the older one\n");
+    put(&world, "work/.opencode/plugins/c2c.ts", "// c2c, the older one\n");
     let done = setup(&world, "opencode", &["--json"]).ok().json();
-    assert!(done.to_string().contains("the older one"), "{done}");
+    assert!(done.to_string().contains("c2c, the older one"), "{done}");
     assert!(!path(&world, "work/.opencode/plugins/c2c.ts").exists());
-    assert_eq!(text(&world, "work/.opencode/plugins/c2c.ts.before-c2c"), "// the older one\n");
+    assert_eq!(text(&world, "work/.opencode/plugins/c2c.ts.before-c2c"), "// c2c, the older one\n");
 }
 
 #[test]
@@ -312,4 +316,86 @@ fn a_file_that_may_not_be_written_is_named_and_nothing_changes() {
 fn nix_root() -> bool {
     fs::read_to_string("/proc/self/status")
         .is_ok_and(|text| text.lines().any(|line| line.starts_with("Uid:\t0\t0")))
+}
+
+#[test]
+fn set_up_again_it_stays_who_it_is_and_keeps_what_the_user_added() {
+    for (client, name, text_of_env) in [
+        ("gemini", ".gemini/settings.json", "\"env\": {"),
+        ("codex", ".codex/config.toml", "env = {"),
+    ] {
+        let world = World::new();
+        setup(&world, client, &["--alias", "alice", "--rooms", "lobby"]).ok();
+        let own = if client == "codex" { " MINE = \"1\"," } else { "\"MINE\": \"1\"," };
+        let edited = text(&world, name).replace(text_of_env, &format!("{text_of_env}{own}"));
+        put(&world, name, &edited);
+        setup(&world, client, &[]).ok();
+        let now = text(&world, name);
+        for word in ["alice", "lobby", "MINE"] {
+            assert!(now.contains(word), "{client} {word}: {now}");
+        }
+        setup(&world, client, &["--alias", "bert"]).ok();
+        let now = text(&world, name);
+        assert!(now.contains("bert") && now.contains("MINE") && !now.contains("alice"), "{now}");
+        setup(&world, client, &["--undo"]).ok();
+        assert!(!path(&world, name).exists(), "the file was ours alone");
+        assert!(!path(&world, &format!("{name}.before-c2c")).exists(), "{client}");
+    }
+}
+
+#[test]
+fn what_the_user_changed_since_is_not_brought_back() {
+    let world = World::new();
+    let name = ".gemini/settings.json";
+    put(&world, name, "{\n  // it is 5\" wide\n  \"title\": \"x y\"\n}\n");
+    setup(&world, "gemini", &[]).ok();
+    put(&world, name, &text(&world, name).replace("\"x y\"", "\"xy\""));
+    setup(&world, "gemini", &["--undo"]).ok();
+    let now = text(&world, name);
+    assert!(now.contains("\"xy\"") && now.contains("// it is 5\" wide"), "{now}");
+}
+
+#[test]
+fn a_project_cannot_lead_the_set_up_out_of_itself() {
+    let world = World::new();
+    put(&world, ".bashrc", "# mine: c2c\n");
+    put(&world, ".profile", "// c2c in OpenCode, they say\n");
+    fs::create_dir_all(path(&world, "work/.opencode/plugins")).expect("made");
+    symlink(path(&world, ".bashrc"), path(&world, "work/.opencode/plugins/c2c.ts"))
+        .expect("a link");
+    setup(&world, "opencode", &[]).refused("invalid_argument");
+    setup(&world, "opencode", &["--undo"]).refused("invalid_argument");
+    assert_eq!(text(&world, ".bashrc"), "# mine: c2c\n");
+    // A plugin of the user's own is neither replaced nor taken away.
+    let world = World::new();
+    put(&world, "work/.opencode/plugin/c2c.js", "// my own\n");
+    setup(&world, "opencode", &[]).refused("invalid_argument");
+    setup(&world, "opencode", &["--undo"]).ok();
+    assert_eq!(text(&world, "work/.opencode/plugin/c2c.js"), "// my own\n");
+}
+
+#[test]
+fn entries_of_something_else_are_known_by_their_program() {
+    for before in [
+        "[mcp_servers.c2c]\nurl = \"http://127.0.0.1/\"\n",
+        "[mcp_servers.c2c]\ncommand = \"my-proxy\"\nargs = [\"--dir\", \"/work/c2c\"]\n",
+    ] {
+        let world = World::new();
+        put(&world, ".codex/config.toml", before);
+        setup(&world, "codex", &[]).refused("invalid_argument");
+        setup(&world, "codex", &["--undo"]).ok();
+        assert_eq!(text(&world, ".codex/config.toml"), before);
+    }
+    // Ours in one line, and hooks that are none.
+    let world = World::new();
+    put(
+        &world,
+        ".codex/config.toml",
+        "[mcp_servers]\nc2c = { command = \"/x/c2c\", args = [\"mcp\"] }\n",
+    );
+    setup(&world, "codex", &["--alias", "ann"]).ok();
+    assert!(text(&world, ".codex/config.toml").contains("approve"));
+    put(&world, ".kimi-code/config.toml", "hooks = []\n");
+    setup(&world, "kimi", &[]).ok();
+    setup(&world, "kimi", &["--undo"]).ok();
 }

@@ -102,6 +102,24 @@ fn a_watch_that_cannot_begin_runs_nothing() {
 }
 
 #[test]
+fn what_a_command_leaves_behind_does_not_keep_its_watch() {
+    let world = World::new();
+    world.register(&["ann", "bob"]);
+    let held = world.path().join("held");
+    std::process::Command::new("mkfifo").arg(&held).status().expect("a pipe");
+    let script = format!("cat {} & echo done", held.display());
+    let done = world.run("bob", &["watch", "--to", "ann", "--", "sh", "-c", &script]);
+    assert_eq!(done.ok().out, "done\n");
+    fs::write(&held, "").expect("it ends");
+    assert_eq!(world.poll("ann")[1..], ["done", "ended: exit status: 0"]);
+    // One line without an end, as large as nobody would keep.
+    let endless = ["watch", "--to", "ann", "--", "head", "-c", "200000000", "/dev/zero"];
+    world.run("bob", &endless).ok();
+    let sizes: Vec<usize> = world.poll("ann").iter().map(String::len).collect();
+    assert!(sizes.iter().all(|size| *size < 8192), "{sizes:?}");
+}
+
+#[test]
 fn init_sets_up_the_one_client_that_is_here() {
     let world = World::new();
     let programs = world.path().join("programs");

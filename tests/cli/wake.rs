@@ -144,9 +144,83 @@ fn a_pane_of_tmux_is_typed_into() {
     assert!(typed.starts_with("c2c: mail from other agents waits"), "{typed}");
 }
 
+#[test]
+fn a_program_that_ends_with_its_input_is_told_of_the_end() {
+    let world = people();
+    let (mut child, _told) = waker(&world, &["--", "cat"]);
+    child.stdin.take().expect("piped").write_all(b"hello\n").expect("typed");
+    let mut rest = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut rest).expect("text");
+    assert!(rest.contains("hello"), "{rest}");
+    assert!(child.wait().expect("ended").success());
+}
+
+#[test]
+fn much_input_to_a_program_that_writes_first_blocks_nobody() {
+    let world = people();
+    let program = "stty raw -echo; echo ready; seq 60000; head -c 300000 >/dev/null; echo read";
+    let (mut child, _told) = waker(&world, &["--", "sh", "-c", program]);
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    // Before that the terminal keeps no more than a line.
+    assert_eq!(line(&mut out), "ready");
+    let typing = std::thread::spawn(move || stdin.write_all(&[b'x'; 300_000]));
+    let mut shown = Vec::new();
+    out.read_to_end(&mut shown).expect("bytes");
+    assert!(String::from_utf8_lossy(&shown).trim_end().ends_with("read"));
+    assert!(child.wait().expect("ended").success());
+    let _ = typing.join();
+}
+
+#[test]
+fn a_dialog_is_not_answered_and_a_begun_line_is_not_sent() {
+    let world = people();
+    // It shows nothing of what is typed, as a menu does, and counts the line ends.
+    let menu = "stty -echo; echo ready; read line; echo \"chosen: $line\"";
+    let (mut child, _told) = waker(&world, &["--quiet", "0", "--", "sh", "-c", menu]);
+    let mut shown = BufReader::new(child.stdout.take().expect("piped"));
+    assert_eq!(line(&mut shown), "ready");
+    world.run("bob", &["send", "ann", "hello"]).ok();
+    // The user ends it: whatever was typed into it before, no line end was.
+    let mut stdin = child.stdin.take().expect("piped");
+    let waits = world.run("ann", &["listen", "--once", "--timeout", "5"]).ok();
+    assert!(waits.out.contains("new message"), "{}", waits.out);
+    stdin.write_all(b"\x15own\n").expect("typed");
+    assert_eq!(line(&mut shown), "chosen: own");
+    child.wait().expect("ended");
+}
+
+#[test]
+fn a_nudge_that_leaves_something_running_ends_all_the_same() {
+    let world = people();
+    world.run("bob", &["send", "ann", "hello"]).ok();
+    let held = world.path().join("held");
+    Command::new("mkfifo").arg(&held).status().expect("a pipe");
+    let command = format!("cat {} 2>/dev/null &", held.display());
+    world.run("x", &["wake", "--alias", "ann", "--once", "--command", &command]).ok();
+    fs::write(&held, "").expect("it ends");
+}
+
 /// What Claude Code says to its hooks.
 fn event(name: &str) -> String {
-    json!({"session_id": "claude-1", "cwd": "/", "hook_event_name": name}).to_string()
+    let mut said = json!({"session_id": "claude-1", "cwd": "/", "hook_event_name": name});
+    if name == "FileChanged" {
+        said["event"] = json!("change");
+    }
+    said.to_string()
+}
+
+#[test]
+fn mail_that_may_wait_does_not_keep_the_doorbell_from_ringing() {
+    let world = people();
+    hook(&world, &[], &event("SessionStart"));
+    run(world.c2c(&["register", "--alias", "cat", "-s", "claude-1"])).ok();
+    world.run("bob", &["send", "cat", "one"]).ok();
+    hook(&world, &[], &event("UserPromptSubmit"));
+    world.run("bob", &["send", "cat", "--deferrable", "later"]).ok();
+    let before = fs::metadata(doorbell(&world)).expect("it").modified().expect("a time");
+    world.run("bob", &["send", "cat", "two"]).ok();
+    assert!(fs::metadata(doorbell(&world)).expect("it").modified().expect("a time") > before);
 }
 
 fn hook(world: &World, args: &[&str], input: &str) -> (Option<i32>, String, String) {
