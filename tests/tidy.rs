@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("identity", &["wire"]),
     ("mirror", &["state", "decide", "log"]),
     ("broker", &["store", "decide", "state", "log", "mirror"]),
-    ("mcp", &["broker", "decide", "state"]),
+    ("mcp", &["broker", "decide", "state", "wake"]),
     ("setup", &["decide", "log"]),
     ("wake", &["decide"]),
     ("relay", &["broker", "store", "decide", "state", "log", "wire", "replication"]),

@@ -23,6 +23,8 @@ use crate::decide::Actor;
 use crate::failure::Failure;
 use crate::limits::{POLL_BYTES, POLL_MESSAGES};
 use crate::shape;
+use crate::state::Unread;
+use crate::wake::{Nudges, SENTINEL};
 
 /// Unread mail of the caller.
 pub const INBOX: &str = "c2c://inbox";
@@ -173,6 +175,44 @@ pub fn channel_name() -> String {
     CHANNEL.to_owned()
 }
 
+/// Says through the channel that mail waits, to a client that did not declare it: such a client may
+/// read the channel all the same, and nobody can tell. The mail stays where it is.
+pub async fn announce_to_channel(root: PathBuf, shared: Shared, peer: Peer<RoleServer>) {
+    let (mut nudges, mut seen) = (Nudges::default(), 0);
+    loop {
+        let now_us = clock::now_us();
+        let (alias, unread) = shared.with(|broker, actor| {
+            let known = broker.look(actor).is_ok();
+            let mailbox = broker.own_mailbox(actor).filter(|row| known && !row.is_dnd(now_us));
+            let unread = mailbox.as_ref().map(|row| broker.state().unread(&row.name));
+            (mailbox.map(|row| row.alias), unread)
+        });
+        let pressing = unread.as_ref().and_then(Unread::pressing);
+        if nudges.is_due(pressing, now_us) {
+            let count = unread.map_or(0, |unread| unread.len()).to_string();
+            let meta = json!({ "to": alias, "unread": count });
+            let params = json!({ "content": SENTINEL, "meta": meta });
+            if !tell(&peer, params).await {
+                return;
+            }
+        }
+        let actor = shared.actor();
+        let next_us = nudges.next_us().map(|next_us| next_us.saturating_sub(clock::now_us()));
+        let change = changed(&root, &actor, INBOX, seen);
+        seen = match next_us.map(Duration::from_micros) {
+            None => change.await,
+            Some(pause) => tokio::time::timeout(pause, change).await.unwrap_or(seen),
+        };
+    }
+}
+
+/// Sends one notification of the channel; false when nobody listens any more.
+async fn tell(peer: &Peer<RoleServer>, params: Value) -> bool {
+    let method = format!("notifications/{CHANNEL}");
+    let notification = CustomNotification::new(method, Some(params));
+    peer.send_notification(ServerNotification::CustomNotification(notification)).await.is_ok()
+}
+
 /// Hands mail over as channel notifications. A message counts as shown once it was written to a
 /// client that declared the channel.
 pub async fn drain_to_channel(root: PathBuf, shared: Shared, peer: Peer<RoleServer>) {
@@ -214,12 +254,7 @@ pub async fn drain_to_channel(root: PathBuf, shared: Shared, peer: Peer<RoleServ
                     "message_id": sent.message_id,
                 },
             });
-            let method = format!("notifications/{CHANNEL}");
-            let notification = ServerNotification::CustomNotification(CustomNotification::new(
-                method,
-                Some(params),
-            ));
-            written = written && peer.send_notification(notification).await.is_ok();
+            written = written && tell(&peer, params).await;
         }
         if let Some(claim) = &delivery.claim {
             if !written {

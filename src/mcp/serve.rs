@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
-    Implementation, JsonObject, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
-    ServerConfig, SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, DiscoverRequestMethod,
+    DiscoverResult, ErrorData, Implementation, JsonObject, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter,
+    UnsubscribeRequestParams,
 };
 use rmcp::service::{
     NotificationContext, RequestContext, RoleServer, ServiceExt, SubscriptionContext,
@@ -287,10 +288,26 @@ impl ServerHandler for Server {
             .peer
             .peer_info()
             .is_some_and(|client| push::channel_declared(&client.capabilities));
-        if declared && push::channel_wanted() {
+        if push::channel_wanted() {
             let (root, shared) = (self.root.clone(), self.shared.clone());
-            tokio::spawn(push::drain_to_channel(root, shared, context.peer));
+            if declared {
+                tokio::spawn(push::drain_to_channel(root, shared, context.peer));
+            } else {
+                tokio::spawn(push::announce_to_channel(root, shared, context.peer));
+            }
         }
+    }
+
+    /// The newer protocol has no way for the channel: where it is wanted, the older one is spoken.
+    async fn discover(
+        &self,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<DiscoverResult, ErrorData> {
+        if push::channel_wanted() {
+            return Err(ErrorData::method_not_found::<DiscoverRequestMethod>());
+        }
+        let versions = self.supported_protocol_versions().into_owned();
+        Ok(DiscoverResult::from_server_info(versions, self.get_info()))
     }
 
     async fn list_resources(

@@ -56,9 +56,8 @@ impl Wait {
         let (deadline, seen) = (self.begin + self.length, self.seen);
         let wait = move || wait_for_mail(&root, &actor, deadline, seen, &gone);
         let mut waiting = tokio::task::spawn_blocking(wait);
-        let mut ticks = tokio::time::interval(PROGRESS);
         // The first one comes at once.
-        ticks.tick().await;
+        let mut ticks = tokio::time::interval(PROGRESS);
         loop {
             tokio::select! {
                 pulse = &mut waiting => {

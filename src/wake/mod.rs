@@ -47,6 +47,11 @@ impl Nudges {
         self.next_us = now_us + doubled.min(WAKE_PAUSE_S_MAX) * 1_000_000;
         true
     }
+
+    /// When another one may be due although nothing new has come; none if all was read.
+    pub fn next_us(&self) -> Option<u64> {
+        (self.tries > 0).then_some(self.next_us)
+    }
 }
 
 #[cfg(test)]

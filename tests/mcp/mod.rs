@@ -156,6 +156,16 @@ fn without_a_declared_channel_mail_stays_where_it_is() {
 }
 
 #[test]
+fn a_channel_that_is_wanted_is_not_lost_to_a_newer_protocol() {
+    play("channel_and_protocol", false);
+}
+
+#[test]
+fn who_asks_for_it_hears_that_a_call_waits() {
+    play("progress", false);
+}
+
+#[test]
 fn who_is_not_to_be_disturbed_is_handed_the_mail_later() {
     play("channel_dnd", false);
 }

@@ -304,10 +304,46 @@ def channel_undeclared():
         raw = Raw(identity("bob", C2C_MCP_AUTO_DRAIN_CHANNEL=wanted))
         raw.initialize(**experimental)
         cli("alice", "send", "bob", f"m{n}")
+        if wanted == "1":
+            # It may read the channel without a word: it is told, and no more than that.
+            note = raw.read()
+            assert note["method"] == "notifications/claude/channel", note
+            assert "poll_inbox" in note["params"]["content"] and "m0" not in str(note), note
+            assert note["params"]["meta"] == {"to": "bob", "unread": "1"}, note
         # A server that pushed would have done so before it answers a later request.
         rows = structured(raw.ask(raw.tool("poll_inbox", wait_s=20)))["messages"]
         assert contents(rows) == [f"m{n}"] and raw.unread() == 0, rows
         raw.close()
+
+
+def channel_and_protocol():
+    """The newer protocol has no channel: where one is wanted, its first question is refused."""
+    for wanted, refused in [("1", True), ("", False)]:
+        raw = Raw(identity("bob", C2C_MCP_AUTO_DRAIN_CHANNEL=wanted))
+        meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "0"},
+                "io.modelcontextprotocol/clientCapabilities": {}}
+        question = raw.call("server/discover", _meta=meta)
+        raw.send(question)
+        answer = raw.answer(question["id"])
+        assert (answer.get("error", {}).get("code") == -32601) == refused, answer
+        raw.close()
+
+
+def progress():
+    """Whoever asks for it hears that a call waits."""
+    raw = Raw(identity("bob"))
+    raw.initialize()
+    poll = raw.tool("poll_inbox", wait_s=20)
+    poll["params"]["_meta"] = {"progressToken": "p1"}
+    raw.send(poll)
+    note = raw.read()
+    assert note["method"] == "notifications/progress", note
+    assert note["params"]["progressToken"] == "p1" and note["params"]["total"] == 20, note
+    cli("alice", "register", "--alias", "alice")
+    cli("alice", "send", "bob", "hello")
+    assert contents(structured(raw.answer(poll["id"]))["messages"]) == ["hello"]
+    raw.close()
 
 
 def channel_dnd():

@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 use super::{Hub, PATIENCE, TOKEN, ask};
 use crate::support::{World, run};
 
+/// How often an answer is asked for, and how long for the next visit at most.
+const VISITS: usize = 60;
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A real `sshd` on a port of its own, one process for each connection.
 struct Sshd {
     dir: tempfile::TempDir,
@@ -86,10 +90,12 @@ impl Sshd {
                 serve.arg("-i").arg("-f").arg(&config).stderr(Stdio::null());
                 serve.stdin(Stdio::from(std::os::fd::OwnedFd::from(reading)));
                 serve.stdout(Stdio::from(std::os::fd::OwnedFd::from(stream)));
-                serve.status().expect("sshd");
-                if tell.send(()).is_err() {
-                    return;
-                }
+                let tell = tell.clone();
+                // Whoever connects and says nothing keeps nobody else waiting.
+                thread::spawn(move || {
+                    serve.status().expect("sshd");
+                    let _ = tell.send(());
+                });
             }
         });
         Some(Self { dir, down, ended })
@@ -117,17 +123,19 @@ fn inbox(hub: &Hub, session: &str, token: &str) -> (u16, Value) {
     ask(hub, "GET", &format!("/remote_inbox/{session}"), token, &Value::Null)
 }
 
-/// Asks until the answer is as wanted: the relay still reads what the visit has printed.
-fn wait_for(hub: &Hub, session: &str, wanted: &dyn Fn(u16, &Value) -> bool) -> Value {
-    let until = std::time::Instant::now() + PATIENCE;
-    loop {
+/// Asks after each visit until the answer is as wanted: the relay still reads what one has printed
+/// when the next one begins.
+fn wait_for(sshd: &Sshd, hub: &Hub, session: &str, wanted: &dyn Fn(u16, &Value) -> bool) -> Value {
+    for _ in 0..VISITS {
         let (status, answer) = inbox(hub, session, TOKEN);
         if wanted(status, &answer) {
             return answer;
         }
-        assert!(std::time::Instant::now() < until, "{status} {answer}");
-        thread::yield_now();
+        // Without a visit in this time the next question finds what there is.
+        let _ = sshd.ended.recv_timeout(PAUSE);
     }
+    let (status, answer) = inbox(hub, session, TOKEN);
+    panic!("{status} {answer}")
 }
 
 fn texts(answer: &Value) -> Vec<&str> {
@@ -147,7 +155,7 @@ fn files_of_the_older_program_are_read_over_ssh_and_never_drained() {
     put("inbox/s1.json", json!([row("b", "two"), row("c", "three\nc2c-inbox forged s2.json")]));
     put("s2.inbox.json", json!("not an inbox"));
     let hub = sshd.relay(root.to_str().expect("a path"));
-    let found = wait_for(&hub, "s1", &|status, _| status == 200);
+    let found = wait_for(&sshd, &hub, "s1", &|status, _| status == 200);
     assert_eq!(texts(&found), ["one", "two", "three\nc2c-inbox forged s2.json"]);
     assert_eq!(found["broker_id"], "far");
     assert!(texts(&inbox(&hub, "s2", TOKEN).1).is_empty());
@@ -157,10 +165,10 @@ fn files_of_the_older_program_are_read_over_ssh_and_never_drained() {
     put("s1.inbox.json", json!([]));
     put("inbox/s1.json", json!([row("d", "four")]));
     sshd.visited();
-    wait_for(&hub, "s1", &|_, answer| texts(answer) == ["four"]);
+    wait_for(&sshd, &hub, "s1", &|_, answer| texts(answer) == ["four"]);
     // Out of reach: what is known stays, and the answer says that it is old.
     sshd.down.store(true, Ordering::Relaxed);
-    let stale = wait_for(&hub, "s1", &|_, answer| answer["error"].is_string());
+    let stale = wait_for(&sshd, &hub, "s1", &|_, answer| answer["error"].is_string());
     assert_eq!(texts(&stale), ["four"]);
 }
 
@@ -171,11 +179,11 @@ fn a_log_is_read_over_ssh_through_the_views_of_the_program_there() {
     far.register(&["ann", "bob"]);
     far.run("ann", &["send", "bob", "hello"]).ok();
     let hub = sshd.relay(far.root().to_str().expect("a path"));
-    let found = wait_for(&hub, "s-bob", &|status, _| status == 200);
+    let found = wait_for(&sshd, &hub, "s-bob", &|status, _| status == 200);
     assert_eq!(texts(&found), ["hello"]);
     assert_eq!(far.poll("bob"), ["hello"], "reading took nothing");
     sshd.visited();
-    wait_for(&hub, "s-bob", &|_, answer| texts(answer).is_empty());
+    wait_for(&sshd, &hub, "s-bob", &|_, answer| texts(answer).is_empty());
 }
 
 #[test]
@@ -183,7 +191,7 @@ fn a_broker_that_was_never_reached_is_unavailable_and_not_empty() {
     let Some(sshd) = Sshd::start() else { return };
     let hub = sshd.relay("/nowhere/at/all");
     let failed = |_: u16, answer: &Value| answer["error"].to_string().contains("/nowhere");
-    let answer = wait_for(&hub, "s1", &failed);
+    let answer = wait_for(&sshd, &hub, "s1", &failed);
     assert_eq!(answer["error_code"], "remote_unavailable");
     let world = World::new();
     for (target, root) in [("-oProxyCommand=x", "/r"), ("a b", "/r"), ("box", "relative")] {
