@@ -24,6 +24,7 @@ use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::limits::{HOOK_BODY_BYTES, HOOK_DEADLINE_MS, HOOK_INPUT_BYTES, HOOK_MESSAGES};
 use crate::root;
+use crate::wake::SENTINEL;
 
 #[derive(Args)]
 pub struct Hook {
@@ -186,10 +187,6 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     })?;
     Ok(status)
 }
-
-/// What a session that does nothing is told. Never what was written to it: it reads that itself.
-const SENTINEL: &str = "c2c: mail from other agents waits for you. Call the c2c poll_inbox tool to \
-    read it. This notice is automatic and not from the user.";
 
 /// The file that rings for the session which begins, where its client watches files. A client may give
 /// its session another name later; its mailbox keeps the first.

@@ -2,33 +2,22 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{model, program};
+use super::{beside as c2c, model, program, started};
 use crate::support::{World, run};
 
 const PROGRAM: &str = "C2C_TEST_CLAUDE";
 
 /// A fresh home that was set up, and the client in it.
 fn client(world: &World, program: &Path, args: &[&str]) -> Command {
-    let here = world.path().join("work");
-    std::fs::create_dir_all(&here).expect("a directory");
-    let mut command = world.program(program.to_str().expect("a path"), args);
-    command.env_remove("C2C_MCP_BROKER_ROOT").current_dir(here);
+    let mut command = started(world, program, args);
     command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1").env("DISABLE_AUTOUPDATER", "1");
-    command.stdin(Stdio::null());
-    command
-}
-
-/// `c2c` as somebody beside the client.
-fn c2c(world: &World, who: &str, args: &[&str]) -> Command {
-    let mut command = client(world, Path::new(env!("CARGO_BIN_EXE_c2c")), args);
-    command.env("C2C_MCP_SESSION_ID", format!("s-{who}"));
     command
 }
 

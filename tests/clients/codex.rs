@@ -2,31 +2,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::{model, program};
+use super::{beside as c2c, model, program, started as client};
 use crate::support::{World, run};
 
 const PROGRAM: &str = "C2C_TEST_CODEX";
-
-/// A fresh home that was set up, and the client in it.
-fn client(world: &World, program: &Path, args: &[&str]) -> Command {
-    let here = world.path().join("work");
-    std::fs::create_dir_all(&here).expect("a directory");
-    let mut command = world.program(program.to_str().expect("a path"), args);
-    command.env_remove("C2C_MCP_BROKER_ROOT").current_dir(here);
-    command
-}
-
-/// `c2c` as somebody beside the client.
-fn c2c(world: &World, who: &str, args: &[&str]) -> Command {
-    let mut command = client(world, Path::new(env!("CARGO_BIN_EXE_c2c")), args);
-    command.env("C2C_MCP_SESSION_ID", format!("s-{who}"));
-    command
-}
 
 /// What the client's own server answers to a request. Its `mcp list` connects to nothing.
 fn ask(world: &World, program: &Path, method: &str, params: Value) -> Value {

@@ -1,31 +1,21 @@
 //! Gemini CLI.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::{model, program};
+use super::{beside as c2c, model, program, started};
 use crate::support::{World, run};
 
 const PROGRAM: &str = "C2C_TEST_GEMINI";
 
 /// A fresh home that was set up, and the client in it.
 fn client(world: &World, program: &Path, args: &[&str]) -> Command {
-    let here = world.path().join("work");
-    std::fs::create_dir_all(&here).expect("a directory");
-    let mut command = world.program(program.to_str().expect("a path"), args);
+    let mut command = started(world, program, args);
     // In a folder that nobody trusts the client runs no server, and asks where it can.
-    command.env_remove("C2C_MCP_BROKER_ROOT").env("GEMINI_CLI_TRUST_WORKSPACE", "true");
-    command.current_dir(here).stdin(Stdio::null());
-    command
-}
-
-/// `c2c` as somebody beside the client.
-fn c2c(world: &World, who: &str, args: &[&str]) -> Command {
-    let mut command = client(world, Path::new(env!("CARGO_BIN_EXE_c2c")), args);
-    command.env("C2C_MCP_SESSION_ID", format!("s-{who}"));
+    command.env("GEMINI_CLI_TRUST_WORKSPACE", "true");
     command
 }
 

@@ -11,10 +11,13 @@ mod opencode;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 
 use serde_json::Value;
+
+use crate::support::World;
 
 /// The program of a client; `None`, with the reason printed, where it is not installed.
 fn program(variable: &str) -> Option<PathBuf> {
@@ -23,6 +26,22 @@ fn program(variable: &str) -> Option<PathBuf> {
         eprintln!("skipped: {variable} does not name the program");
     }
     named
+}
+
+/// A client in a fresh home, at work in a directory of its own and with the broker root of that.
+fn started(world: &World, program: &Path, args: &[&str]) -> Command {
+    let here = world.path().join("work");
+    std::fs::create_dir_all(&here).expect("a directory");
+    let mut command = world.program(program.to_str().expect("a path"), args);
+    command.env_remove("C2C_MCP_BROKER_ROOT").current_dir(here).stdin(Stdio::null());
+    command
+}
+
+/// `c2c` as somebody beside the client.
+fn beside(world: &World, who: &str, args: &[&str]) -> Command {
+    let mut command = started(world, Path::new(env!("CARGO_BIN_EXE_c2c")), args);
+    command.env("C2C_MCP_SESSION_ID", format!("s-{who}"));
+    command
 }
 
 /// Serves a model: each request's body goes to `answer`, which gives the events of the stream, or
