@@ -56,15 +56,24 @@ pub struct Event<'a> {
 impl EventHead {
     /// Appends head and payload to a batch.
     pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) {
+        self.encode_with(out, |out| out.extend_from_slice(payload));
+    }
+
+    /// Appends the head and what `payload` appends.
+    pub fn encode_with(&self, out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
+        let at = out.len();
         out.extend_from_slice(&self.kind.to_le_bytes());
         out.push(if self.must_understand { FLAG_MUST_UNDERSTAND } else { 0 });
         out.push(self.schema);
-        out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        let length = out.len()..out.len() + 4;
+        out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(&self.scope.to_le_bytes());
         out.extend_from_slice(&self.actor.to_le_bytes());
         out.extend_from_slice(&self.message.to_le_bytes());
-        out.extend_from_slice(payload);
+        payload(out);
+        let written = (out.len() - at - EVENT_HEAD_BYTES) as u32;
+        out[length].copy_from_slice(&written.to_le_bytes());
     }
 }
 

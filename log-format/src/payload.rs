@@ -13,6 +13,9 @@ use crate::Sequence;
 use crate::checksum::name_hash;
 use crate::event::EventHead;
 
+pub use room::{
+    RoomCreated, RoomDeleted, RoomInvitation, RoomJoined, RoomLeft, RoomVisibilityChanged,
+};
 pub use swarm::{
     CursorAdvanced, KeyBound, KeyUnbound, LeaseRenewed, MessagesRelayed, PeerSeen, Receipt,
     ReceiptsRecorded, RoomLabelled,
@@ -60,6 +63,7 @@ macro_rules! fact {
     };
 }
 
+mod room;
 mod swarm;
 
 fact! {
@@ -336,76 +340,6 @@ fact! {
 }
 
 fact! {
-    /// A room came to be.
-    RoomCreated {
-        /// The room.
-        room_id: String,
-        /// Alias of its creator.
-        created_by: String,
-        /// `public`, `invite_only` or `local`.
-        visibility: String,
-        /// Aliases that may join an invite-only room.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        invited: Vec<String>,
-    }
-}
-
-fact! {
-    /// A mailbox became a member.
-    RoomJoined {
-        /// The room.
-        room_id: String,
-        /// The member's mailbox.
-        mailbox: String,
-    }
-}
-
-fact! {
-    /// A mailbox is no longer a member; what it had not read stays deliverable.
-    RoomLeft {
-        /// The room.
-        room_id: String,
-        /// The mailbox.
-        mailbox: String,
-        /// `left` or `sweep`.
-        reason: String,
-    }
-}
-
-fact! {
-    /// Somebody may join an invite-only room, or no longer may.
-    RoomInvitation {
-        /// The room.
-        room_id: String,
-        /// Who.
-        alias: String,
-        /// True to invite, false to take it back.
-        invited: bool,
-    }
-}
-
-fact! {
-    /// Who may see and join a room changed.
-    RoomVisibilityChanged {
-        /// The room.
-        room_id: String,
-        /// `public`, `invite_only` or `local`.
-        visibility: String,
-    }
-}
-
-fact! {
-    /// A room is gone.
-    RoomDeleted {
-        /// The room.
-        room_id: String,
-        /// Whether others knew of it.
-        #[serde(default, skip_serializing_if = "is_false")]
-        shared: bool,
-    }
-}
-
-fact! {
     /// An older file was read in; the entries themselves are in the events beside this one.
     LegacyImported {
         /// File name under the root.
@@ -461,9 +395,16 @@ macro_rules! payloads {
 
             /// Writes the payload as JSON.
             pub fn encode(&self) -> Vec<u8> {
-                let written = match self { $(Self::$kind(fact) => serde_json::to_vec(fact)),* };
+                let mut json = Vec::new();
+                self.encode_into(&mut json);
+                json
+            }
+
+            /// Appends the payload as JSON.
+            pub fn encode_into(&self, out: &mut Vec<u8>) {
+                let mut json = serde_json::Serializer::new(out);
                 // Maps with string keys and plain values: serialisation has no way to fail.
-                written.unwrap_or_default()
+                let _ = match self { $(Self::$kind(fact) => fact.serialize(&mut json)),* };
             }
         }
     };

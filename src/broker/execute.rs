@@ -52,6 +52,14 @@ fn frames(events: &[Payload]) -> Vec<&[Payload]> {
     frames
 }
 
+/// The id of an item that is a message.
+fn id_of(item: &decide::Item) -> Option<&str> {
+    match &item.payload {
+        Payload::MessageSent(sent) => Some(&sent.message_id),
+        _ => None,
+    }
+}
+
 impl Broker {
     /// Decides a command, appends its events, and returns when what the reply says is on disk.
     pub fn execute(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {
@@ -209,17 +217,15 @@ impl Broker {
 
     /// Earlier messages under the ids that a command names.
     fn prior(&mut self, command: &Command) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
-        let id_of = |item: &decide::Item| match &item.payload {
-            Payload::MessageSent(sent) => Some(sent.message_id.clone()),
-            _ => None,
+        let parts = match command {
+            Command::SendAll { message_id: Some(id), .. } => decide::part_ids(&self.state, id),
+            _ => Vec::new(),
         };
-        let ids: HashSet<String> = match command {
+        let ids: HashSet<&str> = match command {
             Command::Send(send) | Command::RoomSend { send, .. } => {
-                send.message_id.iter().cloned().collect()
+                send.message_id.iter().map(String::as_str).collect()
             }
-            Command::SendAll { message_id: Some(id), .. } => {
-                decide::part_ids(&self.state, id).into_iter().collect()
-            }
+            Command::SendAll { .. } => parts.iter().map(String::as_str).collect(),
             Command::Receive(batch) => batch.items.iter().filter_map(id_of).collect(),
             _ => HashSet::new(),
         };
@@ -231,7 +237,7 @@ impl Broker {
         let mut see = |stored: Stored<'_>| {
             let payload = Payload::decode(stored.event.head.kind, stored.event.payload);
             if let Some(Ok(Payload::MessageSent(sent))) = payload
-                && ids.contains(&sent.message_id)
+                && ids.contains(sent.message_id.as_str())
             {
                 found.push((stored.event.head.sequence, sent));
             }

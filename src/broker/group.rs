@@ -1,6 +1,7 @@
 //! How does one process serve many callers: what it keeps at hand, and one sync for several commands?
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
@@ -45,8 +46,9 @@ type Places = Vec<(u64, Sequence)>;
 pub(super) struct Ids {
     /// Read when the process began, in the order of the hashes.
     old: Places,
-    /// What came since.
-    new: HashMap<u64, Vec<Sequence>>,
+    /// What came since; under one hash there is nearly always one.
+    new: HashMap<u64, Sequence>,
+    others: HashMap<u64, Vec<Sequence>>,
     /// A thread that still reads what was there when the process began, and answers once.
     reading: Option<Receiver<Option<Places>>>,
 }
@@ -54,7 +56,12 @@ pub(super) struct Ids {
 impl Ids {
     pub fn note(&mut self, head: &EventHead) {
         if head.message != 0 {
-            self.new.entry(head.message).or_default().push(head.sequence);
+            match self.new.entry(head.message) {
+                Entry::Vacant(place) => drop(place.insert(head.sequence)),
+                Entry::Occupied(_) => {
+                    self.others.entry(head.message).or_default().push(head.sequence);
+                }
+            }
         }
     }
 
@@ -70,7 +77,8 @@ impl Ids {
             let from = self.old.partition_point(|(known, _)| known < hash);
             let same = self.old[from..].iter().take_while(|(known, _)| known == hash);
             found.extend(same.map(|(_, sequence)| *sequence));
-            found.extend(self.new.get(hash).into_iter().flatten());
+            found.extend(self.new.get(hash));
+            found.extend(self.others.get(hash).into_iter().flatten());
         }
         found.sort_unstable();
         found.dedup();
@@ -150,7 +158,7 @@ impl Broker {
     pub fn commit_group(&mut self) -> Result<(), Failure> {
         let wait_for = self.group.take().unwrap_or_default();
         self.store.wait_durable(wait_for)?;
-        self.checkpoint_aside_if_due();
+        self.checkpoint_aside_if_due(false);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! the cursor moves in the frame that holds what was taken.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{CursorAdvanced, MessageSent, Origin, Target};
@@ -84,11 +84,11 @@ pub(super) struct Intake<'a> {
     /// Messages among the facts, by id.
     logged: HashMap<&'a str, Vec<&'a MessageSent>>,
     /// Messages among the events, by id: where they are.
-    here: HashMap<String, Vec<usize>>,
+    here: BTreeSet<(&'a str, usize)>,
     /// How many of them were said in a room.
     said: HashMap<String, u64>,
     /// Who senders are and what addresses mean, as found for earlier items of this batch.
-    found: HashMap<(String, Option<String>), Result<String, Refusal>>,
+    found: HashMap<(&'a str, Option<&'a str>), Result<String, Refusal>>,
 }
 
 impl<'a> Intake<'a> {
@@ -97,8 +97,8 @@ impl<'a> Intake<'a> {
         for (_, sent) in &facts.prior {
             logged.entry(sent.message_id.as_str()).or_default().push(sent);
         }
-        let (events, here, said, found) =
-            (Vec::new(), HashMap::new(), HashMap::new(), HashMap::new());
+        let events = Vec::with_capacity(batch.items.len() + 1);
+        let (here, said, found) = (BTreeSet::new(), HashMap::new(), HashMap::new());
         Self { state: Cow::Borrowed(state), batch, facts, events, logged, here, said, found }
     }
 
@@ -106,28 +106,30 @@ impl<'a> Intake<'a> {
     /// changes the answers.
     pub fn once(
         &mut self,
-        alias: &str,
-        host: Option<&str>,
+        alias: &'a str,
+        host: Option<&'a str>,
         find: impl FnOnce(&mut Self) -> Result<String, Refusal>,
     ) -> Result<String, Refusal> {
-        let asked = (alias.to_owned(), host.map(str::to_owned));
-        if let Some(found) = self.found.get(&asked) {
+        if let Some(found) = self.found.get(&(alias, host)) {
             return found.clone();
         }
         let found = find(self);
-        self.found.insert(asked, found.clone());
+        self.found.insert((alias, host), found.clone());
         found
     }
 
     /// Records an event.
     pub fn add(&mut self, event: Payload) {
-        if let Payload::MessageSent(sent) = &event {
-            self.here.entry(sent.message_id.clone()).or_default().push(self.events.len());
-            if let Target::Room { room_id, .. } = &sent.target {
-                *self.said.entry(room_id.clone()).or_default() += 1;
-            }
-        }
         self.events.push(event);
+    }
+
+    /// Records a message: what an item of this batch, with the same id, became.
+    pub fn add_message(&mut self, item: &'a MessageSent, sent: MessageSent) {
+        self.here.insert((&item.message_id, self.events.len()));
+        if let Target::Room { room_id, .. } = &sent.target {
+            *self.said.entry(room_id.clone()).or_default() += 1;
+        }
+        self.add(Payload::MessageSent(sent));
     }
 
     /// Records an event that later items of the batch must see.
@@ -149,16 +151,16 @@ impl<'a> Intake<'a> {
     }
 
     /// An earlier message of the same sender with this id: from the log, or from this batch.
-    pub fn earlier(&self, message_id: &str, sender: &str) -> Option<&MessageSent> {
+    pub fn earlier(&self, message_id: &'a str, sender: &str) -> Option<&MessageSent> {
         let logged = self.logged.get(message_id).into_iter().flatten().copied();
         let same = |sent: &&MessageSent| sent.origin.is_some() && fold(&sent.from) == fold(sender);
         logged.chain(self.here(message_id)).find(same)
     }
 
     /// Messages of this batch with this id.
-    pub fn here(&self, message_id: &str) -> impl Iterator<Item = &MessageSent> {
-        let places = self.here.get(message_id).into_iter().flatten();
-        places.filter_map(|place| match &self.events[*place] {
+    pub fn here(&self, message_id: &'a str) -> impl Iterator<Item = &MessageSent> {
+        let places = self.here.range((message_id, 0)..=(message_id, usize::MAX));
+        places.filter_map(|(_, place)| match &self.events[*place] {
             Payload::MessageSent(sent) => Some(sent),
             _ => None,
         })
@@ -167,6 +169,32 @@ impl<'a> Intake<'a> {
     /// How many messages of this batch were said in a room. They are not in the state yet.
     pub fn said_in(&self, room_id: &str) -> u64 {
         self.said.get(room_id).copied().unwrap_or_default()
+    }
+}
+
+/// A message from another log, as it is kept here: from an address, for a place here.
+pub(super) fn arrived(
+    sent: &MessageSent,
+    from: String,
+    to: String,
+    target: Target,
+    origin: Origin,
+) -> MessageSent {
+    // Field by field: most of what a clone would copy is replaced.
+    MessageSent {
+        message_id: sent.message_id.clone(),
+        from_mailbox: fold(&from),
+        from,
+        to,
+        body: sent.body.clone(),
+        sent_us: sent.sent_us,
+        target,
+        tag: sent.tag.clone(),
+        reply_to: sent.reply_to.clone(),
+        expires_us: sent.expires_us,
+        deferrable: sent.deferrable,
+        source: sent.source.clone(),
+        origin: Some(origin),
     }
 }
 

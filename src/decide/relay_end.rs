@@ -7,7 +7,7 @@ use c2c_log_format::payload::{
     RoomVisibilityChanged, Target,
 };
 
-use super::receive::{Batch, Intake, Item, Outcome};
+use super::receive::{Batch, Intake, Item, Outcome, arrived};
 use super::{Facts, Refusal, Relay, address, lease, room, send};
 use crate::code::Code;
 use crate::state::{Cursor, Room, State, pair};
@@ -33,9 +33,9 @@ pub(super) fn check_owner(
     Ok(())
 }
 
-pub(super) fn take(
-    intake: &mut Intake<'_>,
-    item: &Item,
+pub(super) fn take<'a>(
+    intake: &mut Intake<'a>,
+    item: &'a Item,
     relay: &Relay,
 ) -> Result<Outcome, Refusal> {
     let taken = match &item.payload {
@@ -53,11 +53,11 @@ pub(super) fn take(
 }
 
 /// The address of an alias on the pushing node; it is bound to the pushing key on first use.
-fn own_alias(intake: &mut Intake<'_>, alias: &str) -> Result<String, Refusal> {
+fn own_alias<'a>(intake: &mut Intake<'a>, alias: &'a str) -> Result<String, Refusal> {
     intake.once(alias, None, |intake| bound_alias(intake, alias))
 }
 
-fn bound_alias(intake: &mut Intake<'_>, alias: &str) -> Result<String, Refusal> {
+fn bound_alias<'a>(intake: &mut Intake<'a>, alias: &'a str) -> Result<String, Refusal> {
     check_alias(alias)
         .map_err(|e| Refusal::new(Code::InvalidAlias, "from", format!("sender {e}")))?;
     let node_id = &intake.batch.node_id;
@@ -72,8 +72,9 @@ fn bound_alias(intake: &mut Intake<'_>, alias: &str) -> Result<String, Refusal> 
 }
 
 /// All senders first: of two messages to the same address none must come too early for it.
-pub(super) fn bind_senders(intake: &mut Intake<'_>) {
-    for item in &intake.batch.items {
+pub(super) fn bind_senders<'a>(intake: &mut Intake<'a>) {
+    let batch = intake.batch;
+    for item in &batch.items {
         if let Payload::MessageSent(sent) = &item.payload {
             // Who is refused here is refused again with the message.
             let _ = own_alias(intake, &sent.from);
@@ -82,7 +83,7 @@ pub(super) fn bind_senders(intake: &mut Intake<'_>) {
 }
 
 /// The mailbox of a member on the pushing node.
-fn own_member(intake: &mut Intake<'_>, mailbox: &str) -> Result<String, Refusal> {
+fn own_member<'a>(intake: &mut Intake<'a>, mailbox: &'a str) -> Result<String, Refusal> {
     match mailbox.split_once('@') {
         Some((alias, node)) if fold(node) == fold(&intake.batch.node_id) => {
             own_alias(intake, alias)?;
@@ -96,10 +97,10 @@ fn own_member(intake: &mut Intake<'_>, mailbox: &str) -> Result<String, Refusal>
 }
 
 /// The outcome; an error refuses the whole batch.
-fn message(
-    intake: &mut Intake<'_>,
-    item: &Item,
-    sent: &MessageSent,
+fn message<'a>(
+    intake: &mut Intake<'a>,
+    item: &'a Item,
+    sent: &'a MessageSent,
     relay: &Relay,
 ) -> Result<Outcome, Refusal> {
     let sender = match own_alias(intake, &sent.from) {
@@ -128,19 +129,14 @@ fn message(
         Ok(target) => target,
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
-    intake.add(Payload::MessageSent(MessageSent {
-        from_mailbox: fold(&sender),
-        from: sender,
-        target,
-        origin: Some(origin),
-        ..sent.clone()
-    }));
+    let taken = arrived(sent, sender, sent.to.clone(), target, origin);
+    intake.add_message(sent, taken);
     Ok(Outcome::Accepted)
 }
 
-fn target(
-    intake: &mut Intake<'_>,
-    sent: &MessageSent,
+fn target<'a>(
+    intake: &mut Intake<'a>,
+    sent: &'a MessageSent,
     sender: &str,
     relay: &Relay,
 ) -> Result<Target, Refusal> {
@@ -201,7 +197,7 @@ fn check_address(text: &str) -> Result<(), Refusal> {
 }
 
 /// The first node that makes a room has made it; the others join it.
-fn created(intake: &mut Intake<'_>, fact: &RoomCreated) -> Result<Outcome, Refusal> {
+fn created<'a>(intake: &mut Intake<'a>, fact: &'a RoomCreated) -> Result<Outcome, Refusal> {
     check_name(&fact.room_id)
         .map_err(|e| Refusal::new(Code::InvalidRoomId, "room_id", format!("room_id {e}")))?;
     if intake.state.rooms.get(fold(&fact.room_id)).is_some() {
@@ -214,7 +210,7 @@ fn created(intake: &mut Intake<'_>, fact: &RoomCreated) -> Result<Outcome, Refus
     Ok(Outcome::Accepted)
 }
 
-fn joined(intake: &mut Intake<'_>, fact: &RoomJoined) -> Result<Outcome, Refusal> {
+fn joined<'a>(intake: &mut Intake<'a>, fact: &'a RoomJoined) -> Result<Outcome, Refusal> {
     let mailbox = own_member(intake, &fact.mailbox)?;
     let room = shared_room(&intake.state, &fact.room_id)?;
     if room::is_member(&intake.state, &fact.room_id, &mailbox) {
@@ -231,7 +227,7 @@ fn joined(intake: &mut Intake<'_>, fact: &RoomJoined) -> Result<Outcome, Refusal
     Ok(Outcome::Accepted)
 }
 
-fn left(intake: &mut Intake<'_>, fact: &RoomLeft) -> Result<Outcome, Refusal> {
+fn left<'a>(intake: &mut Intake<'a>, fact: &'a RoomLeft) -> Result<Outcome, Refusal> {
     let mailbox = own_member(intake, &fact.mailbox)?;
     if !room::is_member(&intake.state, &fact.room_id, &mailbox) {
         return Ok(Outcome::Duplicate);

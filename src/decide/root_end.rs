@@ -8,7 +8,7 @@ use c2c_log_format::payload::{
 use c2c_log_format::{Payload, Sequence};
 
 use super::leave::{REPLAYED, is_open};
-use super::receive::{Intake, Item, Outcome, Position, Pushed, advanced};
+use super::receive::{Intake, Item, Outcome, Position, Pushed, advanced, arrived};
 use super::{Decision, Facts, Refusal, Reply, room};
 use crate::code::Code;
 use crate::state::{Queued, State, pair, sequence_of};
@@ -16,9 +16,9 @@ use crate::state::{Queued, State, pair, sequence_of};
 /// Who tells of bounces.
 const SYSTEM: &str = "c2c-system";
 
-pub(super) fn take(
-    intake: &mut Intake<'_>,
-    item: &Item,
+pub(super) fn take<'a>(
+    intake: &mut Intake<'a>,
+    item: &'a Item,
     receipts: &mut Vec<Receipt>,
 ) -> Result<Outcome, Refusal> {
     let taken = match &item.payload {
@@ -45,10 +45,10 @@ fn sender_of(sent: &MessageSent, relay: &str) -> String {
     if sent.from.contains('@') { sent.from.clone() } else { format!("{}@{relay}", sent.from) }
 }
 
-fn direct(
-    intake: &mut Intake<'_>,
-    item: &Item,
-    sent: &MessageSent,
+fn direct<'a>(
+    intake: &mut Intake<'a>,
+    item: &'a Item,
+    sent: &'a MessageSent,
     mailbox: &str,
     receipts: &mut Vec<Receipt>,
 ) -> bool {
@@ -88,14 +88,7 @@ fn direct(
             (alias.clone(), Target::DeadLetter { mailbox: String::new(), alias, reason })
         }
     };
-    intake.add(Payload::MessageSent(MessageSent {
-        from_mailbox: fold(&sender),
-        from: sender,
-        to,
-        target,
-        origin: Some(origin),
-        ..sent.clone()
-    }));
+    intake.add_message(sent, arrived(sent, sender, to, target, origin));
     true
 }
 
@@ -123,10 +116,10 @@ fn letter_of(
 }
 
 /// A room message: the echo of one's own brings only its room sequence.
-fn said(
-    intake: &mut Intake<'_>,
-    item: &Item,
-    sent: &MessageSent,
+fn said<'a>(
+    intake: &mut Intake<'a>,
+    item: &'a Item,
+    sent: &'a MessageSent,
     room_id: &str,
     label: Option<u64>,
 ) -> bool {
@@ -147,14 +140,9 @@ fn said(
     if known.is_some() || !open {
         return false;
     }
-    let origin = Some(sent.origin.clone().unwrap_or_else(|| intake.origin(item)));
-    intake.add(Payload::MessageSent(MessageSent {
-        from_mailbox: fold(&sender),
-        from: sender,
-        target: Target::Room { room_id, label, skipped: Vec::new() },
-        origin,
-        ..sent.clone()
-    }));
+    let origin = sent.origin.clone().unwrap_or_else(|| intake.origin(item));
+    let target = Target::Room { room_id, label, skipped: Vec::new() };
+    intake.add_message(sent, arrived(sent, sender, sent.to.clone(), target, origin));
     true
 }
 

@@ -20,6 +20,9 @@ use crate::limits::RESERVE_BYTES;
 /// How much space is written with zeros at once.
 const ZERO_AHEAD_BYTES: u64 = 256 * 1024;
 
+/// What an event takes, about: a first guess at the size of a batch.
+const EVENT_BYTES: usize = 640;
+
 /// How often a writer tries to get the lock before it sleeps.
 const LOCK_TRIES: u32 = 3;
 
@@ -213,9 +216,9 @@ impl Log {
     ) -> Result<Appended, LogError> {
         let tail = self.settled_tail()?;
         let first = tail.place.sequence;
-        let mut body = Vec::with_capacity(1024);
+        let mut body = Vec::with_capacity(batch.len() * EVENT_BYTES);
         for (payload, sequence) in batch.iter().zip(first..) {
-            payload.head(sequence).encode(&payload.encode(), &mut body);
+            payload.head(sequence).encode_with(&mut body, |body| payload.encode_into(body));
         }
         if batch.len() > BATCH_EVENTS_MAX || body.len() > FRAME_BODY_BYTES_MAX {
             return Err(LogError::TooLarge { events: batch.len(), bytes: body.len() });
@@ -253,16 +256,17 @@ impl Log {
         self.tail().ok_or(LogError::Reload)
     }
 
-    /// Writes zeros ahead of the tail, a stretch at a time. Space that is only reserved is marked as
-    /// written by the file system with each sync that first touches it, which costs that sync a
-    /// second trip to the disk.
+    /// Writes zeros ahead of the frame that comes next, a stretch at a time. Space that is only
+    /// reserved is marked as written by the file system with each sync that first touches it, which
+    /// costs that sync a second trip to the disk. A frame larger than a stretch pays that anyway.
     fn zero_ahead(&mut self, tail: &Tail, needed: u64) -> Result<(), LogError> {
-        let from = self.page().zeroed().max(tail.place.offset as u64);
-        if tail.place.offset as u64 + needed <= from {
+        let (zeroed, end) = (self.page().zeroed(), tail.place.offset as u64 + needed);
+        if end <= zeroed || needed > ZERO_AHEAD_BYTES {
             return Ok(());
         }
         let segment = self.segment(tail.segment)?;
-        let to = (from + needed + ZERO_AHEAD_BYTES).min(segment.size);
+        let from = zeroed.max(end);
+        let to = (from + ZERO_AHEAD_BYTES).min(segment.size);
         let zeros = vec![0; to.saturating_sub(from) as usize];
         // No more than a help: a disk that has no room for it may still have room for the frame.
         if segment.file.write_at(from, &zeros).is_ok() {

@@ -5,6 +5,7 @@ mod answer;
 mod handle;
 mod histories;
 mod keyring;
+mod memory;
 mod nonces;
 mod open;
 mod rate;

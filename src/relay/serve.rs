@@ -25,6 +25,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::answer::{Answer, Request};
+use super::memory;
 use super::remote::Remote;
 use super::service::Relay;
 use super::writer::Service;
@@ -93,6 +94,7 @@ pub fn serve(
     relay: Relay,
     ready: &mut dyn FnMut(SocketAddr) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    memory::keep();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

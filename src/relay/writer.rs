@@ -3,8 +3,9 @@
 //! One thread owns the relay. It takes all requests that wait, does them one after the other, waits
 //! once for the disk, and then answers all of them.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -21,6 +22,9 @@ use crate::wire::route::{self, Route};
 
 /// Requests that share one sync at most.
 const GROUP_MAX: usize = 256;
+
+/// When nobody has asked for so long, it is quiet.
+const QUIET: Duration = Duration::from_secs(1);
 
 enum Job {
     Answer { request: Box<Request>, from: String, reply: oneshot::Sender<Step> },
@@ -121,9 +125,20 @@ enum Held {
     Collected(oneshot::Sender<Result<Collected, Failure>>, Result<Collected, Failure>),
 }
 
+/// The next job, once there is one. Meanwhile a checkpoint that is owed is written.
+fn next(relay: &mut Relay, queue: &Receiver<Job>) -> Option<Job> {
+    while relay.broker.owes_checkpoint() {
+        match queue.recv_timeout(QUIET) {
+            Err(RecvTimeoutError::Timeout) => relay.broker.checkpoint_aside_if_due(true),
+            found => return found.ok(),
+        }
+    }
+    queue.recv().ok()
+}
+
 /// Does what waits; whether there may be more.
 fn group(relay: &mut Relay, queue: &Receiver<Job>, told: &watch::Sender<u64>) -> bool {
-    let Ok(first) = queue.recv() else { return false };
+    let Some(first) = next(relay, queue) else { return false };
     relay.begin_group();
     let mut held = vec![done(relay, first)];
     while held.len() < GROUP_MAX {

@@ -269,7 +269,7 @@ fn insert(
     let mut index = transaction.prepare_cached("INSERT INTO messages VALUES (?1, ?2)")?;
     for (payload, sequence) in batch.iter().zip(first..) {
         let head = payload.head(sequence);
-        head.encode(&payload.encode(), &mut body);
+        head.encode_with(&mut body, |body| payload.encode_into(body));
         if head.message != 0 {
             index.execute(params![head.message.cast_signed(), sequence as i64])?;
         }

@@ -1,0 +1,78 @@
+//! Which facts change a room: who made it, who is in it, who may see it?
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::is_false;
+
+fact! {
+    /// A room came to be.
+    RoomCreated {
+        /// The room.
+        room_id: String,
+        /// Alias of its creator.
+        created_by: String,
+        /// `public`, `invite_only` or `local`.
+        visibility: String,
+        /// Aliases that may join an invite-only room.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        invited: Vec<String>,
+    }
+}
+
+fact! {
+    /// A mailbox became a member.
+    RoomJoined {
+        /// The room.
+        room_id: String,
+        /// The member's mailbox.
+        mailbox: String,
+    }
+}
+
+fact! {
+    /// A mailbox is no longer a member; what it had not read stays deliverable.
+    RoomLeft {
+        /// The room.
+        room_id: String,
+        /// The mailbox.
+        mailbox: String,
+        /// `left` or `sweep`.
+        reason: String,
+    }
+}
+
+fact! {
+    /// Somebody may join an invite-only room, or no longer may.
+    RoomInvitation {
+        /// The room.
+        room_id: String,
+        /// Who.
+        alias: String,
+        /// True to invite, false to take it back.
+        invited: bool,
+    }
+}
+
+fact! {
+    /// Who may see and join a room changed.
+    RoomVisibilityChanged {
+        /// The room.
+        room_id: String,
+        /// `public`, `invite_only` or `local`.
+        visibility: String,
+    }
+}
+
+fact! {
+    /// A room is gone.
+    RoomDeleted {
+        /// The room.
+        room_id: String,
+        /// Whether others knew of it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        shared: bool,
+    }
+}
