@@ -58,12 +58,7 @@ impl<'a> Leaving<'a> {
                 let leaves = match &sent.target {
                     Target::Outbox { .. } => self.is_due(sequence),
                     // What was said while a room was this machine's alone stays here.
-                    Target::Room { room_id, .. } => {
-                        let room = self.state.rooms.get(fold(room_id));
-                        room.is_some_and(|row| {
-                            is_open(self.state, &row) && sequence > row.open_since
-                        })
-                    }
+                    Target::Room { room_id, .. } => self.said_openly(room_id, sequence),
                     _ => false,
                 };
                 Vec::from_iter(leaves.then(|| payload.clone()))
@@ -79,6 +74,15 @@ impl<'a> Leaving<'a> {
             }
             payload => about_room(self.state, self.node_id, payload),
         }
+    }
+
+    /// Whether a room was for others when this was said in it, even if it is gone since.
+    fn said_openly(&self, room_id: &str, sequence: Sequence) -> bool {
+        if let Some(room) = self.state.rooms.get(fold(room_id)) {
+            return self.state.is_open(&room) && sequence > room.open_since;
+        }
+        let former = self.state.former_members_of(room_id);
+        former.iter().any(|(_, row)| row.since < sequence && sequence < row.left)
     }
 
     /// Open, and not behind one that waits: then it is pushed with that one.
@@ -139,14 +143,7 @@ fn at_node(alias: &str, node_id: &str) -> String {
 }
 
 fn shared(state: &State, room_id: &str) -> bool {
-    state.rooms.get(fold(room_id)).is_some_and(|room| is_open(state, &room))
-}
-
-/// Whether a room is for other machines, too: as its visibility says, or because it was before and
-/// others are in it.
-pub(super) fn is_open(state: &State, room: &Room) -> bool {
-    let elsewhere = || state.members_of(&room.room_id).iter().any(|(name, _)| name.contains('@'));
-    room.is_shared() || room.shared || elsewhere()
+    state.rooms.get(fold(room_id)).is_some_and(|room| state.is_open(&room))
 }
 
 /// A member of this node as others call it; `None` for members elsewhere.
@@ -222,7 +219,12 @@ pub fn serves(
             // A node that comes in sees the room as it is.
             if on_node(&fact.mailbox) { relay_snapshot(state, &room) } else { as_is() }
         }
-        Payload::RoomLeft(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
+        // The node of who left learns by it that nothing more comes that was said before.
+        Payload::RoomLeft(fact)
+            if on_node(&fact.mailbox) || knows(state, &fact.room_id, &on_node) =>
+        {
+            as_is()
+        }
         Payload::RoomInvitation(fact) if knows(state, &fact.room_id, &on_node) => {
             let Some(room) = state.rooms.get(fold(&fact.room_id)) else { return Vec::new() };
             let mut items = relay_snapshot(state, &room);
@@ -266,9 +268,15 @@ fn heard_by(
     if on_node(&sent.from_mailbox) && state.rooms.get(fold(room_id)).is_some() {
         return true;
     }
-    state.members_of(room_id).into_iter().any(|(name, member)| {
-        on_node(&name) && member.since < sequence && (!open_only || member.cursor < sequence)
-    })
+    let unread = |cursor: Sequence| !open_only || cursor < sequence;
+    let members = state.members_of(room_id);
+    members
+        .iter()
+        .any(|(name, member)| on_node(name) && member.since < sequence && unread(member.cursor))
+        || state.former_members_of(room_id).iter().any(|(name, former)| {
+            let was_there = former.since < sequence && sequence < former.left;
+            on_node(name) && was_there && unread(former.cursor)
+        })
 }
 
 fn receipts(fact: &ReceiptsRecorded, on_node: &dyn Fn(&str) -> bool) -> Vec<Payload> {

@@ -376,7 +376,7 @@ pub(super) fn delete(
     }
     let events = vec![Payload::RoomDeleted(RoomDeleted {
         room_id: fold(room_id),
-        shared: super::leave::is_open(state, &room),
+        shared: state.is_open(&room),
     })];
     let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already: false, members };
     Ok(Decision { events, reply: Reply::Room(reply), durable: true })

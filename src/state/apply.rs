@@ -3,7 +3,7 @@
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
     ClaimAcked, ClaimReturned, InboxClaimed, MessageSent, MessagesDeadLettered, Origin, Payload,
-    RoomJoined, RoomLeft, RoomRange, SessionRegistered, Target,
+    RoomJoined, RoomLeft, RoomRange, RoomVisibilityChanged, SessionRegistered, Target,
 };
 use c2c_log_format::{Event, Sequence};
 
@@ -98,7 +98,7 @@ impl State {
                 },
             ),
             Payload::RoomJoined(fact) => self.joined(sequence, fact, time_us),
-            Payload::RoomLeft(fact) => self.left(fact),
+            Payload::RoomLeft(fact) => self.left(sequence, fact),
             Payload::RoomInvitation(fact) => self.rooms.update(fold(&fact.room_id), |row| {
                 let before = row.is_shared();
                 row.invited.retain(|alias| fold(alias) != fold(&fact.alias));
@@ -109,14 +109,9 @@ impl State {
                     row.open_since = sequence;
                 }
             }),
-            Payload::RoomVisibilityChanged(fact) => self.rooms.update(fold(&fact.room_id), |row| {
-                let before = row.is_shared() || row.shared;
-                row.visibility = fact.visibility.clone();
-                if row.is_shared() && !before {
-                    row.open_since = sequence;
-                }
-            }),
-            Payload::RoomDeleted(fact) => self.room_deleted(&fold(&fact.room_id)),
+            Payload::RoomVisibilityChanged(fact) => self.visibility_changed(sequence, fact),
+            Payload::RoomDeleted(fact) => self.room_deleted(sequence, &fold(&fact.room_id)),
+            Payload::LeaveConfirmed(fact) => self.leave_confirmed(fact),
             Payload::LegacyImported(fact) => {
                 self.imported.put(format!("file {}", fact.file), fact.stamp.clone());
                 for entry in &fact.entries {
@@ -260,6 +255,11 @@ impl State {
             }
             Target::Room { room_id, label, skipped } => {
                 let key = fold(room_id);
+                self.said_before_leaving(&key, sequence, fact);
+                // A room that is gone here, for those who had been in it.
+                if self.rooms.get(&key).is_none() {
+                    return;
+                }
                 let message = RoomMessage {
                     from_mailbox: fact.from_mailbox.clone(),
                     label: *label,
@@ -434,9 +434,25 @@ impl State {
         self.memberships.put(pair(&fact.mailbox, room.as_bytes()), ());
     }
 
-    /// What the leaver had not read becomes mail of its own.
-    fn left(&mut self, fact: &RoomLeft) {
+    fn visibility_changed(&mut self, sequence: Sequence, fact: &RoomVisibilityChanged) {
         let room = fold(&fact.room_id);
+        self.rooms.update(&room, |row| {
+            let before = row.is_shared() || row.shared;
+            row.visibility = fact.visibility.clone();
+            if row.is_shared() && !before {
+                row.open_since = sequence;
+            }
+        });
+        // Nobody elsewhere knows of it, so nothing is on its way.
+        if self.rooms.get(&room).is_some_and(|row| !self.is_open(&row)) {
+            self.forget_former_members(&room);
+        }
+    }
+
+    /// What the leaver had not read becomes mail of its own.
+    fn left(&mut self, sequence: Sequence, fact: &RoomLeft) {
+        let room = fold(&fact.room_id);
+        self.note_former_member(sequence, &room, &fact.mailbox);
         self.detach(&room, &fact.mailbox, Sequence::MAX);
         self.members.remove(pair(&room, fact.mailbox.as_bytes()));
         self.memberships.remove(pair(&fact.mailbox, room.as_bytes()));
@@ -482,9 +498,10 @@ impl State {
         self.dead_letters.put(pair(mailbox, &sequence.to_be_bytes()), letter);
     }
 
-    fn room_deleted(&mut self, room: &str) {
+    fn room_deleted(&mut self, sequence: Sequence, room: &str) {
         for (mailbox, _) in self.members_of(room) {
-            self.left(&RoomLeft { room_id: room.into(), mailbox, reason: "deleted".into() });
+            let fact = RoomLeft { room_id: room.into(), mailbox, reason: "deleted".into() };
+            self.left(sequence, &fact);
         }
         for (sequence, _) in self.room_messages_after(room, 0) {
             self.room_messages.remove(pair(room, &sequence.to_be_bytes()));

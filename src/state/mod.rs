@@ -17,13 +17,13 @@ use c2c_log_format::payload::Process;
 use c2c_log_format::scan::Place;
 
 pub use rows::{
-    Arrival, Binding, Claim, Cursor, DeadLetter, Lease, Mailbox, Member, Meta, Pending, Queued,
-    RemotePeer, Room, RoomMessage, Session,
+    Arrival, Binding, Claim, Cursor, DeadLetter, FormerMember, Lease, Mailbox, Member, Meta,
+    Pending, Queued, RemotePeer, Room, RoomMessage, Session,
 };
 pub use table::{Base, Bytes, Rebuild, Table};
 
 /// Version of the tables below: a checkpoint of another version is not used.
-pub const PROJECTION: u16 = 5;
+pub const PROJECTION: u16 = 6;
 
 /// All projections at one sequence.
 #[derive(Clone)]
@@ -64,6 +64,8 @@ pub struct State {
     pub arrivals: Table<(String, Sequence)>,
     /// Sequence of each message in the outbox, by sender's alias, message_id.
     pub departures: Table<Sequence>,
+    /// Room, mailbox.
+    pub former_members: Table<FormerMember>,
     /// Last sequence applied.
     pub head: Sequence,
     /// Whether an unknown must-understand kind was met: then nothing may be written.
@@ -91,6 +93,12 @@ pub fn pair(first: &str, second: &[u8]) -> Vec<u8> {
 pub fn sequence_of(key: &[u8]) -> Sequence {
     let tail = key.len().checked_sub(8).and_then(|at| key.get(at..));
     tail.and_then(|tail| tail.try_into().ok()).map_or(0, Sequence::from_be_bytes)
+}
+
+/// The first name in a key.
+pub fn first_of(key: &[u8]) -> String {
+    let first = key.split(|byte| *byte == 0).next().unwrap_or(&[]);
+    String::from_utf8_lossy(first).into_owned()
 }
 
 /// The second name in a key of two names.
@@ -158,6 +166,7 @@ impl State {
             peers: Table::new(16, base),
             arrivals: Table::new(17, base),
             departures: Table::new(18, base),
+            former_members: Table::new(19, base),
             head,
             upgrade_needed: false,
             skipped: 0,
@@ -185,6 +194,7 @@ impl State {
         self.peers.encode(&mut out);
         self.arrivals.encode(&mut out);
         self.departures.encode(&mut out);
+        self.former_members.encode(&mut out);
         let (rows, index) = out.finish();
         let digest = sha256(&rows);
         (rows, index, digest)
@@ -311,6 +321,12 @@ impl State {
     /// Members of a room: mailbox and row.
     pub fn members_of(&self, room_id: &str) -> Vec<(String, Member)> {
         let rows = self.members.scan(pair(&fold(room_id), &[]));
+        rows.into_iter().map(|(key, row)| (second_of(&key), row)).collect()
+    }
+
+    /// Who left a room while something may be on its way to it: mailbox and row.
+    pub fn former_members_of(&self, room_id: &str) -> Vec<(String, FormerMember)> {
+        let rows = self.former_members.scan(pair(&fold(room_id), &[]));
         rows.into_iter().map(|(key, row)| (second_of(&key), row)).collect()
     }
 

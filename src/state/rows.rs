@@ -169,6 +169,19 @@ pub struct Member {
     pub redelivered_to: Sequence,
 }
 
+/// Who left a room, as long as something that was said before may be on its way to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerMember {
+    /// Sequence at which it joined.
+    pub since: Sequence,
+    /// Sequence at which it left.
+    pub left: Sequence,
+    /// Everything up to here has been read.
+    pub cursor: Sequence,
+    /// How often it left without that being confirmed.
+    pub open: u32,
+}
+
 /// One message of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomMessage {

@@ -364,3 +364,24 @@ fn a_message_that_was_acked_elsewhere_was_not_shown_as_read() {
     settle(&[&b, &a]);
     assert_eq!(shown(), true);
 }
+
+#[test]
+fn what_was_on_its_way_to_a_room_was_lost_to_who_left_it_and_when_it_was_deleted() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    for room in ["den", "pit"] {
+        a.run("ann", &["rooms", "join", room]).ok();
+        a.once();
+        b.run("bob", &["rooms", "join", room]).ok();
+        settle(&[&b, &a]);
+        a.run("ann", &["rooms", "send", room, &format!("last in {room}")]).ok();
+    }
+    a.run("ann", &["rooms", "delete", "pit", "--force"]).ok();
+    a.once();
+    b.run("bob", &["rooms", "leave", "den"]).ok();
+    settle(&[&b, &a, &b]);
+    assert_eq!(b.world.poll("bob"), ["last in den", "last in pit"]);
+    a.run("ann", &["rooms", "send", "den", "among ourselves"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), [""; 0]);
+}

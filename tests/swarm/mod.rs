@@ -2,6 +2,7 @@
 
 mod lanes;
 mod relay;
+mod rooms;
 mod world;
 
 use std::cell::Cell;
