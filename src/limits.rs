@@ -103,6 +103,8 @@ pub const RELAY_HEAD_BYTES_MAX: usize = 64 * 1024;
 pub const DOORBELL_S: u64 = 7 * 24 * 3600;
 /// Unread mail this old is worth an alarm, seconds.
 pub const UNREAD_ALARM_S: u64 = 600;
+/// Mail that a client's hooks have not shown for so long is announced to an idle session, seconds.
+pub const IDLE_S: u64 = 5;
 /// Between two nudges of a session that has not read its mail, seconds: at first ...
 pub const WAKE_PAUSE_S_MIN: u64 = 30;
 /// ... and after each that did not help twice as long, up to this.

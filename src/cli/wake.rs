@@ -10,7 +10,7 @@ use crate::clock;
 use crate::code::Code;
 use crate::decide::{Actor, Refusal};
 use crate::failure::Failure;
-use crate::wake::{Nudge, Nudges, Terminal, Waiting};
+use crate::wake::{Codex, Nudge, Nudges, Terminal, Waiting};
 
 /// Even without a message it looks again: a nudge may be due once more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl Run for Wake {
         }
         let nudge = match (self.tmux, self.codex, self.command) {
             (Some(pane), ..) => Nudge::Tmux(pane),
-            (_, true, _) => Nudge::Codex,
+            (_, true, _) => Nudge::Codex(Codex::default()),
             (.., Some(command)) => Nudge::Shell(command),
             _ => return Err(output::usage("say how: --tmux, --codex, --command, or -- PROGRAM")),
         };

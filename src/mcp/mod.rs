@@ -1,6 +1,7 @@
 //! How do agents reach the broker as an MCP server on standard input and output?
 
 mod call;
+mod idle;
 mod push;
 mod serve;
 mod tools;

@@ -24,7 +24,7 @@ use super::call::{Answer, Arguments, call};
 use super::push::Ear;
 use super::transport::{Acking, Claims, expect};
 use super::wait::Wait;
-use super::{INSTRUCTIONS, push, tools};
+use super::{INSTRUCTIONS, idle, push, tools};
 use crate::actor::CODEX;
 use crate::broker::{Broker, liveness};
 use crate::decide::{Actor, Command, Reply};
@@ -210,11 +210,18 @@ impl Server {
         })
     }
 
-    /// Registers a session that is named only now, under the alias of the environment.
+    /// Registers a session that is named only now, under the alias of the environment, and wakes it
+    /// from now on.
     fn register_once(&self, actor: &Actor) {
         let session_id = actor.session_id.clone().unwrap_or_default();
         let mut known = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if actor.alias.is_none() || !known.insert(session_id) {
+        if !known.insert(session_id) {
+            return;
+        }
+        if actor.client_type.as_deref() == Some(CODEX) {
+            idle::watch(&self.root, actor.clone());
+        }
+        if actor.alias.is_none() {
             return;
         }
         let inside = &mut *self.shared.lock();

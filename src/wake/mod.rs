@@ -10,7 +10,7 @@ use c2c_log_format::Sequence;
 
 use crate::limits::{WAKE_PAUSE_S_MAX, WAKE_PAUSE_S_MIN};
 
-pub use nudge::{Nudge, Waiting};
+pub use nudge::{Codex, Nudge, Waiting};
 pub use terminal::Terminal;
 
 /// What a woken session reads.

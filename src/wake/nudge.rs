@@ -1,5 +1,6 @@
 //! How does a nudge reach a terminal or a program?
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,13 +27,27 @@ pub struct Waiting {
     pub unread: usize,
 }
 
+/// Which Codex.
+#[derive(Debug, Clone)]
+pub struct Codex {
+    pub program: PathBuf,
+    /// Its files; if not named, where its environment says.
+    pub home: Option<PathBuf>,
+}
+
+impl Default for Codex {
+    fn default() -> Self {
+        Self { program: "codex".into(), home: None }
+    }
+}
+
 /// A way to nudge.
 #[derive(Debug, Clone)]
 pub enum Nudge {
     /// Types into a pane of tmux.
     Tmux(String),
     /// Puts a turn into the queue of a Codex thread: the session that holds the alias.
-    Codex,
+    Codex(Codex),
     /// Runs a command of the user's, by the shell.
     Shell(String),
 }
@@ -43,19 +58,17 @@ impl Nudge {
     pub fn give(&self, waiting: &Waiting) -> Result<(), Failure> {
         match self {
             Self::Tmux(pane) => tmux(pane),
-            Self::Codex => {
+            Self::Codex(codex) => {
                 let thread = &waiting.session_id;
                 if thread.is_empty() {
                     let message = format!("nobody has the alias '{}' now", waiting.alias);
                     return Err(Refusal::new(Code::UnknownAlias, "alias", message).into());
                 }
-                done(Command::new("codex").args([
-                    "queue",
-                    "--thread",
-                    thread,
-                    "--message",
-                    SENTINEL,
-                ]))
+                let mut command = Command::new(&codex.program);
+                if let Some(home) = &codex.home {
+                    command.env("CODEX_HOME", home);
+                }
+                done(command.args(["queue", "--thread", thread, "--message", SENTINEL]))
             }
             Self::Shell(template) => done(
                 Command::new("sh")

@@ -1,6 +1,5 @@
 //! Claude Code.
 
-use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{beside as c2c, model, program, started};
+use super::{beside as c2c, in_a_terminal, model, program, started};
 use crate::support::{World, run};
 
 const PROGRAM: &str = "C2C_TEST_CLAUDE";
@@ -112,28 +111,6 @@ fn answer_dialogs(world: &World) {
         "projects": { here.to_str().expect("text"): { "hasTrustDialogAccepted": true } },
     });
     std::fs::write(world.path().join("home/.claude.json"), chosen.to_string()).expect("written");
-}
-
-/// The client as its user has it, in a terminal; what it shows is read and passed over.
-fn in_a_terminal(command: &Command) -> std::process::Child {
-    let (pty, pts) = pty_process::blocking::open().expect("a terminal");
-    pty.resize(pty_process::Size::new(50, 160)).expect("sized");
-    let mut own =
-        pty_process::blocking::Command::new(command.get_program()).args(command.get_args());
-    own = own.env_clear().env("TERM", "xterm-256color");
-    for (name, value) in command.get_envs() {
-        own = match value {
-            Some(value) => own.env(name, value),
-            None => own.env_remove(name),
-        };
-    }
-    let here = command.get_current_dir().expect("a directory");
-    let child = own.current_dir(here).spawn(pts).expect("starts");
-    std::thread::spawn(move || {
-        let (mut pty, mut buffer) = (pty, [0; 4096]);
-        while pty.read(&mut buffer).is_ok_and(|read| read > 0) {}
-    });
-    child
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{beside as c2c, model, program, started as client};
+use super::{beside as c2c, in_a_terminal, model, program, started as client};
 use crate::support::{World, run};
 
 const PROGRAM: &str = "C2C_TEST_CODEX";
@@ -80,6 +82,27 @@ fn stream(tool: Option<&str>) -> String {
     events.iter().map(line).collect()
 }
 
+/// The client with a first prompt and this model.
+fn prompted(world: &World, program: &Path, url: &str, args: &[&str]) -> Command {
+    let provider = format!(
+        "model_providers.test={{name=\"test\",base_url=\"{url}/v1\",wire_api=\"responses\",\
+         env_key=\"TEST_KEY\"}}"
+    );
+    let mut all = args.to_vec();
+    all.extend([
+        "-c",
+        &provider,
+        "-c",
+        "model_provider=\"test\"",
+        "-c",
+        "model=\"gpt-5\"",
+        "hello",
+    ]);
+    let mut command = client(world, program, &all);
+    command.env("TEST_KEY", "key");
+    command
+}
+
 #[test]
 fn a_message_reaches_the_model_after_a_tool_call_without_polling() {
     let Some(program) = program(PROGRAM) else { return };
@@ -102,18 +125,9 @@ fn a_message_reaches_the_model_after_a_tool_call_without_polling() {
         run(c2c(&beside, "ann", &["send", "walker", "the tests are green"])).ok();
         Some(stream(Some("whoami")))
     });
-    let provider = format!(
-        "model_providers.test={{name=\"test\",base_url=\"{url}/v1\",wire_api=\"responses\",\
-         env_key=\"TEST_KEY\"}}"
-    );
-    let config = ["-c", &provider, "-c", "model_provider=\"test\"", "-c", "model=\"gpt-5\""];
     // Nobody is there to trust the hooks.
-    let mut args = vec!["exec", "--skip-git-repo-check", "--dangerously-bypass-hook-trust"];
-    args.extend(config);
-    args.push("hello");
-    let mut ask = client(&world, &program, &args);
-    ask.env("TEST_KEY", "key");
-    let done = run(ask).ok();
+    let args = ["exec", "--skip-git-repo-check", "--dangerously-bypass-hook-trust"];
+    let done = run(prompted(&world, &program, &url, &args)).ok();
     let requests = requests.lock().expect("a lock");
     let told: Vec<&String> =
         requests.iter().filter(|text| text.contains("the tests are green")).collect();
@@ -122,4 +136,57 @@ fn a_message_reaches_the_model_after_a_tool_call_without_polling() {
     assert!(told[0].contains("Messages from other agents") && told[0].contains("walker"));
     let history = run(c2c(&world, "x", &["history", "-a", "walker", "--json"])).ok().json();
     assert_eq!(history[0]["content"], "the tests are green");
+}
+
+#[test]
+fn an_idle_thread_is_woken_by_a_message_and_reads_it() {
+    let Some(program) = program(PROGRAM) else { return };
+    let world = World::new();
+    run(c2c(&world, "x", &["setup", "codex", "--alias", "walker"])).ok();
+    run(c2c(&world, "ann", &["register", "--alias", "ann"])).ok();
+    let home = world.path().join("home/.codex");
+    let work = world.path().join("work").canonicalize().expect("a directory");
+    // Without hooks nothing but the server tells it of mail.
+    std::fs::remove_file(home.join("hooks.json")).expect("removed");
+    let config = home.join("config.toml");
+    let trusted = format!("\n[projects.{:?}]\ntrust_level = \"trusted\"\n", work.display());
+    let text = std::fs::read_to_string(&config).expect("written") + &trusted;
+    std::fs::write(&config, text).expect("written");
+    let (said, heard) = channel();
+    let url = model(move |path, asked| {
+        if path != "/v1/responses" {
+            return None;
+        }
+        let input = asked["input"].to_string();
+        // It asks about other things, too.
+        if !asked["tools"].to_string().contains("mcp__c2c") {
+            return Some(stream(None));
+        }
+        let calls = input.matches("function_call_output").count();
+        let woken = input.contains("mail from other agents waits");
+        let read = input.contains("the tests are green");
+        let tool = match (calls, woken && !read) {
+            (0, _) => Some("whoami"),
+            (_, true) => Some("poll_inbox"),
+            _ => None,
+        };
+        let _ = said.send(input);
+        Some(stream(tool))
+    });
+    let mut child = in_a_terminal(&prompted(&world, &program, &url, &[]));
+    // One call of a tool, and then nothing more to do.
+    for _ in 0..2 {
+        heard.recv_timeout(Duration::from_secs(60)).expect("it asks its model");
+    }
+    run(c2c(&world, "ann", &["send", "walker", "the tests are green"])).ok();
+    let read = loop {
+        let input = heard.recv_timeout(Duration::from_secs(60)).expect("it is woken");
+        if input.contains("the tests are green") {
+            break input;
+        }
+    };
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    assert!(read.contains("mail from other agents waits"), "{read}");
+    assert_eq!(read.matches("the tests are green").count(), 1, "{read}");
 }

@@ -44,6 +44,28 @@ fn beside(world: &World, who: &str, args: &[&str]) -> Command {
     command
 }
 
+/// The client as its user has it, in a terminal; what it shows is read and passed over.
+fn in_a_terminal(command: &Command) -> std::process::Child {
+    let (pty, pts) = pty_process::blocking::open().expect("a terminal");
+    pty.resize(pty_process::Size::new(50, 160)).expect("sized");
+    let mut own =
+        pty_process::blocking::Command::new(command.get_program()).args(command.get_args());
+    own = own.env_clear().env("TERM", "xterm-256color");
+    for (name, value) in command.get_envs() {
+        own = match value {
+            Some(value) => own.env(name, value),
+            None => own.env_remove(name),
+        };
+    }
+    let here = command.get_current_dir().expect("a directory");
+    let child = own.current_dir(here).spawn(pts).expect("starts");
+    std::thread::spawn(move || {
+        let (mut pty, mut buffer) = (pty, [0; 4096]);
+        while pty.read(&mut buffer).is_ok_and(|read| read > 0) {}
+    });
+    child
+}
+
 /// Serves a model: each request's body goes to `answer`, which gives the events of the stream, or
 /// nothing for what is no question to the model. Ends with the test's process.
 fn model(answer: impl Fn(&str, &Value) -> Option<String> + Send + 'static) -> String {

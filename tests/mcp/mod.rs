@@ -166,6 +166,11 @@ fn who_asks_for_it_hears_that_a_call_waits() {
 }
 
 #[test]
+fn an_idle_thread_of_codex_is_told_that_mail_waits() {
+    play("codex_idle", false);
+}
+
+#[test]
 fn who_is_not_to_be_disturbed_is_handed_the_mail_later() {
     play("channel_dnd", false);
 }

@@ -346,6 +346,30 @@ def progress():
     raw.close()
 
 
+def codex_idle():
+    """A thread of Codex that does not read its mail gets a turn, which does not say what was written."""
+    told = os.path.join(os.environ["HOME"], "told")
+    os.mkfifo(told)
+    program = os.path.join(os.environ["HOME"], "codex")
+    with open(program, "w", encoding="utf-8") as file:
+        file.write('#!/bin/sh\necho "$@" > "$HOME/told"\n')
+    os.chmod(program, 0o700)
+    path = os.path.dirname(program) + ":" + os.environ["PATH"]
+    env = {"C2C_MCP_AUTO_REGISTER_ALIAS": "walker", "C2C_MCP_CLIENT_TYPE": "codex", "PATH": path}
+    raw = Raw(env)
+    raw.initialize()
+    whoami = raw.tool("whoami")
+    whoami["params"]["_meta"] = {"threadId": "thread-1"}
+    assert structured(raw.ask(whoami))["alias"] == "walker"
+    cli("alice", "register", "--alias", "alice")
+    cli("alice", "send", "walker", "hello")
+    with open(told, encoding="utf-8") as file:
+        turn = file.read()
+    assert turn.startswith("queue --thread thread-1 --message c2c: mail"), turn
+    assert "hello" not in turn, turn
+    raw.close()
+
+
 def channel_dnd():
     """Who is not to be disturbed is handed nothing, and everything when that is over."""
     cli("alice", "register", "--alias", "alice")
