@@ -14,8 +14,7 @@ use crate::checksum::name_hash;
 use crate::event::EventHead;
 
 pub use room::{
-    LeaveConfirmed, RoomCreated, RoomDeleted, RoomInvitation, RoomJoined, RoomLeft,
-    RoomVisibilityChanged,
+    RoomCreated, RoomDeleted, RoomInvitation, RoomJoined, RoomLeft, RoomVisibilityChanged,
 };
 pub use swarm::{
     CursorAdvanced, KeyBound, KeyUnbound, LeaseRenewed, MessagesRelayed, PeerSeen, Receipt,
@@ -432,7 +431,6 @@ payloads! {
     303 true RoomInvitation "room_invitation",
     304 true RoomVisibilityChanged "room_visibility_changed",
     305 true RoomDeleted "room_deleted",
-    306 false LeaveConfirmed "leave_confirmed",
     400 true LegacyImported "legacy_imported",
     401 true RootMoved "root_moved",
     500 false LeaseRenewed "lease_renewed",
@@ -503,9 +501,6 @@ impl Payload {
                 (room_hash(&member.room_id), mailbox_hash(&member.mailbox), 0)
             }
             Self::RoomLeft(member) => {
-                (room_hash(&member.room_id), mailbox_hash(&member.mailbox), 0)
-            }
-            Self::LeaveConfirmed(member) => {
                 (room_hash(&member.room_id), mailbox_hash(&member.mailbox), 0)
             }
             Self::DeadLettersPurged(_)

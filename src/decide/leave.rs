@@ -58,7 +58,7 @@ impl<'a> Leaving<'a> {
                 let leaves = match &sent.target {
                     Target::Outbox { .. } => self.is_due(sequence),
                     // What was said while a room was this machine's alone stays here.
-                    Target::Room { room_id, .. } => self.said_openly(room_id, sequence),
+                    Target::Room { room_id, .. } => self.state.was_open(room_id, sequence),
                     _ => false,
                 };
                 Vec::from_iter(leaves.then(|| payload.clone()))
@@ -72,17 +72,8 @@ impl<'a> Leaving<'a> {
                 }
                 vec![Payload::ReceiptsRecorded(fact)]
             }
-            payload => about_room(self.state, self.node_id, payload),
+            payload => about_room(self.state, self.node_id, sequence, payload),
         }
-    }
-
-    /// Whether a room was for others when this was said in it, even if it is gone since.
-    fn said_openly(&self, room_id: &str, sequence: Sequence) -> bool {
-        if let Some(room) = self.state.rooms.get(fold(room_id)) {
-            return self.state.is_open(&room) && sequence > room.open_since;
-        }
-        let former = self.state.former_members_of(room_id);
-        former.iter().any(|(_, row)| row.since < sequence && sequence < row.left)
     }
 
     /// Open, and not behind one that waits: then it is pushed with that one.
@@ -92,9 +83,11 @@ impl<'a> Leaving<'a> {
     }
 }
 
-fn about_room(state: &State, node_id: &str, payload: &Payload) -> Vec<Payload> {
+fn about_room(state: &State, node_id: &str, sequence: Sequence, payload: &Payload) -> Vec<Payload> {
+    // A room of the same name may have been before, and not for others.
+    let was_open = |room_id: &str| state.was_open(room_id, sequence);
     match payload {
-        Payload::RoomCreated(fact) if shared(state, &fact.room_id) => {
+        Payload::RoomCreated(fact) if was_open(&fact.room_id) => {
             let at = |alias: &String| at_node(alias, node_id);
             vec![Payload::RoomCreated(RoomCreated {
                 created_by: at(&fact.created_by),
@@ -102,10 +95,10 @@ fn about_room(state: &State, node_id: &str, payload: &Payload) -> Vec<Payload> {
                 ..fact.clone()
             })]
         }
-        Payload::RoomJoined(fact) if shared(state, &fact.room_id) => {
+        Payload::RoomJoined(fact) if was_open(&fact.room_id) => {
             joined(state, node_id, &fact.room_id, &fact.mailbox).into_iter().collect()
         }
-        Payload::RoomLeft(fact) if shared(state, &fact.room_id) => {
+        Payload::RoomLeft(fact) if was_open(&fact.room_id) => {
             let member = member_at(state, node_id, &fact.mailbox);
             let left = |mailbox| Payload::RoomLeft(RoomLeft { mailbox, ..fact.clone() });
             member.map(left).into_iter().collect()
@@ -219,12 +212,7 @@ pub fn serves(
             // A node that comes in sees the room as it is.
             if on_node(&fact.mailbox) { relay_snapshot(state, &room) } else { as_is() }
         }
-        // The node of who left learns by it that nothing more comes that was said before.
-        Payload::RoomLeft(fact)
-            if on_node(&fact.mailbox) || knows(state, &fact.room_id, &on_node) =>
-        {
-            as_is()
-        }
+        Payload::RoomLeft(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
         Payload::RoomInvitation(fact) if knows(state, &fact.room_id, &on_node) => {
             let Some(room) = state.rooms.get(fold(&fact.room_id)) else { return Vec::new() };
             let mut items = relay_snapshot(state, &room);
@@ -268,15 +256,16 @@ fn heard_by(
     if on_node(&sent.from_mailbox) && state.rooms.get(fold(room_id)).is_some() {
         return true;
     }
-    let unread = |cursor: Sequence| !open_only || cursor < sequence;
+    let wanted = |name: &str, since: Sequence, cursor: Sequence| {
+        on_node(name) && since < sequence && (!open_only || cursor < sequence)
+    };
     let members = state.members_of(room_id);
-    members
-        .iter()
-        .any(|(name, member)| on_node(name) && member.since < sequence && unread(member.cursor))
-        || state.former_members_of(room_id).iter().any(|(name, former)| {
-            let was_there = former.since < sequence && sequence < former.left;
-            on_node(name) && was_there && unread(former.cursor)
-        })
+    let deleted = state.deleted_rooms_of(room_id);
+    let former = deleted.iter().filter(|(end, row)| row.open_since <= sequence && sequence < *end);
+    members.iter().any(|(name, row)| wanted(name, row.since, row.cursor))
+        || former
+            .flat_map(|(_, row)| &row.members)
+            .any(|row| wanted(&row.mailbox, row.since, row.cursor))
 }
 
 fn receipts(fact: &ReceiptsRecorded, on_node: &dyn Fn(&str) -> bool) -> Vec<Payload> {

@@ -2,8 +2,8 @@
 
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    DeadLettersReturned, LeaveConfirmed, MessageSent, MessagesRelayed, Origin, PeerSeen, Receipt,
-    ReceiptsRecorded, RoomJoined, RoomLabelled, RoomLeft, Target,
+    DeadLettersReturned, MessageSent, MessagesRelayed, Origin, PeerSeen, Receipt, ReceiptsRecorded,
+    RoomJoined, RoomLabelled, RoomLeft, Target,
 };
 use c2c_log_format::{Payload, Sequence};
 
@@ -11,7 +11,7 @@ use super::leave::REPLAYED;
 use super::receive::{Intake, Item, Outcome, Position, Pushed, advanced, arrived};
 use super::{Decision, Facts, Refusal, Reply, room};
 use crate::code::Code;
-use crate::state::{Queued, State, first_of, pair, second_of, sequence_of};
+use crate::state::{Queued, State, pair, sequence_of};
 
 /// Who tells of bounces.
 const SYSTEM: &str = "c2c-system";
@@ -137,9 +137,7 @@ fn said<'a>(
         return true;
     }
     let open = intake.state.rooms.get(&room_id).is_some_and(|row| intake.state.is_open(&row));
-    // A room that is gone here, or was left: those who had been in it when this was said.
-    let left = !intake.state.former_members_of(&room_id).is_empty();
-    if known.is_some() || !(open || left) {
+    if known.is_some() || !open {
         return false;
     }
     let origin = sent.origin.clone().unwrap_or_else(|| intake.origin(item));
@@ -302,35 +300,7 @@ fn about_room(intake: &mut Intake<'_>, payload: &Payload) -> bool {
     if news {
         intake.add_seen(payload.clone());
     }
-    // After this event nothing comes that was said while the member was there.
-    let confirmed = match payload {
-        Payload::RoomLeft(fact) if !elsewhere(&fact.mailbox) => {
-            let alias = fact.mailbox.split('@').next().unwrap_or_default();
-            intake.state.mailbox_of(alias).map(|row| (fact.room_id.as_str(), row.name))
-        }
-        Payload::RoomDeleted(fact) => Some((fact.room_id.as_str(), String::new())),
-        _ => None,
-    };
-    let event = confirmed.and_then(|(room_id, name)| confirmation(&intake.state, room_id, name));
-    let awaited = event.is_some();
-    event.into_iter().for_each(|event| intake.add_seen(event));
-    news || awaited
-}
-
-/// Says that a member left, or with no name everybody, if that is waited for.
-fn confirmation(state: &State, room_id: &str, mailbox: String) -> Option<Payload> {
-    let former = state.former_members_of(room_id);
-    let awaited = former.iter().any(|(name, _)| mailbox.is_empty() || *name == mailbox);
-    let room_id = fold(room_id);
-    awaited.then_some(Payload::LeaveConfirmed(LeaveConfirmed { room_id, mailbox }))
-}
-
-/// A relay that did not know a member has nothing for it, and will not say that it left.
-fn left_unnoticed(state: &State, sequence: Sequence) -> Option<Payload> {
-    let rows = state.former_members.scan([]).into_iter();
-    let (key, _) = rows.into_iter().find(|(_, row)| row.left == sequence)?;
-    let (room_id, mailbox) = (first_of(&key), second_of(&key));
-    Some(Payload::LeaveConfirmed(LeaveConfirmed { room_id, mailbox }))
+    news
 }
 
 /// What a relay took is held there; what it refused for good comes back. The rest is tried again.
@@ -343,9 +313,6 @@ pub(super) fn pushed(state: &State, pushed: &Pushed, facts: &Facts<'_>) -> Decis
             let sent = said.iter().find(|(at, _)| at == sequence).map(|(_, sent)| sent);
             if let (Some(sent), Outcome::Refused(refusal)) = (sent, outcome) {
                 events.push(unheard(sent, refusal, relay_name, facts));
-            }
-            if *outcome != Outcome::Accepted {
-                events.extend(left_unnoticed(state, *sequence));
             }
             continue;
         };

@@ -3,7 +3,7 @@
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
     ClaimAcked, ClaimReturned, InboxClaimed, MessageSent, MessagesDeadLettered, Origin, Payload,
-    RoomJoined, RoomLeft, RoomRange, RoomVisibilityChanged, SessionRegistered, Target,
+    RoomJoined, RoomLeft, RoomRange, SessionRegistered, Target,
 };
 use c2c_log_format::{Event, Sequence};
 
@@ -86,7 +86,7 @@ impl State {
             Payload::RoomCreated(fact) => self.rooms.put(
                 fold(&fact.room_id),
                 Room {
-                    open_since: 0,
+                    open_since: sequence,
                     room_id: fact.room_id.clone(),
                     visibility: fact.visibility.clone(),
                     created_by: fact.created_by.clone(),
@@ -98,7 +98,7 @@ impl State {
                 },
             ),
             Payload::RoomJoined(fact) => self.joined(sequence, fact, time_us),
-            Payload::RoomLeft(fact) => self.left(sequence, fact),
+            Payload::RoomLeft(fact) => self.left(fact),
             Payload::RoomInvitation(fact) => self.rooms.update(fold(&fact.room_id), |row| {
                 let before = row.is_shared();
                 row.invited.retain(|alias| fold(alias) != fold(&fact.alias));
@@ -109,9 +109,14 @@ impl State {
                     row.open_since = sequence;
                 }
             }),
-            Payload::RoomVisibilityChanged(fact) => self.visibility_changed(sequence, fact),
+            Payload::RoomVisibilityChanged(fact) => self.rooms.update(fold(&fact.room_id), |row| {
+                let before = row.is_shared() || row.shared;
+                row.visibility = fact.visibility.clone();
+                if row.is_shared() && !before {
+                    row.open_since = sequence;
+                }
+            }),
             Payload::RoomDeleted(fact) => self.room_deleted(sequence, &fold(&fact.room_id)),
-            Payload::LeaveConfirmed(fact) => self.leave_confirmed(fact),
             Payload::LegacyImported(fact) => {
                 self.imported.put(format!("file {}", fact.file), fact.stamp.clone());
                 for entry in &fact.entries {
@@ -255,11 +260,6 @@ impl State {
             }
             Target::Room { room_id, label, skipped } => {
                 let key = fold(room_id);
-                self.said_before_leaving(&key, sequence, fact);
-                // A room that is gone here, for those who had been in it.
-                if self.rooms.get(&key).is_none() {
-                    return;
-                }
                 let message = RoomMessage {
                     from_mailbox: fact.from_mailbox.clone(),
                     label: *label,
@@ -434,25 +434,9 @@ impl State {
         self.memberships.put(pair(&fact.mailbox, room.as_bytes()), ());
     }
 
-    fn visibility_changed(&mut self, sequence: Sequence, fact: &RoomVisibilityChanged) {
-        let room = fold(&fact.room_id);
-        self.rooms.update(&room, |row| {
-            let before = row.is_shared() || row.shared;
-            row.visibility = fact.visibility.clone();
-            if row.is_shared() && !before {
-                row.open_since = sequence;
-            }
-        });
-        // Nobody elsewhere knows of it, so nothing is on its way.
-        if self.rooms.get(&room).is_some_and(|row| !self.is_open(&row)) {
-            self.forget_former_members(&room);
-        }
-    }
-
     /// What the leaver had not read becomes mail of its own.
-    fn left(&mut self, sequence: Sequence, fact: &RoomLeft) {
+    fn left(&mut self, fact: &RoomLeft) {
         let room = fold(&fact.room_id);
-        self.note_former_member(sequence, &room, &fact.mailbox);
         self.detach(&room, &fact.mailbox, Sequence::MAX);
         self.members.remove(pair(&room, fact.mailbox.as_bytes()));
         self.memberships.remove(pair(&fact.mailbox, room.as_bytes()));
@@ -499,9 +483,9 @@ impl State {
     }
 
     fn room_deleted(&mut self, sequence: Sequence, room: &str) {
+        self.note_deleted_room(sequence, room);
         for (mailbox, _) in self.members_of(room) {
-            let fact = RoomLeft { room_id: room.into(), mailbox, reason: "deleted".into() };
-            self.left(sequence, &fact);
+            self.left(&RoomLeft { room_id: room.into(), mailbox, reason: "deleted".into() });
         }
         for (sequence, _) in self.room_messages_after(room, 0) {
             self.room_messages.remove(pair(room, &sequence.to_be_bytes()));

@@ -17,8 +17,8 @@ use c2c_log_format::payload::Process;
 use c2c_log_format::scan::Place;
 
 pub use rows::{
-    Arrival, Binding, Claim, Cursor, DeadLetter, FormerMember, Lease, Mailbox, Member, Meta,
-    Pending, Queued, RemotePeer, Room, RoomMessage, Session,
+    Arrival, Binding, Claim, Cursor, DeadLetter, DeletedRoom, FormerMember, Lease, Mailbox, Member,
+    Meta, Pending, Queued, RemotePeer, Room, RoomMessage, Session,
 };
 pub use table::{Base, Bytes, Rebuild, Table};
 
@@ -64,8 +64,8 @@ pub struct State {
     pub arrivals: Table<(String, Sequence)>,
     /// Sequence of each message in the outbox, by sender's alias, message_id.
     pub departures: Table<Sequence>,
-    /// Room, mailbox.
-    pub former_members: Table<FormerMember>,
+    /// Room, sequence of its end.
+    pub deleted_rooms: Table<DeletedRoom>,
     /// Last sequence applied.
     pub head: Sequence,
     /// Whether an unknown must-understand kind was met: then nothing may be written.
@@ -93,12 +93,6 @@ pub fn pair(first: &str, second: &[u8]) -> Vec<u8> {
 pub fn sequence_of(key: &[u8]) -> Sequence {
     let tail = key.len().checked_sub(8).and_then(|at| key.get(at..));
     tail.and_then(|tail| tail.try_into().ok()).map_or(0, Sequence::from_be_bytes)
-}
-
-/// The first name in a key.
-pub fn first_of(key: &[u8]) -> String {
-    let first = key.split(|byte| *byte == 0).next().unwrap_or(&[]);
-    String::from_utf8_lossy(first).into_owned()
 }
 
 /// The second name in a key of two names.
@@ -166,7 +160,7 @@ impl State {
             peers: Table::new(16, base),
             arrivals: Table::new(17, base),
             departures: Table::new(18, base),
-            former_members: Table::new(19, base),
+            deleted_rooms: Table::new(19, base),
             head,
             upgrade_needed: false,
             skipped: 0,
@@ -194,7 +188,7 @@ impl State {
         self.peers.encode(&mut out);
         self.arrivals.encode(&mut out);
         self.departures.encode(&mut out);
-        self.former_members.encode(&mut out);
+        self.deleted_rooms.encode(&mut out);
         let (rows, index) = out.finish();
         let digest = sha256(&rows);
         (rows, index, digest)
@@ -324,10 +318,10 @@ impl State {
         rows.into_iter().map(|(key, row)| (second_of(&key), row)).collect()
     }
 
-    /// Who left a room while something may be on its way to it: mailbox and row.
-    pub fn former_members_of(&self, room_id: &str) -> Vec<(String, FormerMember)> {
-        let rows = self.former_members.scan(pair(&fold(room_id), &[]));
-        rows.into_iter().map(|(key, row)| (second_of(&key), row)).collect()
+    /// Rooms of this name that were deleted and may not have gone everywhere yet: when, and row.
+    pub fn deleted_rooms_of(&self, room_id: &str) -> Vec<(Sequence, DeletedRoom)> {
+        let rows = self.deleted_rooms.scan(pair(&fold(room_id), &[]));
+        rows.into_iter().map(|(key, row)| (sequence_of(&key), row)).collect()
     }
 
     /// Whether this process is the one that a session was registered with.

@@ -169,17 +169,24 @@ pub struct Member {
     pub redelivered_to: Sequence,
 }
 
-/// Who left a room, as long as something that was said before may be on its way to it.
+/// A room that was for other machines, too, until it was deleted: what was said there may still be on
+/// its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedRoom {
+    /// It was open to others from this sequence on.
+    pub open_since: Sequence,
+    /// At a relay, members whose nodes have not fetched all of it.
+    pub members: Vec<FormerMember>,
+}
+
+/// Who was in a room when it was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormerMember {
+    pub mailbox: String,
     /// Sequence at which it joined.
     pub since: Sequence,
-    /// Sequence at which it left.
-    pub left: Sequence,
     /// Everything up to here has been read.
     pub cursor: Sequence,
-    /// How often it left without that being confirmed.
-    pub open: u32,
 }
 
 /// One message of a room.

@@ -3,13 +3,13 @@
 use c2c_log_format::Sequence;
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    CursorAdvanced, KeyBound, KeyUnbound, LeaseRenewed, LeaveConfirmed, MessageSent, PeerSeen,
-    Receipt, ReceiptsRecorded, RoomLabelled, address,
+    CursorAdvanced, KeyBound, KeyUnbound, LeaseRenewed, PeerSeen, Receipt, ReceiptsRecorded,
+    RoomLabelled, address,
 };
 
 use super::{
-    Binding, Cursor, DeadLetter, FormerMember, Lease, Mailbox, Pending, Queued, RemotePeer, Room,
-    State, pair, second_of, sequence_of,
+    Binding, Cursor, DeadLetter, DeletedRoom, FormerMember, Lease, Mailbox, Member, Queued,
+    RemotePeer, Room, State, pair, second_of, sequence_of,
 };
 
 /// Key of an open message of the outbox.
@@ -90,6 +90,7 @@ impl State {
         };
         self.cursors.put(pair(&fact.direction, fact.log.as_bytes()), cursor);
         if fact.direction == "out" {
+            self.deleted_rooms_fetched(&fact.node_id, fact.sequence);
             // The members that a relay has on that node have read so far.
             for binding in self.bindings_of(&fact.node_id) {
                 let mailbox = address(&binding.alias, &binding.node_id);
@@ -100,7 +101,6 @@ impl State {
                     let member = pair(&second_of(&key), mailbox.as_bytes());
                     self.members.update(member, |row| row.cursor = row.cursor.max(fact.sequence));
                 }
-                self.former_member_read(&mailbox, fact.sequence);
             }
         }
     }
@@ -188,30 +188,6 @@ impl State {
         }
     }
 
-    /// A member left a room that others share: at a relay its node may have to fetch what came
-    /// before; on its node that may still come.
-    pub(super) fn note_former_member(&mut self, at: Sequence, room: &str, mailbox: &str) {
-        let key = pair(room, mailbox.as_bytes());
-        let (Some(member), Some(row)) = (self.members.get(&key), self.mailboxes.get(mailbox))
-        else {
-            return;
-        };
-        let Some(shared) = self.rooms.get(room).filter(|row| self.is_open(row)) else { return };
-        let on_its_node = || row.node_id.is_none() && self.cursors.any(pair("in", &[]));
-        if row.replicated || on_its_node() {
-            let before = self.former_members.get(&key);
-            // What was said before others could be in the room is not for them.
-            let since = member.since.max(shared.open_since);
-            let former = FormerMember {
-                since: before.as_ref().map_or(since, |row| row.since.min(since)),
-                left: at,
-                cursor: member.cursor,
-                open: before.map_or(0, |row| row.open) + 1,
-            };
-            self.former_members.put(key, former);
-        }
-    }
-
     /// Whether a room is for other machines, too: as its visibility says, or because it was before and
     /// others are in it.
     pub fn is_open(&self, room: &Room) -> bool {
@@ -220,51 +196,40 @@ impl State {
         room.is_shared() || room.shared || elsewhere()
     }
 
-    pub(super) fn forget_former_members(&mut self, room: &str) {
-        for (key, _) in self.former_members.scan(pair(room, &[])) {
-            self.former_members.remove(key);
+    /// Whether what was said in a room of this name at that place is for other machines, too.
+    pub fn was_open(&self, room_id: &str, sequence: Sequence) -> bool {
+        if let Some(room) = self.rooms.get(fold(room_id)).filter(|row| row.open_since <= sequence) {
+            return self.is_open(&room);
         }
+        let deleted = self.deleted_rooms_of(room_id);
+        deleted.iter().any(|(end, row)| row.open_since <= sequence && sequence < *end)
     }
 
-    /// The relay's side: the node has fetched so much.
-    fn former_member_read(&mut self, mailbox: &str, upto: Sequence) {
-        let rows = self.former_members.scan([]).into_iter();
-        for (key, row) in rows.filter(|(key, _)| second_of(key) == mailbox) {
-            if row.left <= upto {
-                self.former_members.remove(key);
-            } else {
-                self.former_members.update(key, |row| row.cursor = row.cursor.max(upto));
+    pub(super) fn note_deleted_room(&mut self, at: Sequence, room: &str) {
+        let Some(row) = self.rooms.get(room).filter(|row| self.is_open(row)) else { return };
+        let fetches = |name: &str| self.mailboxes.get(name).is_some_and(|row| row.replicated);
+        let members = self.members_of(room).into_iter().filter(|(name, _)| fetches(name));
+        let members = members.map(|(mailbox, member)| {
+            let Member { since, cursor, .. } = member;
+            FormerMember { mailbox, since, cursor }
+        });
+        let deleted = DeletedRoom { open_since: row.open_since, members: members.collect() };
+        self.deleted_rooms.put(pair(room, &at.to_be_bytes()), deleted);
+    }
+
+    /// A node has fetched so much; or, at a node, the relay has.
+    fn deleted_rooms_fetched(&mut self, node_id: &str, upto: Sequence) {
+        let here = format!("@{}", fold(node_id));
+        for (key, mut row) in self.deleted_rooms.scan([]) {
+            let all = sequence_of(&key) <= upto;
+            row.members.retain(|member| !(all && member.mailbox.ends_with(&here)));
+            for member in row.members.iter_mut().filter(|row| row.mailbox.ends_with(&here)) {
+                member.cursor = member.cursor.max(upto);
             }
-        }
-    }
-
-    /// The node's side: nothing more can come that was said before.
-    pub(super) fn leave_confirmed(&mut self, fact: &LeaveConfirmed) {
-        let room = fold(&fact.room_id);
-        if fact.mailbox.is_empty() {
-            return self.forget_former_members(&room);
-        }
-        let key = pair(&room, fact.mailbox.as_bytes());
-        match self.former_members.get(&key) {
-            Some(row) if row.open > 1 => self.former_members.update(key, |row| row.open -= 1),
-            _ => self.former_members.remove(key),
-        }
-    }
-
-    /// The node's side: what others said before they could know that a member had left is mail of its
-    /// own.
-    pub(super) fn said_before_leaving(&mut self, room: &str, at: Sequence, fact: &MessageSent) {
-        if fact.origin.is_none() {
-            return;
-        }
-        for (key, _) in self.former_members.scan(pair(room, &[])) {
-            let mailbox = second_of(&key);
-            let is_member = self.members.get(&key).is_some();
-            let here = self.mailboxes.get(&mailbox).is_some_and(|row| !row.replicated);
-            if here && !is_member && mailbox != fact.from_mailbox {
-                let bytes = fact.body.len() as u32;
-                let pending = Pending { room: Some(room.to_owned()), bytes, ..Pending::plain() };
-                self.inbox.put(pair(&mailbox, &at.to_be_bytes()), pending);
+            if all && row.members.is_empty() {
+                self.deleted_rooms.remove(key);
+            } else {
+                self.deleted_rooms.put(key, row);
             }
         }
     }

@@ -366,22 +366,16 @@ fn a_message_that_was_acked_elsewhere_was_not_shown_as_read() {
 }
 
 #[test]
-fn what_was_on_its_way_to_a_room_was_lost_to_who_left_it_and_when_it_was_deleted() {
+fn what_was_on_its_way_to_a_room_was_lost_when_it_was_deleted() {
     let hub = Hub::start("log");
     let (a, b) = pair(&hub);
-    for room in ["den", "pit"] {
-        a.run("ann", &["rooms", "join", room]).ok();
-        a.once();
-        b.run("bob", &["rooms", "join", room]).ok();
-        settle(&[&b, &a]);
-        a.run("ann", &["rooms", "send", room, &format!("last in {room}")]).ok();
-    }
-    a.run("ann", &["rooms", "delete", "pit", "--force"]).ok();
+    a.run("ann", &["rooms", "join", "pit"]).ok();
     a.once();
-    b.run("bob", &["rooms", "leave", "den"]).ok();
-    settle(&[&b, &a, &b]);
-    assert_eq!(b.world.poll("bob"), ["last in den", "last in pit"]);
-    a.run("ann", &["rooms", "send", "den", "among ourselves"]).ok();
+    b.run("bob", &["rooms", "join", "pit"]).ok();
+    settle(&[&b, &a]);
+    a.run("ann", &["rooms", "send", "pit", "last words"]).ok();
+    a.run("ann", &["rooms", "delete", "pit", "--force"]).ok();
     settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["last words"]);
     assert_eq!(b.world.poll("bob"), [""; 0]);
 }

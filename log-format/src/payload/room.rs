@@ -76,14 +76,3 @@ fact! {
         shared: bool,
     }
 }
-
-fact! {
-    /// Those who keep the room elsewhere have seen that a member of this log left: what was on its
-    /// way to it has come.
-    LeaveConfirmed {
-        /// The room.
-        room_id: String,
-        /// The mailbox; empty for everybody, when the room is gone.
-        mailbox: String,
-    }
-}
