@@ -4,7 +4,7 @@ use std::env;
 use std::path::Path;
 
 use crate::broker::liveness::evidence;
-use crate::decide::Actor;
+use crate::decide::{Actor, CODEX};
 
 /// An environment variable; empty counts as unset.
 fn variable(name: &str) -> Option<String> {
@@ -22,9 +22,6 @@ fn native_session() -> Option<(String, &'static str)> {
     ];
     native.into_iter().find_map(|(name, client)| Some((variable(name)?, client)))
 }
-
-/// The client type of Codex, which runs many sessions in one process.
-pub use crate::decide::CODEX;
 
 /// Who a command of the command line, or a server for one client, acts as. Node id and process are
 /// left for [`complete`]: a look at an empty mailbox needs neither, and both cost file reads.

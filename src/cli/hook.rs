@@ -19,7 +19,7 @@ use serde_json::json;
 use super::{Common, Context, Run};
 use crate::actor;
 use crate::broker::{Broker, Delivery, Message, Wish, liveness};
-use crate::decide::{Actor, Command, Liveness};
+use crate::decide::{Actor, CODEX, Command, Liveness};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::limits::{HOOK_BODY_BYTES, HOOK_DEADLINE_MS, HOOK_INPUT_BYTES, HOOK_MESSAGES};
@@ -237,7 +237,7 @@ fn register(broker: &mut Broker, hook: &Hook, given: &Actor, input: &Input) -> O
     let actor = Actor {
         session_id: Some(input.session_id.clone()?),
         alias: hook.alias.clone(),
-        client_type: Some(actor::CODEX.to_owned()),
+        client_type: Some(CODEX.to_owned()),
         inherited: false,
         ..given.clone()
     };

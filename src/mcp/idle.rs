@@ -1,8 +1,9 @@
 //! How does a session hear of mail that its client shows only between steps, when there are none?
 //!
 //! Codex takes a turn for a thread from outside. Mail that its hooks have not shown within a few
-//! seconds is announced that way; what is announced is never the mail.
+//! seconds is announced that way, once; what is announced is never the mail.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::parent_id;
@@ -10,40 +11,53 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use c2c_log_format::Sequence;
+
+use super::push;
 use crate::broker::Broker;
 use crate::clock;
 use crate::decide::Actor;
-use crate::limits::{IDLE_S, WAKE_PAUSE_S_MAX};
+use crate::failure::Failure;
+use crate::limits::IDLE_S;
 use crate::wake::{Codex, Nudge, Nudges, Waiting};
+
+/// After a failed look, and at most between two looks at what may have been replaced.
+const LOOK_SOON: Duration = Duration::from_secs(1);
 
 /// Watches the mail of a thread from now on, until the process ends.
 pub fn watch(root: &Path, actor: Actor) {
-    let root = root.to_owned();
-    let watching = move || {
-        let nudge = Nudge::Codex(client());
-        let mut watch = Watch { broker: Broker::open(&root), actor, seen: None };
-        let mut nudges = Nudges::default();
-        loop {
-            let pulse = watch.broker.pulse();
-            let left = watch.nudge_if_due(&nudge, &mut nudges);
-            watch.broker.wait(pulse, left);
+    let broker = Broker::open(root);
+    let mut watch = Watch { broker, actor, seen: None, announced: 0, failures: Nudges::default() };
+    let watching = move || loop {
+        let pulse = watch.broker.pulse();
+        match watch.nudge_if_due() {
+            Ok(left) => watch.broker.wait(pulse, left),
+            // The root is gone, or being replaced.
+            Err(_) => thread::sleep(LOOK_SOON),
         }
     };
     // Without it mail waits for the next prompt.
     let _ = thread::Builder::new().name("idle".into()).spawn(watching);
 }
 
-/// The client that started this server: its environment is not ours.
+/// The client that started this server, as it is now: its environment is not ours.
 fn client() -> Codex {
     let parent = PathBuf::from(format!("/proc/{}", parent_id()));
-    let program = fs::read_link(parent.join("exe")).ok().filter(|path| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("codex"))
-    });
+    let is_codex = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        // One that was replaced since has no such file any more.
+        path.is_file() && name.to_string_lossy().starts_with("codex")
+    };
+    let program = fs::read_link(parent.join("exe")).ok().filter(is_codex);
     let variables = fs::read(parent.join("environ")).unwrap_or_default();
-    let home = variables.split(|byte| *byte == 0).find_map(|row| row.strip_prefix(b"CODEX_HOME="));
+    let named = |name: &str| {
+        let mut rows = variables.split(|byte| *byte == 0);
+        let value = rows.find_map(|row| row.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+        Some((name.to_owned(), OsString::from_vec(value?.to_vec())))
+    };
     Codex {
         program: program.unwrap_or_else(|| "codex".into()),
-        home: home.map(|path| std::ffi::OsString::from_vec(path.to_vec()).into()),
+        places: ["CODEX_HOME", "CODEX_SQLITE_HOME"].into_iter().filter_map(named).collect(),
     }
 }
 
@@ -51,45 +65,53 @@ struct Watch {
     broker: Broker,
     actor: Actor,
     /// When the oldest unread message was seen first.
-    seen: Option<(u64, Instant)>,
+    seen: Option<(Sequence, Instant)>,
+    /// A turn is queued for everything up to here: Codex keeps it until the thread can take it.
+    announced: Sequence,
+    /// Pauses between turns that could not be queued.
+    failures: Nudges,
 }
 
 impl Watch {
     /// Nudges if it is time; how long to sleep at most.
-    fn nudge_if_due(&mut self, nudge: &Nudge, nudges: &mut Nudges) -> Duration {
-        let (now_us, idle) = (clock::now_us(), Duration::from_secs(IDLE_S));
-        let waiting = self.waiting(now_us);
-        let pressing = waiting.as_ref().map(|(_, pressing)| *pressing);
-        self.seen = pressing.map(|(oldest, _)| match self.seen {
-            Some((known, since)) if known == oldest => (known, since),
-            _ => (oldest, Instant::now()),
-        });
-        let Some((waiting, (_, since))) = waiting.map(|(who, _)| who).zip(self.seen) else {
-            nudges.is_due(None, now_us);
-            return Duration::from_secs(WAKE_PAUSE_S_MAX);
-        };
-        if since.elapsed() < idle {
-            return idle - since.elapsed();
-        }
-        if nudges.is_due(pressing, now_us)
-            && let Err(failure) = nudge.give(&waiting)
-        {
-            eprintln!("c2c: wake of {}: {}", waiting.alias, failure.message());
-        }
-        let next_us = nudges.next_us().unwrap_or_default();
-        Duration::from_micros(next_us.saturating_sub(now_us)).max(idle)
-    }
-
-    /// Who has mail that does not wait for the next poll, and which.
-    fn waiting(&mut self, now_us: u64) -> Option<(Waiting, (u64, u64))> {
-        self.broker.look(&self.actor).ok()?;
-        let mailbox = self.broker.own_mailbox(&self.actor).filter(|row| !row.is_dnd(now_us))?;
+    fn nudge_if_due(&mut self) -> Result<Duration, Failure> {
+        let now_us = clock::now_us();
+        self.broker.look(&self.actor)?;
+        let quiet = push::quiet_time(&self.broker, &self.actor);
+        let mailbox = self.broker.own_mailbox(&self.actor);
+        let Some(mailbox) = mailbox.filter(|row| !row.is_dnd(now_us)) else { return Ok(quiet) };
         let unread = self.broker.state().unread(&mailbox.name);
-        let waiting = Waiting {
-            alias: mailbox.alias.clone(),
-            session_id: self.actor.session_id.clone()?,
-            unread: unread.len(),
+        let pressing = unread.pressing().filter(|(oldest, _)| *oldest > self.announced);
+        let Some((oldest, newest)) = pressing else {
+            self.seen = None;
+            return Ok(quiet);
         };
-        Some((waiting, unread.pressing()?))
+        let since = match self.seen {
+            Some((known, since)) if known == oldest => since,
+            _ => Instant::now(),
+        };
+        self.seen = Some((oldest, since));
+        let left = Duration::from_secs(IDLE_S).saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            return Ok(left);
+        }
+        // Whatever is being shown at this moment needs no turn.
+        if !self.broker.has_pressing_mail(&mailbox) {
+            return Ok(LOOK_SOON);
+        }
+        if !self.failures.is_due(pressing, now_us) {
+            return Ok(quiet.min(Duration::from_secs(IDLE_S)));
+        }
+        let (alias, session_id) = (mailbox.alias, self.actor.session_id.clone());
+        let session_id = session_id.unwrap_or_default();
+        let waiting = Waiting { alias, session_id, unread: unread.len() };
+        match Nudge::Codex(client()).give(&waiting) {
+            Ok(()) => {
+                self.announced = newest;
+                self.failures = Nudges::default();
+            }
+            Err(failure) => eprintln!("c2c: wake of {}: {}", waiting.alias, failure.message()),
+        }
+        Ok(quiet.min(Duration::from_secs(IDLE_S)))
     }
 }

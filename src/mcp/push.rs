@@ -94,7 +94,7 @@ pub fn mark(broker: &mut Broker, actor: &Actor, uri: &str) -> u64 {
 }
 
 /// How long nothing can change without an append: until do-not-disturb ends by itself.
-fn quiet_time(broker: &Broker, actor: &Actor) -> Duration {
+pub fn quiet_time(broker: &Broker, actor: &Actor) -> Duration {
     let until = broker.own_mailbox(actor).and_then(|mailbox| mailbox.dnd_until_us);
     let left = until.map_or(0, |until| until.saturating_sub(clock::now_us()));
     if left == 0 { LOOK_AGAIN } else { LOOK_AGAIN.min(Duration::from_micros(left)) }

@@ -25,9 +25,8 @@ use super::push::Ear;
 use super::transport::{Acking, Claims, expect};
 use super::wait::Wait;
 use super::{INSTRUCTIONS, idle, push, tools};
-use crate::actor::CODEX;
 use crate::broker::{Broker, liveness};
-use crate::decide::{Actor, Command, Reply};
+use crate::decide::{Actor, CODEX, Command, Reply};
 use crate::failure::Failure;
 
 struct Inside {
@@ -79,7 +78,7 @@ struct Server {
     all_tools: bool,
     greeting: String,
     subscriptions: Mutex<HashMap<String, AbortHandle>>,
-    /// Sessions that named themselves with a call and are registered.
+    /// Sessions that named themselves with a call.
     threads: Mutex<HashSet<String>>,
 }
 

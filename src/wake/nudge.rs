@@ -1,5 +1,6 @@
 //! How does a nudge reach a terminal or a program?
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -30,14 +31,15 @@ pub struct Waiting {
 /// Which Codex.
 #[derive(Debug, Clone)]
 pub struct Codex {
+    /// A path, or a name to be found in the `PATH`.
     pub program: PathBuf,
-    /// Its files; if not named, where its environment says.
-    pub home: Option<PathBuf>,
+    /// Variables that say where its files are, besides the environment.
+    pub places: Vec<(String, OsString)>,
 }
 
 impl Default for Codex {
     fn default() -> Self {
-        Self { program: "codex".into(), home: None }
+        Self { program: "codex".into(), places: Vec::new() }
     }
 }
 
@@ -65,9 +67,7 @@ impl Nudge {
                     return Err(Refusal::new(Code::UnknownAlias, "alias", message).into());
                 }
                 let mut command = Command::new(&codex.program);
-                if let Some(home) = &codex.home {
-                    command.env("CODEX_HOME", home);
-                }
+                command.envs(codex.places.iter().cloned());
                 done(command.args(["queue", "--thread", thread, "--message", SENTINEL]))
             }
             Self::Shell(template) => done(

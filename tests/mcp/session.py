@@ -349,10 +349,9 @@ def progress():
 def codex_idle():
     """A thread of Codex that does not read its mail gets a turn, which does not say what was written."""
     told = os.path.join(os.environ["HOME"], "told")
-    os.mkfifo(told)
     program = os.path.join(os.environ["HOME"], "codex")
     with open(program, "w", encoding="utf-8") as file:
-        file.write('#!/bin/sh\necho "$@" > "$HOME/told"\n')
+        file.write('#!/bin/sh\necho "$@" > "$HOME/new" && mv "$HOME/new" "$HOME/told"\n')
     os.chmod(program, 0o700)
     path = os.path.dirname(program) + ":" + os.environ["PATH"]
     env = {"C2C_MCP_AUTO_REGISTER_ALIAS": "walker", "C2C_MCP_CLIENT_TYPE": "codex", "PATH": path}
@@ -363,6 +362,7 @@ def codex_idle():
     assert structured(raw.ask(whoami))["alias"] == "walker"
     cli("alice", "register", "--alias", "alice")
     cli("alice", "send", "walker", "hello")
+    until("a turn is queued", lambda: os.path.exists(told))
     with open(told, encoding="utf-8") as file:
         turn = file.read()
     assert turn.startswith("queue --thread thread-1 --message c2c: mail"), turn
