@@ -303,11 +303,15 @@ impl State {
                 String::from_utf8_lossy(key.split(|byte| *byte == 0).next()?).into_owned();
             self.room_messages_after(&room_id, member.cursor).first().map(|(sequence, _)| *sequence)
         });
+        let deleted = self.deleted_rooms.scan([]).into_iter().filter_map(|(_, row)| {
+            row.members.iter().map(|member| member.cursor.max(member.since) + 1).min()
+        });
         let candidates = [
             first(unread, "a message in a mailbox is unread"),
             first(dead, "a dead letter is kept"),
             first(queued, "a message waits in the outbox"),
             first(in_rooms.min(), "a room message is unread"),
+            first(deleted.min(), "what was said in a deleted room is on its way"),
         ];
         candidates.into_iter().flatten().min()
     }

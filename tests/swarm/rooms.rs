@@ -70,6 +70,9 @@ fn what_was_said_in_a_room_that_is_deleted_still_reaches_its_members() {
         world.room("ann", Command::RoomDelete { room_id: "den".into(), force: true });
         world.push();
         assert!(world.relay.state.rooms.get("den").is_none());
+        let said = world.relay.messages().find(|(_, sent)| sent.body == "one").expect("it").0;
+        let needed = world.relay.state.first_needed().expect("it has not gone everywhere").0;
+        assert!(needed <= said, "{needed} {said}");
         world.settle();
         assert_eq!(world.unread("bob"), ["one"], "pushed before the end: {taken}");
         assert_eq!(world.unread("cyd"), ["one"], "pushed before the end: {taken}");
