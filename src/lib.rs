@@ -11,6 +11,7 @@ pub mod code;
 #[cfg(feature = "relay")]
 pub mod connector;
 pub mod decide;
+pub mod diagnosis;
 pub mod envelope;
 pub mod failure;
 pub mod files;

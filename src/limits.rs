@@ -49,6 +49,9 @@ pub const HOOK_INPUT_BYTES: usize = 16 * 1024 * 1024;
 pub const HOOK_DEADLINE_MS: u64 = 200;
 /// A longest wait in `poll_inbox`, seconds: clients cut off not much later.
 pub const WAIT_S_MAX: u64 = 25;
+/// What a node that comes into a room is told of what was said there before: messages, and bytes.
+pub const ROOM_BACKFILL: usize = 20;
+pub const ROOM_BACKFILL_BYTES: usize = 256 * 1024;
 /// Messages of a room that stay at hand for history.
 pub const ROOM_HISTORY: usize = 200;
 /// An id that somebody gave may be given again for this long, microseconds ...

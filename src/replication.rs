@@ -50,7 +50,7 @@ fn to_item(item: &Item, log: [u8; 16]) -> Result<Option<decide::Item>, Refusal> 
         let message = "an event of a log that the batch was not read from";
         return Err(Refusal::new(Code::BatchInvalid, "items", message));
     }
-    let (sequence, digest) = (item.head.sequence, hex(&item.origin().digest.0));
+    let (sequence, digest) = (item.head.sequence, hex(&item.digest.0));
     match Payload::decode(item.head.kind, &item.payload) {
         Some(Ok(payload)) => Ok(Some(decide::Item { sequence, digest, payload })),
         Some(Err(e)) => {
@@ -86,8 +86,8 @@ pub fn push(batch: &mut Batch, log: [u8; 16], event: &Kept, leaving: Vec<Payload
 /// An event that the other side has seen and not taken, once more.
 pub fn item_of(log: [u8; 16], event: &Kept, payload: &Payload) -> Item {
     if event.payload.as_ref() == Some(payload) {
-        let (time_us, head) = (event.time_us, event.head);
-        return Item { log, time_us, head, payload: event.bytes.clone() };
+        let (time_us, head, digest) = (event.time_us, event.head, Digest(event.digest()));
+        return Item { log, time_us, head, payload: event.bytes.clone(), digest };
     }
     Item::new(log, event.head.sequence, event.time_us, payload)
 }

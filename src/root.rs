@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use c2c_log_format::checksum::sha256;
+use c2c_log_format::id::hex;
 
 use crate::code::Code;
 use crate::decide::Refusal;
@@ -99,7 +100,7 @@ pub fn relay_directory(listen: &str) -> Result<PathBuf, Refusal> {
 }
 
 fn hex12(bytes: &[u8]) -> String {
-    sha256(bytes)[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sha256(bytes)[..6])
 }
 
 /// First 12 hex digits of the SHA-256 of what identifies the repository.

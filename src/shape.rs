@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::broker::{Message, Peer, RoomInfo, Way};
+use crate::broker::{Message, Peer, RoomInfo, Said, Way};
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{Sent, SweepPlan};
@@ -112,6 +112,19 @@ pub fn peer(peer: &Peer) -> Value {
         }
     }
     row
+}
+
+/// A message in the history of a room.
+pub fn said(said: &Said) -> Value {
+    let sent = &said.message.sent;
+    json!({
+        "ts": clock::rfc3339(sent.sent_us),
+        "from_alias": sent.from,
+        "content": sent.body,
+        "message_id": sent.message_id,
+        "room_sequence": said.room_sequence,
+        "pending": said.room_sequence.is_none(),
+    })
 }
 
 /// One room as programs see it; the union of the keys of both older generations.

@@ -41,8 +41,19 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Single files that any room may name.
-const BASEMENT: &[&str] =
-    &["clock", "code", "files", "limits", "root", "actor", "envelope", "failure", "shape", "time"];
+const BASEMENT: &[&str] = &[
+    "clock",
+    "code",
+    "diagnosis",
+    "files",
+    "limits",
+    "root",
+    "actor",
+    "envelope",
+    "failure",
+    "shape",
+    "time",
+];
 
 /// Rooms that know no clock, no file, no process, no terminal.
 const PURE: &[&str] = &["state", "decide", "wire"];
@@ -128,6 +139,15 @@ fn pure_rooms_touch_nothing_outside() {
 fn every_file_begins_with_its_question() {
     for (path, source) in all(&["src", "log-format", "tools", "tests", "benches"]) {
         assert!(source.starts_with("//!"), "{path} does not say what it is for");
+    }
+}
+
+#[test]
+fn no_printing_macro_ends_a_process_whose_output_is_closed_or_full() {
+    for (path, source) in all(&["src"]) {
+        for word in ["println!(", "print!("] {
+            assert!(!source.contains(word), "{path} prints with a macro that may panic");
+        }
     }
 }
 

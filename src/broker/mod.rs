@@ -11,6 +11,7 @@ mod group;
 mod link;
 pub mod liveness;
 mod relocate;
+mod rooms;
 mod views;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ pub use deliver::{Delivery, Wish};
 pub use execute::Executed;
 pub use group::Kept;
 pub use link::{Link, Way};
-pub use views::{Health, Hop, Message, Peer, RoomInfo, Trace};
+pub use rooms::{RoomInfo, Said};
+pub use views::{Health, Hop, Message, Peer, Trace};
 
 /// Kinds of events that change which key an alias belongs to.
 const KEY_KINDS: [u16; 2] = [501, 502];

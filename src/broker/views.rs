@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use c2c_log_format::checksum::name_hash;
 use c2c_log_format::id::fold;
-use c2c_log_format::payload::{MessageSent, Target, mailbox_hash, room_hash};
+use c2c_log_format::payload::{MessageSent, Target, mailbox_hash};
 use c2c_log_format::{Payload, Sequence};
 
+use super::rooms::Said;
 use super::{Broker, liveness};
 use crate::clock;
 use crate::code::Code;
@@ -14,7 +15,7 @@ use crate::decide::{self, Actor, Liveness, Refusal};
 use crate::failure::Failure;
 use crate::log::Damaged;
 use crate::mirror::{LegacyMessage, Views};
-use crate::state::{Mailbox, State, sequence_of};
+use crate::state::{Mailbox, sequence_of};
 
 /// One message with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,14 +34,6 @@ pub struct Peer {
     pub mailbox: Mailbox,
     pub session: Option<crate::state::Session>,
     pub liveness: Liveness,
-}
-
-/// One room.
-#[derive(Debug, Clone)]
-pub struct RoomInfo {
-    pub room: crate::state::Room,
-    /// Alias, session id, liveness, time of joining.
-    pub members: Vec<(String, Option<String>, Liveness, u64)>,
 }
 
 /// The life of one message.
@@ -254,49 +247,6 @@ impl Broker {
         Ok(messages)
     }
 
-    /// The last messages of a room, oldest first.
-    pub fn room_history(
-        &mut self,
-        room_id: &str,
-        limit: usize,
-        since_us: u64,
-    ) -> Result<Vec<Message>, Failure> {
-        let room = fold(room_id);
-        let scope = room_hash(room_id);
-        let found = std::cell::RefCell::new(Vec::new());
-        self.store.search(
-            &|head| head.scope == scope,
-            &mut |stored| {
-                let head = stored.event.head;
-                let payload = Payload::decode(head.kind, stored.event.payload);
-                if let Some(Ok(Payload::MessageSent(sent))) = payload
-                    && sent.sent_us >= since_us
-                {
-                    found.borrow_mut().push(Message {
-                        sequence: head.sequence,
-                        sent,
-                        room_id: Some(room.clone()),
-                        redelivered: false,
-                        drained_us: None,
-                    });
-                }
-            },
-            &|| limit > 0 && found.borrow().len() >= limit,
-        )?;
-        let mut found = found.into_inner();
-        found.sort_unstable_by_key(|message| message.sequence);
-        let skip = if limit == 0 { 0 } else { found.len().saturating_sub(limit) };
-        Ok(found.split_off(skip))
-    }
-
-    /// All rooms that a mailbox may know of.
-    pub fn rooms(&self, mailbox: Option<&Mailbox>) -> Vec<RoomInfo> {
-        let name = mailbox.map_or("", |mailbox| mailbox.name.as_str());
-        let rows = self.state.rooms.scan([]).into_iter().map(|(_, room)| room);
-        let visible = rows.filter(|room| decide::may_see(&self.state, room, name));
-        visible.map(|room| room_info(&self.state, room)).collect()
-    }
-
     /// The life of a message: every event that mentions it.
     pub fn trace(&mut self, message_id: &str) -> Result<Vec<Trace>, Failure> {
         let hash = name_hash(message_id);
@@ -425,7 +375,7 @@ impl Broker {
             }
         }
         for (_, room) in self.state.rooms.scan([]) {
-            for message in self.room_history(&room.room_id, 0, 0)? {
+            for Said { message, .. } in self.room_history(&room.room_id, 0, 0)? {
                 let row = serde_json::json!({
                     "ts": message.sent.sent_us as f64 / 1e6,
                     "from_alias": message.sent.from,
@@ -523,15 +473,6 @@ fn legacy(message: &Message, mailbox: &Mailbox) -> LegacyMessage {
         room_id: message.room_id.clone(),
         row: legacy_row(message, &to),
     }
-}
-
-fn room_info(state: &State, room: crate::state::Room) -> RoomInfo {
-    let members = state.members_of(&room.room_id).into_iter().filter_map(|(mailbox, member)| {
-        let row = state.mailboxes.get(mailbox)?;
-        let liveness = decide::mailbox_liveness(state, &row, &liveness::of_session);
-        Some((row.alias, row.session, liveness, member.joined_us))
-    });
-    RoomInfo { members: members.collect(), room }
 }
 
 /// What a receipt from another log says about a message.

@@ -20,6 +20,7 @@ use super::{Common, Context, Run};
 use crate::actor;
 use crate::broker::{Broker, Delivery, Message, Wish, liveness};
 use crate::decide::{Actor, CODEX, Command, Liveness};
+use crate::diagnosis::note;
 use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::limits::{HOOK_BODY_BYTES, HOOK_DEADLINE_MS, HOOK_INPUT_BYTES, HOOK_MESSAGES};
@@ -110,7 +111,7 @@ impl Run for Hook {
 /// stop for it.
 pub fn main(common: &Common, hook: &Hook) -> u8 {
     run(common, hook).unwrap_or_else(|failure| {
-        eprintln!("c2c hook: {}", failure.message());
+        note(&format!("c2c hook: {}", failure.message()));
         super::DONE
     })
 }

@@ -29,6 +29,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use crate::actor;
 use crate::broker::Broker;
 use crate::decide::Actor;
+use crate::diagnosis::note;
 use crate::failure::Failure;
 use crate::root::{self, Root};
 
@@ -217,7 +218,7 @@ pub fn main() -> u8 {
     let done = Context::new(common).and_then(|mut context| {
         (entry.run)(matches, &mut context)?;
         if let Some(to) = context.broker.moved_to() {
-            eprintln!("note: this root moved to {to}");
+            note(&format!("note: this root moved to {to}"));
         }
         Ok(())
     });

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::broker::Message;
 use crate::code::Code;
 use crate::decide::Refusal;
+pub use crate::diagnosis::note;
 use crate::envelope::{for_terminal, json_for_terminal};
 use crate::failure::Failure;
 
@@ -36,11 +37,6 @@ pub fn json_line(value: &Value) -> String {
 /// One JSON value, as the end of a command.
 pub fn say_json(value: &Value) -> Result<(), Failure> {
     say(&json_block(value))
-}
-
-/// A note for people, on standard error.
-pub fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "{}", for_terminal(text));
 }
 
 /// Whether standard output is a terminal that wants colour.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::message::{Tags, body};
 use super::{Context, Run, output};
-use crate::broker::{Message, RoomInfo};
+use crate::broker::{RoomInfo, Said};
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{Command, Refusal, Reply, RoomReply, Send};
@@ -219,27 +219,12 @@ fn member_rows(info: &RoomInfo) -> serde_json::Value {
     json!(rows.collect::<Vec<_>>())
 }
 
-fn history_row(message: &Message) -> serde_json::Value {
-    json!({
-        "ts": clock::rfc3339(message.sent.sent_us),
-        "from_alias": message.sent.from,
-        "content": message.sent.body,
-        "message_id": message.sent.message_id,
-        "room_sequence": room_sequence(message),
-    })
-}
-
-fn room_sequence(message: &Message) -> Option<u64> {
-    match &message.sent.target {
-        c2c_log_format::payload::Target::Room { label, .. } => *label,
-        _ => None,
-    }
-}
-
-fn history_line(message: &Message, utc: bool) -> String {
-    let time = clock::human(message.sent.sent_us, utc);
-    let (from, body) = (for_terminal(&message.sent.from), for_terminal(&message.sent.body));
-    format!("[{}] <{from}> {body}\n", &time[..16.min(time.len())])
+fn history_line(said: &Said, utc: bool) -> String {
+    let sent = &said.message.sent;
+    let time = clock::human(sent.sent_us, utc);
+    let (from, body) = (for_terminal(&sent.from), for_terminal(&sent.body));
+    let pending = if said.room_sequence.is_none() { " (pending)" } else { "" };
+    format!("[{}] <{from}>{pending} {body}\n", &time[..16.min(time.len())])
 }
 
 fn create(
@@ -278,7 +263,7 @@ fn join(
         limit => context.broker.room_history(&reply.room_id, limit.min(200), 0)?,
     };
     if context.common.json {
-        let rows: Vec<_> = history.iter().map(history_row).collect();
+        let rows: Vec<_> = history.iter().map(shape::said).collect();
         return output::say_json(&json!({
             "room_id": info.room.room_id,
             "members": member_rows(&info),
@@ -355,7 +340,7 @@ fn history(
     let since = since.map_or(Ok(0), since_us)?;
     let rows = context.broker.room_history(&info.room.room_id, limit, since)?;
     if context.common.json {
-        return output::say_json(&json!(rows.iter().map(history_row).collect::<Vec<_>>()));
+        return output::say_json(&json!(rows.iter().map(shape::said).collect::<Vec<_>>()));
     }
     let utc = context.common.utc;
     output::say(&rows.iter().map(|row| history_line(row, utc)).collect::<String>())
@@ -380,17 +365,17 @@ fn tail(context: &mut Context, room_id: &str, lines: usize, follow: bool) -> Res
         let pulse = context.broker.pulse();
         let rows = context.broker.room_history(&info.room.room_id, limit, 0)?;
         let utc = context.common.utc;
-        let new = rows.iter().filter(|row| row.sequence > shown);
+        let new = rows.iter().filter(|row| row.message.sequence > shown);
         let json = context.common.json;
         let line = |row| match json {
-            true => output::json_line(&history_row(row)),
+            true => output::json_line(&shape::said(row)),
             false => history_line(row, utc),
         };
         let text: String = new.map(line).collect();
         if !text.is_empty() {
             output::say(&text)?;
         }
-        shown = rows.last().map_or(shown, |row| row.sequence.max(shown));
+        shown = rows.iter().map(|row| row.message.sequence).fold(shown, u64::max);
         if !follow {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use crate::code::{Code, TABLE};
 use crate::decide::{Liveness, Refusal};
 use crate::failure::Failure;
 use crate::limits::RELAY_REGISTRATIONS_MAX;
-use crate::wire::body::{self, Register, RegisterAll, RegisteredAll, RegisteredOne};
+use crate::wire::body::{Register, RegisterAll, RegisteredAll, RegisteredOne};
 
 /// What the relay was told about a session, and when.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,7 @@ impl Connector {
         let mut results = self.register(&due)?;
         let mismatch =
             |row: &RegisteredOne| row.error_code.as_deref() == Some(Code::KeyMismatch.name());
-        if results.iter().any(mismatch) && self.rotate()? {
+        if results.iter().any(mismatch) && self.client.hand_over()? {
             results = self.register(&due)?;
         }
         for ((session, told), result) in due.into_iter().zip(results) {
@@ -138,16 +138,6 @@ impl Connector {
         }
         let message = "the relay did not answer each registration";
         Err(Refusal::new(Code::Internal, "", message).into())
-    }
-
-    /// Tells the relay how the key that it knows became the one of today; whether there was anything
-    /// to tell.
-    fn rotate(&self) -> Result<bool, Failure> {
-        let Some(identity) = self.client.identity() else { return Ok(false) };
-        for statement in &identity.rotations {
-            self.client.post::<body::Rotated>("/rotate_key", statement, None)?;
-        }
-        Ok(!identity.rotations.is_empty())
     }
 }
 

@@ -1,6 +1,7 @@
 //! How is a relay asked, with which credentials, and what does its answer mean?
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::clock;
 use crate::code::{Code, TABLE};
 use crate::decide::Refusal;
 use crate::failure::Failure;
-use crate::identity::{Identity, random};
+use crate::identity::{self, Identity, random};
 use crate::time;
 use crate::wire::body::{self, Problem, Register};
 use crate::wire::cursor::Cursor;
@@ -22,14 +23,18 @@ use crate::wire::sign::{self, Header, Moment, Request};
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     pub identity: Option<Identity>,
+    /// Where that lies: it is read again when it does not count at the relay any more.
+    pub key_file: Option<PathBuf>,
     pub token: Option<String>,
 }
 
-/// One relay, asked with the same credentials each time.
+/// One relay, asked with the same credentials each time. Clones share a key that was read again.
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<dyn Transport>,
-    credentials: Credentials,
+    identity: Arc<RwLock<Option<Arc<Identity>>>>,
+    key_file: Option<PathBuf>,
+    token: Option<String>,
 }
 
 /// What a relay refused.
@@ -55,7 +60,9 @@ impl From<Refused> for Failure {
 impl Client {
     /// Over a transport.
     pub fn new(transport: Arc<dyn Transport>, credentials: Credentials) -> Self {
-        Self { transport, credentials }
+        let Credentials { identity, key_file, token } = credentials;
+        let identity = Arc::new(RwLock::new(identity.map(Arc::new)));
+        Self { transport, identity, key_file, token }
     }
 
     /// The relay's URL.
@@ -64,8 +71,30 @@ impl Client {
     }
 
     /// The key that signs.
-    pub fn identity(&self) -> Option<&Identity> {
-        self.credentials.identity.as_ref()
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells the relay how the key that it knows became the one of today; whether there was anything
+    /// to tell. The key may have been changed while this process ran.
+    pub(super) fn hand_over(&self) -> Result<bool, Failure> {
+        if let Some(found) = self.key_file.as_ref().and_then(|path| identity::load(path).ok()) {
+            *self.identity.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(found));
+        }
+        let Some(identity) = self.identity() else { return Ok(false) };
+        for statement in &identity.rotations {
+            self.post::<body::Rotated>("/rotate_key", statement, None)?;
+        }
+        Ok(!identity.rotations.is_empty())
+    }
+
+    /// Takes an alias, with a proof of the key.
+    pub fn register(&self, wish: &Register) -> Result<body::Registered, Failure> {
+        let once = || self.post("/register", &self.signed(wish.clone())?, None);
+        match once().map_err(Failure::from) {
+            Err(failure) if failure.code() == Code::KeyMismatch && self.hand_over()? => Ok(once()?),
+            registered => registered,
+        }
     }
 
     /// Asks without a body. With an alias the request is signed, without it shows the token.
@@ -74,8 +103,7 @@ impl Client {
         target: &str,
         alias: Option<&str>,
     ) -> Result<T, Failure> {
-        let request = self.request("GET", target, Vec::new(), alias)?;
-        Ok(read(&self.ask(&request)?)?)
+        Ok(read(&self.ask(Plain { method: "GET", target, alias, ..Plain::default() })?)?)
     }
 
     /// Asks with a JSON body.
@@ -86,21 +114,19 @@ impl Client {
         alias: Option<&str>,
     ) -> Result<T, Refused> {
         // Structs with string keys and plain values: serialisation has no way to fail.
-        let bytes = serde_json::to_vec(body).unwrap_or_default();
-        let request = self.request("POST", target, bytes, alias)?;
-        read(&self.ask(&request)?)
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        read(&self.ask(Plain { target, alias, body, ..Plain::default() })?)
     }
 
     /// Sends bytes and reads JSON.
     pub(super) fn send_bytes<T: DeserializeOwned>(
         &self,
         target: &str,
-        bytes: Vec<u8>,
+        body: Vec<u8>,
         alias: Option<&str>,
     ) -> Result<T, Refused> {
-        let mut request = self.request("POST", target, bytes, alias)?;
-        request.content_type = "application/octet-stream";
-        read(&self.ask(&request)?)
+        let content_type = "application/octet-stream";
+        read(&self.ask(Plain { target, alias, body, content_type, ..Plain::default() })?)
     }
 
     /// Sends JSON and reads bytes.
@@ -111,9 +137,8 @@ impl Client {
         alias: Option<&str>,
         wait: Duration,
     ) -> Result<Vec<u8>, Refused> {
-        let bytes = serde_json::to_vec(body).unwrap_or_default();
-        let request = Outgoing { wait, ..self.request("POST", target, bytes, alias)? };
-        let answer = self.ask(&request)?;
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        let answer = self.ask(Plain { target, alias, body, wait, ..Plain::default() })?;
         if answer.status == 200 {
             return Ok(answer.body);
         }
@@ -138,36 +163,43 @@ impl Client {
         })
     }
 
-    fn request(
-        &self,
-        method: &'static str,
-        target: &str,
-        body: Vec<u8>,
-        alias: Option<&str>,
-    ) -> Result<Outgoing, Failure> {
-        let authorization = match (alias, self.identity()) {
-            (Some(alias), Some(identity)) => {
-                let now_us = clock::now_us();
-                let ts = format!("{}.{:06}", now_us / 1_000_000, now_us % 1_000_000);
-                let nonce = nonce()?;
-                let request = Request { method, target, body: &body, ts: &ts, nonce: &nonce };
-                let text = request.text().map_err(cannot_sign)?;
-                let sig = identity.key.sign(&text);
-                Some(Header { alias: alias.to_owned(), ts, nonce, sig }.to_string())
-            }
-            // The operator's token is shown where it is asked for, and nowhere else.
-            _ => {
-                let asked = route::find(method, target).map(|found| found.access);
-                let token = self.credentials.token.as_ref().filter(|_| asked == Ok(Access::Admin));
-                token.map(|token| format!("Bearer {token}"))
-            }
-        };
-        let content_type = "application/json";
-        let target = target.to_owned();
-        Ok(Outgoing { method, target, authorization, content_type, body, wait: Duration::ZERO })
+    /// What says who asks.
+    fn authorization(&self, asked: &Plain<'_>) -> Result<Option<String>, Failure> {
+        let Plain { method, target, ref body, .. } = *asked;
+        if let (Some(alias), Some(identity)) = (asked.alias, self.identity()) {
+            let now_us = clock::now_us();
+            let ts = format!("{}.{:06}", now_us / 1_000_000, now_us % 1_000_000);
+            let nonce = nonce()?;
+            let request = Request { method, target, body, ts: &ts, nonce: &nonce };
+            let text = request.text().map_err(cannot_sign)?;
+            let sig = identity.key.sign(&text);
+            return Ok(Some(Header { alias: alias.to_owned(), ts, nonce, sig }.to_string()));
+        }
+        // The operator's token is shown where it is asked for, and nowhere else.
+        let access = route::find(method, target).map(|found| found.access);
+        let token = self.token.as_ref().filter(|_| access == Ok(Access::Admin));
+        Ok(token.map(|token| format!("Bearer {token}")))
     }
 
-    fn ask(&self, request: &Outgoing) -> Result<Incoming, Failure> {
+    /// Asks; once more if the key that signs is not the one that the relay knows, and follows it.
+    fn ask(&self, asked: Plain<'_>) -> Result<Incoming, Failure> {
+        let Plain { method, target, content_type, wait, .. } = asked;
+        let authorization = self.authorization(&asked)?;
+        let signs = asked.alias.is_some() && authorization.is_some();
+        let again = signs.then(|| asked.body.clone());
+        let target = target.to_owned();
+        let mut request =
+            Outgoing { method, target, authorization, content_type, body: asked.body, wait };
+        let answer = self.reach(&request)?;
+        let Some(body) = again.filter(|_| key_is_unknown(&answer)) else { return Ok(answer) };
+        if !self.hand_over()? {
+            return Ok(answer);
+        }
+        request.authorization = self.authorization(&Plain { body, ..asked })?;
+        self.reach(&request)
+    }
+
+    fn reach(&self, request: &Outgoing) -> Result<Incoming, Failure> {
         self.transport.ask(request).map_err(|Unreachable(why)| {
             let message = format!("relay UNREACHABLE: {} ({why})", self.base_url());
             Refusal::new(Code::RemoteUnavailable, "relay_url", message)
@@ -175,6 +207,37 @@ impl Client {
                 .into()
         })
     }
+}
+
+/// A request before it says who asks.
+struct Plain<'a> {
+    method: &'static str,
+    target: &'a str,
+    /// Who signs it.
+    alias: Option<&'a str>,
+    content_type: &'static str,
+    body: Vec<u8>,
+    /// How long the relay may take on purpose.
+    wait: Duration,
+}
+
+impl Default for Plain<'_> {
+    fn default() -> Self {
+        Self {
+            method: "POST",
+            target: "/",
+            alias: None,
+            content_type: "application/json",
+            body: Vec::new(),
+            wait: Duration::ZERO,
+        }
+    }
+}
+
+/// Whether a relay does not know the key that signed.
+fn key_is_unknown(answer: &Incoming) -> bool {
+    let problem = || body::read::<body::Peers>(&answer.body).ok()?.err();
+    answer.status == 401 && problem().is_some_and(|it| it.error_code == Code::Unauthorized.name())
 }
 
 fn cannot_sign(error: sign::SignError) -> Failure {

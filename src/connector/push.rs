@@ -1,7 +1,7 @@
 //! What leaves this log, and what did the relay do with it?
 
 use c2c_log_format::id::hex;
-use c2c_log_format::payload::{MessageSent, Target};
+use c2c_log_format::payload::Target;
 use c2c_log_format::{Payload, Sequence};
 
 use super::Connector;
@@ -96,25 +96,27 @@ impl Connector {
         let log = self.own_log()?.unwrap_or(log);
         let received = Received { log: hex(&log), position, outcomes };
         let (relay, relay_name) = (hub.log_id, hub.name);
-        let said = self.refused_in_rooms(&received)?;
-        let command = Command::Pushed(Pushed { relay, relay_name, received, said });
+        let refused = self.refused_in_rooms(&received)?;
+        let command = Command::Pushed(Pushed { relay, relay_name, received, refused });
         let actor = self.actor();
         self.broker.execute(&command, &actor)?;
         Ok(sent)
     }
 
-    /// What was said in rooms and is refused for good.
+    /// What happened in rooms and is refused for good.
     fn refused_in_rooms(
         &mut self,
         received: &Received,
-    ) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
+    ) -> Result<Vec<(Sequence, Payload)>, Failure> {
         let refused = received.outcomes.iter().filter_map(|(sequence, outcome)| match outcome {
             Outcome::Refused(_) => Some(*sequence),
             _ => None,
         });
-        let wanted: Vec<Sequence> = refused.collect();
+        let mut wanted: Vec<Sequence> = refused.collect();
+        wanted.dedup();
         let events = self.broker.fetch(&wanted)?.into_iter();
-        Ok(events.filter_map(|event| said(event.head.sequence, event.payload?)).collect())
+        let of_room = events.map(|event| (event.head.sequence, event.payload));
+        Ok(of_room.filter_map(|(at, payload)| Some((at, payload.filter(is_about_room)?))).collect())
     }
 
     /// Where to go on when the relay stands elsewhere: there, if this log has that place; else from
@@ -192,12 +194,11 @@ impl Connector {
     }
 }
 
-fn said(sequence: Sequence, payload: Payload) -> Option<(Sequence, MessageSent)> {
+fn is_about_room(payload: &Payload) -> bool {
     match payload {
-        Payload::MessageSent(sent) if matches!(sent.target, Target::Room { .. }) => {
-            Some((sequence, sent))
-        }
-        _ => None,
+        Payload::MessageSent(sent) => matches!(sent.target, Target::Room { .. }),
+        Payload::RoomJoined(_) | Payload::RoomVisibilityChanged(_) => true,
+        _ => false,
     }
 }
 

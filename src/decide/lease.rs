@@ -384,7 +384,8 @@ pub(super) fn collect(state: &State, facts: &Facts<'_>) -> Decision {
         }
         for (key, ()) in state.memberships.scan(pair(&mailbox.name, &[])) {
             let (room_id, mailbox) = (second_of(&key), mailbox.name.clone());
-            events.push(Payload::RoomLeft(RoomLeft { room_id, mailbox, reason: "expired".into() }));
+            let (reason, origin) = ("expired".into(), None);
+            events.push(Payload::RoomLeft(RoomLeft { room_id, mailbox, reason, origin }));
         }
         let unread = state.unread(&mailbox.name).in_order();
         let messages: Vec<_> = unread.into_iter().map(|(sequence, ..)| sequence).collect();

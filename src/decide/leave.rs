@@ -7,12 +7,13 @@ use std::collections::HashSet;
 
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    KeyBound, KeyUnbound, MessageSent, PeerSeen, ReceiptsRecorded, RoomCreated, RoomInvitation,
-    RoomJoined, RoomLeft, RoomVisibilityChanged, Target, address,
+    KeyBound, KeyUnbound, MessageSent, Origin, PeerSeen, ReceiptsRecorded, RoomCreated,
+    RoomInvitation, RoomJoined, RoomLeft, RoomVisibilityChanged, Target, address,
 };
 use c2c_log_format::{Payload, Sequence};
 
-use crate::state::{Queued, Room, State, pair};
+use crate::limits::{ROOM_BACKFILL, ROOM_BACKFILL_BYTES};
+use crate::state::{Queued, Room, RoomMessage, State, pair, sequence_of};
 
 /// What a node has for one relay.
 pub struct Leaving<'a> {
@@ -95,23 +96,24 @@ fn about_room(state: &State, node_id: &str, sequence: Sequence, payload: &Payloa
                 ..fact.clone()
             })]
         }
-        Payload::RoomJoined(fact) if was_open(&fact.room_id) => {
+        // What came from the relay does not go back to it.
+        Payload::RoomJoined(fact) if fact.origin.is_none() && was_open(&fact.room_id) => {
             joined(state, node_id, &fact.room_id, &fact.mailbox).into_iter().collect()
         }
-        Payload::RoomLeft(fact) if was_open(&fact.room_id) => {
+        Payload::RoomLeft(fact) if fact.origin.is_none() && was_open(&fact.room_id) => {
             let member = member_at(state, node_id, &fact.mailbox);
             let left = |mailbox| Payload::RoomLeft(RoomLeft { mailbox, ..fact.clone() });
             member.map(left).into_iter().collect()
         }
         // The first invitation to somebody elsewhere shares the room.
-        Payload::RoomInvitation(fact) if shared(state, &fact.room_id) => {
+        Payload::RoomInvitation(fact) if fact.origin.is_none() && shared(state, &fact.room_id) => {
             let alias = at_node(&fact.alias, node_id);
             let mut items = snapshot(state, node_id, &fact.room_id);
             items.push(Payload::RoomInvitation(RoomInvitation { alias, ..fact.clone() }));
             items
         }
         // Whoever was told of a room must hear that it is not for everybody any more.
-        Payload::RoomVisibilityChanged(fact) => {
+        Payload::RoomVisibilityChanged(fact) if fact.origin.is_none() => {
             let mut items = Vec::new();
             if shared(state, &fact.room_id) {
                 items.extend(snapshot(state, node_id, &fact.room_id));
@@ -122,10 +124,11 @@ fn about_room(state: &State, node_id: &str, sequence: Sequence, payload: &Payloa
             items.push(Payload::RoomVisibilityChanged(RoomVisibilityChanged {
                 room_id,
                 visibility,
+                origin: None,
             }));
             items
         }
-        Payload::RoomDeleted(fact) if fact.shared => vec![payload.clone()],
+        Payload::RoomDeleted(fact) if fact.shared && fact.origin.is_none() => vec![payload.clone()],
         _ => Vec::new(),
     }
 }
@@ -146,7 +149,8 @@ fn member_at(state: &State, node_id: &str, mailbox: &str) -> Option<String> {
 
 fn joined(state: &State, node_id: &str, room_id: &str, mailbox: &str) -> Option<Payload> {
     let mailbox = member_at(state, node_id, mailbox)?;
-    Some(Payload::RoomJoined(RoomJoined { room_id: room_id.to_owned(), mailbox }))
+    let room_id = room_id.to_owned();
+    Some(Payload::RoomJoined(RoomJoined { room_id, mailbox, origin: None }))
 }
 
 /// A room as it is now, for those who have not seen it become so.
@@ -175,6 +179,7 @@ pub fn serves(
     let here = format!("@{}", fold(node_id));
     let on_node = |mailbox: &str| mailbox.ends_with(&here);
     let as_is = || vec![payload.clone()];
+    let is_echo = |origin: &Option<Origin>| origin.as_ref().is_some_and(|at| at.log == log);
     match payload {
         Payload::MessageSent(sent) => {
             let wanted = match &sent.target {
@@ -209,13 +214,23 @@ pub fn serves(
         }
         Payload::RoomJoined(fact) if knows(state, &fact.room_id, &on_node) => {
             let Some(room) = state.rooms.get(fold(&fact.room_id)) else { return Vec::new() };
-            // A node that comes in sees the room as it is.
-            if on_node(&fact.mailbox) { relay_snapshot(state, &room) } else { as_is() }
+            if !on_node(&fact.mailbox) {
+                return as_is();
+            }
+            // A node that comes in sees the room as it is; what it said itself it knows.
+            let mut items = relay_snapshot(state, &room, &on_node);
+            items.extend((!is_echo(&fact.origin)).then(|| payload.clone()));
+            items
+        }
+        Payload::RoomLeft(fact) if on_node(&fact.mailbox) => {
+            Vec::from_iter((!is_echo(&fact.origin)).then(|| payload.clone()))
         }
         Payload::RoomLeft(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
-        Payload::RoomInvitation(fact) if knows(state, &fact.room_id, &on_node) => {
+        Payload::RoomInvitation(fact)
+            if !is_echo(&fact.origin) && knows(state, &fact.room_id, &on_node) =>
+        {
             let Some(room) = state.rooms.get(fold(&fact.room_id)) else { return Vec::new() };
-            let mut items = relay_snapshot(state, &room);
+            let mut items = relay_snapshot(state, &room, &on_node);
             items.extend(as_is());
             items
         }
@@ -241,6 +256,34 @@ pub fn brought_back(
     let open = |at: &Sequence| state.inbox.get(pair(&fact.mailbox, &at.to_be_bytes())).is_some();
     let waiting: Vec<_> = fact.messages.iter().copied().filter(open).collect();
     (here && fetched && !waiting.is_empty()).then(|| (fact.mailbox.clone(), waiting))
+}
+
+/// What was said last in a room before a node had anybody in it, by sequence: because of one event.
+pub fn said_before(
+    state: &State,
+    node_id: &str,
+    sequence: Sequence,
+    payload: &Payload,
+) -> Vec<Sequence> {
+    let Payload::RoomJoined(fact) = payload else { return Vec::new() };
+    let here = format!("@{}", fold(node_id));
+    let members = state.members_of(&fact.room_id);
+    let mut of_node = members.iter().filter(|(name, _)| name.ends_with(&here));
+    if of_node.next().is_none_or(|(_, first)| first.since < sequence) || of_node.next().is_some() {
+        return Vec::new();
+    }
+    let rows = state.room_messages.scan(pair(&fold(&fact.room_id), &[])).into_iter();
+    let before = rows.map(|(key, row)| (sequence_of(&key), row)).filter(|(at, _)| *at < sequence);
+    let before: Vec<_> = before.collect();
+    let mut bytes = 0;
+    let fits = |(_, row): &&(Sequence, RoomMessage)| {
+        bytes += row.bytes as usize;
+        bytes <= ROOM_BACKFILL_BYTES
+    };
+    let mut last: Vec<Sequence> =
+        before.iter().rev().take(ROOM_BACKFILL).take_while(fits).map(|(at, _)| *at).collect();
+    last.reverse();
+    last
 }
 
 /// Whether a room message is for a member on this node, who was there when it came.
@@ -301,7 +344,8 @@ fn knows(state: &State, room_id: &str, on_node: &dyn Fn(&str) -> bool) -> bool {
         || invited.iter().any(|alias| on_node(&fold(alias)))
 }
 
-fn relay_snapshot(state: &State, room: &Room) -> Vec<Payload> {
+/// Who of the reader's own node is in it, its own events say.
+fn relay_snapshot(state: &State, room: &Room, on_node: &dyn Fn(&str) -> bool) -> Vec<Payload> {
     let mut items = vec![Payload::RoomCreated(RoomCreated {
         room_id: room.room_id.clone(),
         created_by: room.created_by.clone(),
@@ -309,8 +353,9 @@ fn relay_snapshot(state: &State, room: &Room) -> Vec<Payload> {
         invited: room.invited.clone(),
     })];
     let members = state.members_of(&room.room_id).into_iter();
-    items.extend(members.map(|(mailbox, _)| {
-        Payload::RoomJoined(RoomJoined { room_id: room.room_id.clone(), mailbox })
+    items.extend(members.filter(|(mailbox, _)| !on_node(mailbox)).map(|(mailbox, _)| {
+        let room_id = room.room_id.clone();
+        Payload::RoomJoined(RoomJoined { room_id, mailbox, origin: None })
     }));
     items
 }

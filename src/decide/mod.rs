@@ -29,7 +29,7 @@ pub use address::check_host;
 pub use address::host_name;
 pub use import::{ForeignFile, ForeignMessage, ForeignSession, IMPORTED};
 pub use lease::{Collected, LeaseRegister, LeaseRenew, Leased, session_liveness};
-pub use leave::{Leaving, REPLAYED, brought_back, serves};
+pub use leave::{Leaving, REPLAYED, brought_back, said_before, serves};
 pub use receive::{Batch, Item, Outcome, Position, Pushed, Received};
 pub use room::may_see;
 pub use send::part_ids;

@@ -71,8 +71,8 @@ pub struct Pushed {
     pub relay: String,
     pub relay_name: String,
     pub received: Received,
-    /// What was said in rooms and is refused now: nothing else here remembers it.
-    pub said: Vec<(Sequence, MessageSent)>,
+    /// What happened in rooms and is refused now: nothing else here remembers it.
+    pub refused: Vec<(Sequence, Payload)>,
 }
 
 /// A batch being taken in.

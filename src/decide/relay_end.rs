@@ -7,10 +7,11 @@ use c2c_log_format::payload::{
     RoomVisibilityChanged, Target,
 };
 
+use super::leave::REPLAYED;
 use super::receive::{Batch, Intake, Item, Outcome, arrived};
 use super::{Facts, Refusal, Relay, address, lease, room, send};
 use crate::code::Code;
-use crate::state::{Cursor, Room, State, pair};
+use crate::state::{Cursor, PAST, Room, State, pair};
 
 /// A log belongs to the key that pushed it first, and a node to those who registered there.
 pub(super) fn check_owner(
@@ -41,9 +42,9 @@ pub(super) fn take<'a>(
     let taken = match &item.payload {
         Payload::MessageSent(sent) => return message(intake, item, sent, relay),
         Payload::RoomCreated(fact) => created(intake, fact),
-        Payload::RoomJoined(fact) => joined(intake, fact),
-        Payload::RoomLeft(fact) => left(intake, fact),
-        Payload::RoomInvitation(fact) => invitation(intake, fact),
+        Payload::RoomJoined(fact) => joined(intake, item, fact),
+        Payload::RoomLeft(fact) => left(intake, item, fact),
+        Payload::RoomInvitation(fact) => invitation(intake, item, fact),
         Payload::RoomVisibilityChanged(fact) => visibility(intake, fact),
         Payload::RoomDeleted(fact) => deleted(intake, fact),
         Payload::ReceiptsRecorded(fact) => receipts(intake, item, fact),
@@ -129,7 +130,9 @@ fn message<'a>(
         Ok(target) => target,
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
-    let taken = arrived(sent, sender, sent.to.clone(), target, origin);
+    let mut taken = arrived(sent, sender, sent.to.clone(), target, origin);
+    // What these mean, only a relay says.
+    taken.source = taken.source.filter(|source| ![REPLAYED, PAST].contains(&source.as_str()));
     intake.add_message(sent, taken);
     Ok(Outcome::Accepted)
 }
@@ -210,7 +213,11 @@ fn created<'a>(intake: &mut Intake<'a>, fact: &'a RoomCreated) -> Result<Outcome
     Ok(Outcome::Accepted)
 }
 
-fn joined<'a>(intake: &mut Intake<'a>, fact: &'a RoomJoined) -> Result<Outcome, Refusal> {
+fn joined<'a>(
+    intake: &mut Intake<'a>,
+    item: &'a Item,
+    fact: &'a RoomJoined,
+) -> Result<Outcome, Refusal> {
     let mailbox = own_member(intake, &fact.mailbox)?;
     let room = shared_room(&intake.state, &fact.room_id)?;
     if room::is_member(&intake.state, &fact.room_id, &mailbox) {
@@ -222,22 +229,31 @@ fn joined<'a>(intake: &mut Intake<'a>, fact: &'a RoomJoined) -> Result<Outcome, 
         let message = format!("room '{}' is by invitation", room.room_id);
         return Err(Refusal::new(Code::NotInvited, "room_id", message));
     }
-    let room_id = fold(&fact.room_id);
-    intake.add_seen(Payload::RoomJoined(RoomJoined { room_id, mailbox }));
+    let (room_id, origin) = (fold(&fact.room_id), Some(intake.origin(item)));
+    intake.add_seen(Payload::RoomJoined(RoomJoined { room_id, mailbox, origin }));
     Ok(Outcome::Accepted)
 }
 
-fn left<'a>(intake: &mut Intake<'a>, fact: &'a RoomLeft) -> Result<Outcome, Refusal> {
+fn left<'a>(
+    intake: &mut Intake<'a>,
+    item: &'a Item,
+    fact: &'a RoomLeft,
+) -> Result<Outcome, Refusal> {
     let mailbox = own_member(intake, &fact.mailbox)?;
     if !room::is_member(&intake.state, &fact.room_id, &mailbox) {
         return Ok(Outcome::Duplicate);
     }
-    let (room_id, reason) = (fold(&fact.room_id), fact.reason.clone());
-    intake.add_seen(Payload::RoomLeft(RoomLeft { room_id, mailbox, reason }));
+    let (room_id, origin) = (fold(&fact.room_id), Some(intake.origin(item)));
+    let reason = fact.reason.clone();
+    intake.add_seen(Payload::RoomLeft(RoomLeft { room_id, mailbox, reason, origin }));
     Ok(Outcome::Accepted)
 }
 
-fn invitation(intake: &mut Intake<'_>, fact: &RoomInvitation) -> Result<Outcome, Refusal> {
+fn invitation(
+    intake: &mut Intake<'_>,
+    item: &Item,
+    fact: &RoomInvitation,
+) -> Result<Outcome, Refusal> {
     let room = shared_room(&intake.state, &fact.room_id)?;
     check_address(&fact.alias)?;
     let node = |alias: &str| alias.split_once('@').map(|(_, node)| fold(node));
@@ -247,7 +263,8 @@ fn invitation(intake: &mut Intake<'_>, fact: &RoomInvitation) -> Result<Outcome,
         let text = format!("only members of '{}' invite", room.room_id);
         return Err(Refusal::new(Code::NotAMember, "room_id", text));
     }
-    intake.add_seen(Payload::RoomInvitation(fact.clone()));
+    let origin = Some(intake.origin(item));
+    intake.add_seen(Payload::RoomInvitation(RoomInvitation { origin, ..fact.clone() }));
     Ok(Outcome::Accepted)
 }
 

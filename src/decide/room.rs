@@ -119,7 +119,8 @@ fn created(room_id: &str, alias: &str, visibility: &str, invited: &[String]) -> 
 }
 
 fn joined(room_id: &str, mailbox: &str) -> Payload {
-    Payload::RoomJoined(RoomJoined { room_id: fold(room_id), mailbox: mailbox.to_owned() })
+    let (room_id, mailbox) = (fold(room_id), mailbox.to_owned());
+    Payload::RoomJoined(RoomJoined { room_id, mailbox, origin: None })
 }
 
 pub(super) fn join(
@@ -172,6 +173,7 @@ pub(super) fn leave(
             room_id: fold(room_id),
             mailbox: acting.mailbox,
             reason: "left".into(),
+            origin: None,
         }));
     }
     let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already, members };
@@ -272,6 +274,7 @@ pub(super) fn invite(
         room_id: fold(room_id),
         alias: invitee.address.clone(),
         invited,
+        origin: None,
     })];
     if invited {
         events.push(Payload::MessageSent(invitation(&room.room_id, &acting, &invitee, facts)));
@@ -356,6 +359,7 @@ pub(super) fn visibility(
     let events = vec![Payload::RoomVisibilityChanged(RoomVisibilityChanged {
         room_id: fold(room_id),
         visibility: visibility.to_owned(),
+        origin: None,
     })];
     let members = members(state, room_id);
     let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already: false, members };
@@ -377,6 +381,7 @@ pub(super) fn delete(
     let events = vec![Payload::RoomDeleted(RoomDeleted {
         room_id: fold(room_id),
         shared: state.is_open(&room),
+        origin: None,
     })];
     let reply = RoomReply { room_id: room.room_id, alias: acting.alias, already: false, members };
     Ok(Decision { events, reply: Reply::Room(reply), durable: true })

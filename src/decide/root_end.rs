@@ -3,7 +3,8 @@
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
     DeadLettersReturned, MessageSent, MessagesRelayed, Origin, PeerSeen, Receipt, ReceiptsRecorded,
-    RoomJoined, RoomLabelled, RoomLeft, Target,
+    RoomCreated, RoomDeleted, RoomInvitation, RoomJoined, RoomLabelled, RoomLeft,
+    RoomVisibilityChanged, Target,
 };
 use c2c_log_format::{Payload, Sequence};
 
@@ -11,7 +12,7 @@ use super::leave::REPLAYED;
 use super::receive::{Intake, Item, Outcome, Position, Pushed, advanced, arrived};
 use super::{Decision, Facts, Refusal, Reply, room};
 use crate::code::Code;
-use crate::state::{Queued, State, pair, sequence_of};
+use crate::state::{Queued, Room, State, pair, sequence_of};
 
 /// Who tells of bounces.
 const SYSTEM: &str = "c2c-system";
@@ -29,7 +30,7 @@ pub(super) fn take<'a>(
         },
         Payload::ReceiptsRecorded(fact) => receipts_for_us(intake, item, fact),
         Payload::PeerSeen(fact) => peer(intake, fact),
-        payload => about_room(intake, payload),
+        payload => about_room(intake, item, payload),
     };
     Ok(if taken { Outcome::Accepted } else { Outcome::Duplicate })
 }
@@ -129,7 +130,8 @@ fn said<'a>(
     if let (Some((sequence, before)), Some(label)) = (known, label) {
         let key = pair(&room_id, &sequence.to_be_bytes());
         let row = intake.state.room_messages.get(key);
-        if before || row.is_none_or(|row| row.label == Some(label)) {
+        let shared = intake.state.rooms.get(&room_id).is_some_and(|room| room.shared);
+        if before || row.is_none_or(|row| shared && row.label == Some(label)) {
             return false;
         }
         let labels = vec![(sequence, label)];
@@ -142,7 +144,13 @@ fn said<'a>(
     }
     let origin = sent.origin.clone().unwrap_or_else(|| intake.origin(item));
     let target = Target::Room { room_id, label, skipped: Vec::new() };
-    intake.add_message(sent, arrived(sent, sender, sent.to.clone(), target, origin));
+    let mut said = arrived(sent, sender, sent.to.clone(), target, origin);
+    // Said by way of the relay by somebody of this node: to the others here it is one of them.
+    if let Some(name) = member(intake, &said.from).filter(|name| !name.contains('@')) {
+        said.from = home(&said.from, &intake.facts.actor.node_id);
+        said.from_mailbox = name;
+    }
+    intake.add_message(sent, said);
     true
 }
 
@@ -151,7 +159,7 @@ fn own_or_known(intake: &Intake<'_>, sent: &MessageSent, sender: &str) -> Option
     let (alias, node) = sender.split_once('@')?;
     let ours = fold(node) == fold(&intake.facts.actor.node_id);
     let same = |prior: &MessageSent| {
-        let from = if prior.origin.is_none() && ours { alias } else { sender };
+        let from = if ours && !prior.from.contains('@') { alias } else { sender };
         let in_room = matches!(prior.target, Target::Room { .. });
         prior.message_id == sent.message_id && in_room && fold(&prior.from) == fold(from)
     };
@@ -203,6 +211,58 @@ fn bounce(receipt: &Receipt, row: &Queued, facts: &Facts<'_>) -> Payload {
     tell(&row.from, &row.from_mailbox, body, &receipt.message_id, facts)
 }
 
+/// What a node does about something in a room that the relay does not take: who is in the room is
+/// told. Whoever is not admitted there is no member here, either, and hears nothing more of it.
+fn in_room(
+    state: &State,
+    event: &Payload,
+    refusal: &Refusal,
+    pushed: &Pushed,
+    facts: &Facts<'_>,
+) -> Vec<Payload> {
+    let (relay_name, code) = (&pushed.relay_name, refusal.code.name());
+    let word = |mailbox: &str, body: String| {
+        let row = state.mailboxes.get(mailbox)?;
+        Some(tell(&row.alias, &row.name, body, "", facts))
+    };
+    let members = |room_id: &str, body: String| {
+        let all = state.members_of(room_id).into_iter();
+        all.filter_map(|(mailbox, _)| word(&mailbox, body.clone())).collect()
+    };
+    match event {
+        Payload::MessageSent(sent) => vec![unheard(sent, refusal, relay_name, facts)],
+        Payload::RoomJoined(fact) if refusal.code == Code::NotInvited => {
+            let RoomJoined { room_id, mailbox, .. } = fact.clone();
+            if !room::is_member(state, &room_id, &mailbox) {
+                return Vec::new();
+            }
+            let body = format!(
+                "You are not in room {room_id} any more: {} (said by {relay_name}). Ask a member                  for an invitation, or take another name for a room of your own.",
+                refusal.message
+            );
+            let told = word(&mailbox, body);
+            let reason = code.to_owned();
+            let origin = Some(Origin {
+                log: pushed.relay.clone(),
+                sequence: 0,
+                node: relay_name.clone(),
+                digest: String::new(),
+            });
+            let left = Payload::RoomLeft(RoomLeft { room_id, mailbox, reason, origin });
+            told.into_iter().chain([left]).collect()
+        }
+        Payload::RoomVisibilityChanged(fact) if refusal.code == Code::Forbidden => {
+            let (room, visibility) = (&fact.room_id, &fact.visibility);
+            let body = format!(
+                "Room {room} did not become {visibility} for other machines: {} (said by {relay_name}).",
+                refusal.message
+            );
+            members(room, body)
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// What was said in a room and reached nobody elsewhere.
 fn unheard(sent: &MessageSent, refusal: &Refusal, relay_name: &str, facts: &Facts<'_>) -> Payload {
     let code = refusal.code.name();
@@ -224,7 +284,7 @@ fn tell(to: &str, mailbox: &str, body: String, about: &str, facts: &Facts<'_>) -
         sent_us: facts.now_us,
         target: Target::Mailbox(mailbox.to_owned()),
         tag: Some("fail".into()),
-        reply_to: Some(about.to_owned()),
+        reply_to: Some(about.to_owned()).filter(|id| !id.is_empty()),
         expires_us: None,
         deferrable: false,
         source: Some("bounce".into()),
@@ -255,64 +315,103 @@ fn home(alias: &str, node_id: &str) -> String {
     }
 }
 
-fn about_room(intake: &mut Intake<'_>, payload: &Payload) -> bool {
-    let mut payload = payload.clone();
-    let node_id = &intake.facts.actor.node_id;
-    match &mut payload {
-        Payload::RoomCreated(fact) => {
-            let names = fact.invited.iter_mut().chain([&mut fact.created_by]);
-            names.for_each(|name| *name = home(name, node_id));
-        }
-        Payload::RoomInvitation(fact) => fact.alias = home(&fact.alias, node_id),
-        _ => {}
-    }
-    let payload = &payload;
-    let own = fold(&intake.facts.actor.node_id);
-    let elsewhere = |mailbox: &str| mailbox.split_once('@').is_some_and(|(_, n)| fold(n) != own);
-    let state = &intake.state;
-    // A room of this machine alone is nobody else's business, whatever name theirs has.
-    let room = |room_id: &str| state.rooms.get(fold(room_id)).filter(|row| state.is_open(row));
-    // Only who made a room changes or ends it; what was made here is changed here.
-    let theirs = |room_id: &str| room(room_id).filter(|row| row.created_by.contains('@'));
-    let exists = |room_id: &str| state.rooms.get(fold(room_id)).is_some();
+fn about_room(intake: &mut Intake<'_>, item: &Item, payload: &Payload) -> bool {
     let news = match payload {
-        Payload::RoomCreated(fact) => !exists(&fact.room_id),
-        Payload::RoomJoined(RoomJoined { room_id, mailbox }) => {
-            elsewhere(mailbox)
-                && room(room_id).is_some()
-                && !room::is_member(state, room_id, &fold(mailbox))
+        Payload::RoomCreated(fact) => described(intake, fact),
+        Payload::RoomJoined(fact) => joined(intake, item, fact),
+        Payload::RoomLeft(fact) => left(intake, item, fact),
+        payload => changed(intake, item, payload),
+    };
+    let is_news = news.is_some();
+    if let Some(event) = news {
+        intake.add_seen(event);
+    }
+    is_news
+}
+
+/// A room of this machine alone is nobody else's business, whatever name theirs has.
+fn shared_room(state: &State, room_id: &str) -> Option<Room> {
+    state.rooms.get(fold(room_id)).filter(|row| state.is_open(row))
+}
+
+/// A room as the relay has it: whose it is, and for whom. Of two that were made under one name the
+/// relay knows the first; one that was made here is changed here.
+fn described(intake: &Intake<'_>, fact: &RoomCreated) -> Option<Payload> {
+    let mut fact = fact.clone();
+    let names = fact.invited.iter_mut().chain([&mut fact.created_by]);
+    names.for_each(|name| *name = home(name, &intake.facts.actor.node_id));
+    let Some(row) = intake.state.rooms.get(fold(&fact.room_id)) else {
+        return Some(Payload::RoomCreated(fact));
+    };
+    let known = (&row.created_by, &row.visibility, &row.invited);
+    let is_news = intake.state.is_open(&row)
+        && fact.created_by.contains('@')
+        && known != (&fact.created_by, &fact.visibility, &fact.invited);
+    is_news.then_some(Payload::RoomCreated(fact))
+}
+
+/// A member of the room here: whoever is on this node is known by a mailbox, the others by address.
+fn member(intake: &Intake<'_>, mailbox: &str) -> Option<String> {
+    match mailbox.split_once('@') {
+        Some((alias, node)) if fold(node) == fold(&intake.facts.actor.node_id) => {
+            Some(intake.state.mailbox_of(alias)?.name)
         }
-        Payload::RoomLeft(RoomLeft { room_id, mailbox, .. }) => {
-            elsewhere(mailbox)
-                && room(room_id).is_some()
-                && room::is_member(state, room_id, &fold(mailbox))
-        }
+        Some(_) => Some(fold(mailbox)),
+        None => None,
+    }
+}
+
+fn joined(intake: &Intake<'_>, item: &Item, fact: &RoomJoined) -> Option<Payload> {
+    let mailbox = member(intake, &fact.mailbox)?;
+    shared_room(&intake.state, &fact.room_id)?;
+    let (room_id, origin) = (fold(&fact.room_id), Some(intake.origin(item)));
+    let is_news = !room::is_member(&intake.state, &room_id, &mailbox);
+    is_news.then_some(Payload::RoomJoined(RoomJoined { room_id, mailbox, origin }))
+}
+
+fn left(intake: &Intake<'_>, item: &Item, fact: &RoomLeft) -> Option<Payload> {
+    let mailbox = member(intake, &fact.mailbox)?;
+    shared_room(&intake.state, &fact.room_id)?;
+    let origin = Some(intake.origin(item));
+    let is_news = room::is_member(&intake.state, &fact.room_id, &mailbox);
+    is_news.then(|| Payload::RoomLeft(RoomLeft { mailbox, origin, ..fact.clone() }))
+}
+
+/// Only who made a room changes or ends it.
+fn changed(intake: &Intake<'_>, item: &Item, payload: &Payload) -> Option<Payload> {
+    let state = &intake.state;
+    let theirs =
+        |room_id: &str| shared_room(state, room_id).filter(|row| row.created_by.contains('@'));
+    let origin = Some(intake.origin(item));
+    match payload {
         Payload::RoomInvitation(fact) => {
-            let named = |alias: &String| fold(alias) == fold(&fact.alias);
-            room(&fact.room_id).is_some_and(|row| row.invited.iter().any(named) != fact.invited)
+            let room = shared_room(state, &fact.room_id)?;
+            let alias = home(&fact.alias, &intake.facts.actor.node_id);
+            let known = room.invited.iter().any(|name| fold(name) == fold(&alias));
+            let news = RoomInvitation { alias, origin, ..fact.clone() };
+            (known != fact.invited).then_some(Payload::RoomInvitation(news))
         }
         Payload::RoomVisibilityChanged(fact) => {
-            theirs(&fact.room_id).is_some_and(|row| row.visibility != fact.visibility)
+            let row = theirs(&fact.room_id)?;
+            let news = RoomVisibilityChanged { origin, ..fact.clone() };
+            (row.visibility != fact.visibility).then_some(Payload::RoomVisibilityChanged(news))
         }
-        Payload::RoomDeleted(fact) => theirs(&fact.room_id).is_some(),
-        _ => false,
-    };
-    if news {
-        intake.add_seen(payload.clone());
+        Payload::RoomDeleted(fact) => theirs(&fact.room_id)
+            .map(|_| Payload::RoomDeleted(RoomDeleted { origin, ..fact.clone() })),
+        _ => None,
     }
-    news
 }
 
 /// What a relay took is held there; what it refused for good comes back. The rest is tried again.
 pub(super) fn pushed(state: &State, pushed: &Pushed, facts: &Facts<'_>) -> Decision {
-    let Pushed { relay, relay_name, received, said } = pushed;
+    let Pushed { relay, relay_name, received, refused } = pushed;
     let (mut messages, mut lost, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
     let mut events = Vec::new();
     for (sequence, outcome) in &received.outcomes {
         let Some(row) = state.outbox.get(sequence.to_be_bytes()) else {
-            let sent = said.iter().find(|(at, _)| at == sequence).map(|(_, sent)| sent);
-            if let (Some(sent), Outcome::Refused(refusal)) = (sent, outcome) {
-                events.push(unheard(sent, refusal, relay_name, facts));
+            let event = refused.iter().find(|(at, _)| at == sequence).map(|(_, event)| event);
+            if let (Some(event), Outcome::Refused(refusal)) = (event, outcome) {
+                events.extend(in_room(state, event, refusal, pushed, facts));
             }
             continue;
         };

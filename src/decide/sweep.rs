@@ -46,6 +46,7 @@ pub(super) fn plan(state: &State, facts: &Facts<'_>) -> SweepPlan {
                 room_id,
                 mailbox: session.mailbox.clone(),
                 reason: "sweep".into(),
+                origin: None,
             }));
         }
         let unread = state.unread(&session.mailbox).in_order();

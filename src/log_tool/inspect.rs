@@ -1,5 +1,6 @@
 //! Which events are shown?
 
+use crate::diagnosis::note;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -209,7 +210,7 @@ impl Inspect {
         })?;
         written?;
         for damage in &damages {
-            eprintln!("damage: segment {base} offset {}: {}", damage.offset, damage.error);
+            note(&format!("damage: segment {base} offset {}: {}", damage.offset, damage.error));
         }
         let corrupt = damages.iter().any(|damage| damage.followed);
         Ok(if corrupt {

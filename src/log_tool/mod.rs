@@ -11,6 +11,7 @@ mod stats;
 mod transfer;
 mod verify;
 
+use crate::diagnosis::note;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -89,7 +90,7 @@ pub fn main(words: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Ok(status) => status,
         Err(Trouble::OutputClosed) => CLEAN,
         Err(Trouble::Unreadable(message)) => {
-            eprintln!("error: {message}");
+            note(&format!("error: {message}"));
             UNREADABLE
         }
     }

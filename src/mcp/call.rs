@@ -316,18 +316,6 @@ fn history(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answe
     Ok(array("messages", rows.collect()))
 }
 
-fn history_rows(messages: &[Message]) -> Vec<Value> {
-    let rows = messages.iter().map(|message| {
-        json!({
-            "ts": clock::rfc3339(message.sent.sent_us),
-            "from_alias": message.sent.from,
-            "content": message.sent.body,
-            "message_id": message.sent.message_id,
-        })
-    });
-    rows.collect()
-}
-
 fn join_room(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
     let room_id = args.needed("room_id", &["room"])?;
     let from = args.text("from_alias", &["alias", "from"])?;
@@ -351,7 +339,7 @@ fn join_room(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Ans
     Ok(object(json!({
         "room_id": reply.room_id,
         "members": members,
-        "history": history_rows(&history),
+        "history": history.iter().map(shape::said).collect::<Vec<_>>(),
     })))
 }
 
@@ -399,7 +387,7 @@ fn room_history(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<
             .into());
     }
     let messages = broker.room_history(&room_id, limit, since_us)?;
-    Ok(array("history", history_rows(&messages)))
+    Ok(array("history", messages.iter().map(shape::said).collect()))
 }
 
 fn rooms(broker: &mut Broker, actor: &Actor, mine: bool) -> Result<Answer, Failure> {

@@ -17,6 +17,7 @@ use super::push;
 use crate::broker::Broker;
 use crate::clock;
 use crate::decide::Actor;
+use crate::diagnosis::note;
 use crate::failure::Failure;
 use crate::limits::IDLE_S;
 use crate::wake::{Codex, Nudge, Nudges, Waiting};
@@ -110,7 +111,7 @@ impl Watch {
                 self.announced = newest;
                 self.failures = Nudges::default();
             }
-            Err(failure) => eprintln!("c2c: wake of {}: {}", waiting.alias, failure.message()),
+            Err(failure) => note(&format!("c2c: wake of {}: {}", waiting.alias, failure.message())),
         }
         Ok(quiet.min(Duration::from_secs(IDLE_S)))
     }

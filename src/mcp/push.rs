@@ -20,6 +20,7 @@ use super::serve::Shared;
 use crate::broker::{Broker, Delivery, Wish};
 use crate::clock;
 use crate::decide::Actor;
+use crate::diagnosis::note;
 use crate::failure::Failure;
 use crate::limits::{POLL_BYTES, POLL_MESSAGES};
 use crate::shape;
@@ -68,7 +69,7 @@ pub fn read(
             return Ok(None);
         }
         let history = broker.room_history(room_id, POLL_MESSAGES, 0)?;
-        history.iter().map(|message| shape::message(message, room_id)).collect()
+        history.iter().map(|said| shape::message(&said.message, room_id)).collect()
     };
     Ok(Some(contents(uri, &rows)))
 }
@@ -234,7 +235,7 @@ pub async fn drain_to_channel(root: PathBuf, shared: Shared, peer: Peer<RoleServ
         let delivery = match delivery {
             Ok(delivery) => delivery,
             Err(failure) => {
-                eprintln!("c2c: channel: {}", failure.message());
+                note(&format!("c2c: channel: {}", failure.message()));
                 if !failure.code().retryable() {
                     return;
                 }

@@ -27,6 +27,7 @@ use super::wait::Wait;
 use super::{INSTRUCTIONS, idle, push, tools};
 use crate::broker::{Broker, liveness};
 use crate::decide::{Actor, CODEX, Command, Reply};
+use crate::diagnosis::note;
 use crate::failure::Failure;
 
 struct Inside {
@@ -58,7 +59,7 @@ impl Shared {
     pub fn ack(&self, claim: &str, level: &str) {
         let inside = &mut *self.lock();
         if let Err(failure) = inside.broker.ack(&inside.actor, claim, level) {
-            eprintln!("c2c: ack of {claim}: {}", failure.message());
+            note(&format!("c2c: ack of {claim}: {}", failure.message()));
         }
     }
 
@@ -66,7 +67,7 @@ impl Shared {
     pub fn give_back(&self, claim: &str, reason: &str) {
         let inside = &mut *self.lock();
         if let Err(failure) = inside.broker.give_back(&inside.actor, claim, reason) {
-            eprintln!("c2c: return of {claim}: {}", failure.message());
+            note(&format!("c2c: return of {claim}: {}", failure.message()));
         }
     }
 }
@@ -136,7 +137,7 @@ fn greet(shared: &Shared) -> String {
             }
         }
         Err(failure) => {
-            eprintln!("c2c: auto-register: {}", failure.message());
+            note(&format!("c2c: auto-register: {}", failure.message()));
             format!(" Registration failed: {}.", failure.message())
         }
     }
@@ -147,7 +148,7 @@ fn join_rooms(broker: &mut Broker, actor: &Actor) {
     for room in rooms.split(',').map(str::trim).filter(|room| !room.is_empty()) {
         let command = Command::RoomJoin { room_id: room.to_owned(), from: None };
         if let Err(failure) = broker.execute(&command, actor) {
-            eprintln!("c2c: auto-join of {room}: {}", failure.message());
+            note(&format!("c2c: auto-join of {room}: {}", failure.message()));
         }
     }
 }
@@ -226,7 +227,7 @@ impl Server {
         let inside = &mut *self.shared.lock();
         match inside.broker.execute(&Command::Register { alias: None }, actor) {
             Ok(_) => join_rooms(&mut inside.broker, actor),
-            Err(failure) => eprintln!("c2c: auto-register: {}", failure.message()),
+            Err(failure) => note(&format!("c2c: auto-register: {}", failure.message())),
         }
     }
 

@@ -20,6 +20,7 @@ use super::handle::row;
 use super::service::nobody;
 use crate::broker::{Broker, Kept, Message};
 use crate::decide::{Command, ForeignFile, ForeignMessage, IMPORTED};
+use crate::diagnosis::note;
 use crate::failure::Failure;
 use crate::limits::{BODY_BYTES_MAX, ROOM_HISTORY};
 use crate::log::LogError;
@@ -138,7 +139,7 @@ impl Histories {
             match written {
                 Ok(upto) => self.upto = upto,
                 Err(failure) => {
-                    eprintln!("room history: {}", failure.message());
+                    note(&format!("room history: {}", failure.message()));
                     break;
                 }
             }

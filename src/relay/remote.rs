@@ -17,6 +17,7 @@ use super::answer::Answer;
 use crate::clock;
 use crate::code::Code;
 use crate::decide::Refusal;
+use crate::diagnosis::note;
 use crate::limits::{REMOTE_BROKER_BYTES_MAX, REMOTE_BROKER_EVERY_S};
 use crate::wire::body::{RemoteInbox, Seconds};
 
@@ -215,13 +216,13 @@ impl Remote {
             match visited {
                 Ok(inboxes) => {
                     if before.is_some() {
-                        eprintln!("remote broker {}: reached again", self.broker.id);
+                        note(&format!("remote broker {}: reached again", self.broker.id));
                     }
                     (found.inboxes, found.at_us) = (inboxes, Some(clock::now_us()));
                 }
                 Err(error) => {
                     if before.as_ref() != Some(&error) {
-                        eprintln!("remote broker {}: {error}", self.broker.id);
+                        note(&format!("remote broker {}: {error}", self.broker.id));
                     }
                     found.error = Some(error);
                 }

@@ -31,6 +31,7 @@ use super::service::Relay;
 use super::writer::Service;
 use crate::code::Code;
 use crate::decide::Refusal;
+use crate::diagnosis::note;
 use crate::failure::Failure;
 use crate::limits::{
     RELAY_CONNECTIONS_MAX, RELAY_HEAD_BYTES_MAX, RELAY_HEAD_WAIT_S, RELAY_HEADERS_MAX,
@@ -194,9 +195,9 @@ async fn collect_leases(service: Service) {
         Ok(collected) if collected.expired.is_empty() => {}
         Ok(collected) => {
             let (leases, inboxes) = (collected.expired.len(), collected.pruned);
-            eprintln!("gc: {leases} leases ended, mail of {inboxes} kept as dead letters");
+            note(&format!("gc: {leases} leases ended, mail of {inboxes} kept as dead letters"));
         }
-        Err(failure) => eprintln!("gc: {}", failure.message()),
+        Err(failure) => note(&format!("gc: {}", failure.message())),
     }
 }
 
@@ -270,7 +271,7 @@ async fn respond(
     };
     if client.verbose {
         let what: String = what.chars().flat_map(char::escape_default).take(200).collect();
-        eprintln!("{} {} {what} {id}", client.from.ip(), answer.status);
+        note(&format!("{} {} {what} {id}", client.from.ip(), answer.status));
     }
     let mut response = hyper::Response::builder()
         .status(answer.status)

@@ -3,14 +3,14 @@
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
     ClaimAcked, ClaimReturned, InboxClaimed, MessageSent, MessagesDeadLettered, Origin, Payload,
-    RoomJoined, RoomLeft, RoomRange, SessionRegistered, Target,
+    RoomCreated, RoomJoined, RoomLeft, RoomRange, SessionRegistered, Target,
 };
 use c2c_log_format::{Event, Sequence};
 
 use super::swarm::departure;
 use super::{
-    Arrival, Claim, DeadLetter, Mailbox, Member, Meta, Pending, Queued, Room, RoomMessage, Session,
-    State, pair, sequence_of,
+    Arrival, Claim, DeadLetter, Mailbox, Member, Meta, PAST, Pending, Queued, Room, RoomMessage,
+    Session, State, pair, sequence_of,
 };
 use crate::limits::ROOM_HISTORY;
 
@@ -83,20 +83,7 @@ impl State {
                     self.forget_arrival(letter.arrival.as_ref());
                 }
             }
-            Payload::RoomCreated(fact) => self.rooms.put(
-                fold(&fact.room_id),
-                Room {
-                    open_since: sequence,
-                    room_id: fact.room_id.clone(),
-                    visibility: fact.visibility.clone(),
-                    created_by: fact.created_by.clone(),
-                    created_us: time_us,
-                    invited: fact.invited.clone(),
-                    head: sequence,
-                    next_label: 1,
-                    shared: false,
-                },
-            ),
+            Payload::RoomCreated(fact) => self.room_created(sequence, fact, time_us),
             Payload::RoomJoined(fact) => self.joined(sequence, fact, time_us),
             Payload::RoomLeft(fact) => self.left(fact),
             Payload::RoomInvitation(fact) => self.rooms.update(fold(&fact.room_id), |row| {
@@ -259,6 +246,9 @@ impl State {
                 self.dead_letters.put(pair(mailbox, &sequence.to_be_bytes()), letter);
             }
             Target::Room { room_id, label, skipped } => {
+                if fact.source.as_deref() == Some(PAST) {
+                    return;
+                }
                 let key = fold(room_id);
                 let message = RoomMessage {
                     from_mailbox: fact.from_mailbox.clone(),
@@ -426,6 +416,32 @@ impl State {
         letter?.arrival
     }
 
+    /// Of a room that is there: the relay says whose it is, and for whom.
+    fn room_created(&mut self, sequence: Sequence, fact: &RoomCreated, time_us: u64) {
+        let new = || Room {
+            open_since: sequence,
+            room_id: fact.room_id.clone(),
+            visibility: String::new(),
+            created_by: String::new(),
+            created_us: time_us,
+            invited: Vec::new(),
+            head: sequence,
+            next_label: 1,
+            shared: false,
+        };
+        let key = fold(&fact.room_id);
+        let row = self.rooms.get(&key).unwrap_or_else(new);
+        self.rooms.put(
+            key,
+            Room {
+                visibility: fact.visibility.clone(),
+                created_by: fact.created_by.clone(),
+                invited: fact.invited.clone(),
+                ..row
+            },
+        );
+    }
+
     fn joined(&mut self, sequence: Sequence, fact: &RoomJoined, time_us: u64) {
         let room = fold(&fact.room_id);
         let cursor = self.rooms.get(&room).map_or(0, |row| row.head);
@@ -485,7 +501,8 @@ impl State {
     fn room_deleted(&mut self, sequence: Sequence, room: &str) {
         self.note_deleted_room(sequence, room);
         for (mailbox, _) in self.members_of(room) {
-            self.left(&RoomLeft { room_id: room.into(), mailbox, reason: "deleted".into() });
+            let (room_id, reason, origin) = (room.into(), "deleted".into(), None);
+            self.left(&RoomLeft { room_id, mailbox, reason, origin });
         }
         for (sequence, _) in self.room_messages_after(room, 0) {
             self.room_messages.remove(pair(room, &sequence.to_be_bytes()));

@@ -18,7 +18,7 @@ use c2c_log_format::scan::Place;
 
 pub use rows::{
     Arrival, Binding, Claim, Cursor, DeadLetter, DeletedRoom, FormerMember, Lease, Mailbox, Member,
-    Meta, Pending, Queued, RemotePeer, Room, RoomMessage, Session,
+    Meta, PAST, Pending, Queued, RemotePeer, Room, RoomMessage, Session,
 };
 pub use table::{Base, Bytes, Rebuild, Table};
 

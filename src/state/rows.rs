@@ -189,6 +189,9 @@ pub struct FormerMember {
     pub cursor: Sequence,
 }
 
+/// Source of what was said in a room before this node had anybody in it: history, and nobody's mail.
+pub const PAST: &str = "past";
+
 /// One message of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomMessage {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use c2c_log_format::event::events;
+use c2c_log_format::id::hex;
 use c2c_log_format::scan::Place;
 use c2c_log_format::{EventHead, Payload, Sequence};
 
@@ -83,7 +84,7 @@ fn visit_frame(frame: &FrameRef<'_>, visit: &mut dyn FnMut(Stored<'_>)) {
 impl EventStore for SegmentedStore {
     fn log_id(&mut self) -> Result<String, StoreError> {
         let id = self.log.log_id()?;
-        Ok(id.map_or_else(String::new, |id| id.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(id.map_or_else(String::new, |id| hex(&id)))
     }
 
     fn read_after(

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use c2c_log_format::checkpoint::CheckpointHeader;
 use c2c_log_format::event::events;
 use c2c_log_format::frame::{self, FrameHeader, NewFrame};
+use c2c_log_format::id::hex;
 use c2c_log_format::limits::{BATCH_EVENTS_MAX, SEGMENT_HEADER_BYTES};
 use c2c_log_format::scan::{Piece, Place, Scanner};
 use c2c_log_format::segment::SegmentHeader;
@@ -284,8 +285,7 @@ fn insert(
 impl EventStore for SqliteStore {
     fn log_id(&mut self) -> Result<String, StoreError> {
         let header = self.opened()?.map(|(_, header)| header);
-        let hex = |id: [u8; 16]| id.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(header.map_or_else(String::new, |header| hex(header.log_id)))
+        Ok(header.map_or_else(String::new, |header| hex(&header.log_id)))
     }
 
     fn read_after(

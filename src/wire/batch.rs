@@ -94,19 +94,21 @@ pub struct Item {
     pub time_us: u64,
     pub head: EventHead,
     pub payload: Vec<u8>,
+    /// By which the log that first held it knows it.
+    pub digest: Digest,
 }
 
 impl Item {
     /// An event of a log, or what leaves because of it.
     pub fn new(log: [u8; 16], sequence: Sequence, time_us: u64, event: &Payload) -> Self {
-        Self { log, time_us, head: event.head(sequence), payload: event.encode() }
+        let (head, payload) = (event.head(sequence), event.encode());
+        let digest = Digest::of(&Event { head, payload: &payload }, time_us);
+        Self { log, time_us, head, payload, digest }
     }
 
     /// Where it was first written, and what exactly.
     pub fn origin(&self) -> Cursor {
-        let event = Event { head: self.head, payload: &self.payload };
-        let digest = Digest::of(&event, self.time_us);
-        Cursor { log: self.log, sequence: self.head.sequence, digest }
+        Cursor { log: self.log, sequence: self.head.sequence, digest: self.digest }
     }
 
     fn record_bytes(&self) -> usize {
@@ -281,7 +283,7 @@ impl Batch {
 /// Appends one record and returns the checksum of its frame.
 fn record(item: &Item, previous_frame: u32, content: &mut Vec<u8>) -> u32 {
     content.extend_from_slice(&item.log);
-    content.extend_from_slice(&item.origin().digest.0);
+    content.extend_from_slice(&item.digest.0);
     let mut body = Vec::with_capacity(EVENT_HEAD_BYTES + item.payload.len());
     item.head.encode(&item.payload, &mut body);
     let frame = NewFrame {
@@ -313,7 +315,7 @@ fn records(content: &[u8], count: usize) -> Result<Vec<Item>, BatchError> {
                 return Err(BatchError::Digest(header.sequence));
             }
             let (head, payload) = (event.head, event.payload.to_vec());
-            items.push(Item { log, time_us: header.time_us, head, payload });
+            items.push(Item { log, time_us: header.time_us, head, payload, digest });
         }
         previous_frame = header.crc;
         at += ORIGIN_BYTES + header.frame_len();

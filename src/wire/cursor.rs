@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use c2c_log_format::id::hex;
 use c2c_log_format::{Event, Sequence};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -63,11 +64,6 @@ impl Cursor {
     }
 }
 
-/// Hex digits, lower case.
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Exactly `N` bytes in hex digits.
 pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
@@ -83,13 +79,13 @@ pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&to_hex(&self.0))
+        f.write_str(&hex(&self.0))
     }
 }
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&to_hex(&self.0))
+        serializer.serialize_str(&hex(&self.0))
     }
 }
 
@@ -108,7 +104,7 @@ mod hex16 {
     use serde::{Deserializer, Serializer};
 
     pub fn serialize<S: Serializer>(bytes: &[u8; 16], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&super::to_hex(bytes))
+        serializer.serialize_str(&super::hex(bytes))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 16], D::Error> {

@@ -13,6 +13,7 @@ mod mirror;
 mod net;
 mod page;
 mod restore;
+mod rooms;
 mod ssh;
 mod transport;
 

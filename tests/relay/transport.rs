@@ -97,7 +97,8 @@ fn machine(transport: &Arc<dyn Transport>, node: &str, alias: &str) -> (World, C
 
 fn connector(world: &World, transport: &Arc<dyn Transport>, node: &str) -> Connector {
     let identity = Identity::generate(1, node.into()).expect("a key");
-    let credentials = Credentials { identity: Some(identity), token: Some(TOKEN.into()) };
+    let credentials =
+        Credentials { identity: Some(identity), key_file: None, token: Some(TOKEN.into()) };
     let client = Client::new(Arc::clone(transport), credentials);
     Connector::new(&world.root(), client, node, 300)
 }

@@ -280,7 +280,7 @@ fn exchange(node: &mut Log, relay: &mut Log, batch: &Batch, fate: Fate) {
         other => panic!("unexpected {other:?}"),
     };
     let (relay, relay_name) = (relay.id.clone(), relay.node_id.clone());
-    let pushed = Command::Pushed(Pushed { relay, relay_name, received, said: Vec::new() });
+    let pushed = Command::Pushed(Pushed { relay, relay_name, received, refused: Vec::new() });
     node.execute(&node.connector(), &pushed).expect("an answer is taken");
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::is_false;
+use super::{Origin, is_false};
 
 fact! {
     /// A room came to be.
@@ -29,6 +29,9 @@ fact! {
         room_id: String,
         /// The member's mailbox.
         mailbox: String,
+        /// Where it was first written, when that was another log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
     }
 }
 
@@ -39,8 +42,11 @@ fact! {
         room_id: String,
         /// The mailbox.
         mailbox: String,
-        /// `left` or `sweep`.
+        /// `left`, `sweep`, or why a relay did not admit it.
         reason: String,
+        /// Where it was first written, when that was another log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
     }
 }
 
@@ -53,6 +59,9 @@ fact! {
         alias: String,
         /// True to invite, false to take it back.
         invited: bool,
+        /// Where it was first written, when that was another log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
     }
 }
 
@@ -63,6 +72,9 @@ fact! {
         room_id: String,
         /// `public`, `invite_only` or `local`.
         visibility: String,
+        /// Where it was first written, when that was another log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
     }
 }
 
@@ -74,5 +86,8 @@ fact! {
         /// Whether others knew of it.
         #[serde(default, skip_serializing_if = "is_false")]
         shared: bool,
+        /// Where it was first written, when that was another log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
     }
 }

@@ -56,8 +56,8 @@ impl Run for Connect {
         }
         let mut settings = self.target.settings(context)?;
         settings.url.get_or_insert_with(|| LOCAL.to_owned());
-        let identity = own_key(self.target.identity_path.as_deref(), context)?;
-        let client = connect_to(&settings, Some(identity))?;
+        let key = own_key(self.target.identity_path.as_deref(), context)?;
+        let client = connect_to(&settings, Some(key))?;
         let round = Round { json: context.common.json, verbose: self.verbose, ..Round::default() };
         if self.all {
             return self.serve_all(&client, &round);

@@ -130,19 +130,19 @@ impl Target {
     fn client(&self, context: &Context) -> Result<(Client, Settings), Failure> {
         let settings = self.settings(context)?;
         let path = key_path(self.identity_path.as_deref(), context);
-        let identity = match path.and_then(|path| keys::load(&path)) {
-            Ok(identity) => Some(identity),
+        let key = match path.and_then(|path| Ok((keys::load(&path)?, path))) {
+            Ok(key) => Some(key),
             Err(IdentityError::NoPlace | IdentityError::Missing(_)) => None,
             Err(error) => return Err(identity::failure(error)),
         };
-        Ok((connect_to(&settings, identity)?, settings))
+        Ok((connect_to(&settings, key)?, settings))
     }
 
     /// The same, making a key if there is none yet.
     fn client_with_key(&self, context: &Context) -> Result<(Client, Settings), Failure> {
         let settings = self.settings(context)?;
-        let identity = own_key(self.identity_path.as_deref(), context)?;
-        Ok((connect_to(&settings, Some(identity))?, settings))
+        let key = own_key(self.identity_path.as_deref(), context)?;
+        Ok((connect_to(&settings, Some(key))?, settings))
     }
 }
 
@@ -176,23 +176,27 @@ pub fn health(context: &Context) -> Result<Option<(String, body::Health)>, Failu
     Ok(Some((url, health)))
 }
 
+/// A key, and the file that it lies in.
+type Key = (keys::Identity, PathBuf);
+
 /// The key of this machine; made now if there is none.
-fn own_key(named: Option<&Path>, context: &Context) -> Result<keys::Identity, Failure> {
+fn own_key(named: Option<&Path>, context: &Context) -> Result<Key, Failure> {
     let path = key_path(named, context).map_err(identity::failure)?;
-    match keys::load(&path) {
-        Err(IdentityError::Missing(_)) => {}
-        other => return other.map_err(identity::failure),
-    }
-    let made = keys::Identity::generate(clock::now_us(), String::new());
-    let made = made.map_err(identity::failure)?;
-    match keys::create(&path, &made) {
-        // Another process was faster: its key counts.
-        Ok(()) | Err(IdentityError::Exists(_)) => keys::load(&path).map_err(identity::failure),
-        Err(error) => Err(identity::failure(error)),
-    }
+    let found = match keys::load(&path) {
+        Err(IdentityError::Missing(_)) => {
+            let made = keys::Identity::generate(clock::now_us(), String::new());
+            match made.and_then(|made| keys::create(&path, &made)) {
+                // Another process was faster: its key counts.
+                Ok(()) | Err(IdentityError::Exists(_)) => keys::load(&path),
+                Err(error) => Err(error),
+            }
+        }
+        found => found,
+    };
+    Ok((found.map_err(identity::failure)?, path))
 }
 
-fn connect_to(settings: &Settings, identity: Option<keys::Identity>) -> Result<Client, Failure> {
+fn connect_to(settings: &Settings, key: Option<Key>) -> Result<Client, Failure> {
     let Some(url) = &settings.url else {
         let message = "--relay-url required (or set C2C_RELAY_URL or run c2c relay setup)";
         return Err(Refusal::new(Code::InvalidArgument, "relay_url", message).into());
@@ -205,7 +209,8 @@ fn connect_to(settings: &Settings, identity: Option<keys::Identity>) -> Result<C
         Failure::from(Refusal::new(Code::InvalidArgument, "ca_bundle", why))
     })?;
     let token = settings.token.clone();
-    Ok(Client::new(Arc::new(http), Credentials { identity, token }))
+    let (identity, key_file) = key.unzip();
+    Ok(Client::new(Arc::new(http), Credentials { identity, key_file, token }))
 }
 
 /// Name of this machine among others.

@@ -51,14 +51,13 @@ impl Run for Register {
 
 /// A lease for the command line.
 fn register(client: &Client, alias: &str, node: &str) -> Result<body::Registered, Failure> {
-    let wish = client.signed(body::Register {
+    client.register(&body::Register {
         node_id: node.to_owned(),
         session_id: session_of(alias),
         alias: alias.to_owned(),
         client_type: Some("cli".into()),
         ..body::Register::default()
-    })?;
-    Ok(client.post("/register", &wish, None)?)
+    })
 }
 
 #[derive(Args)]

@@ -1,19 +1,21 @@
 //! How do logs read each other through a relay?
 
-use c2c_log_format::Payload;
 use c2c_log_format::id::hex;
-use c2c_log_format::payload::{MessageSent, Target};
+use c2c_log_format::payload::{MessageSent, Origin, Target};
+use c2c_log_format::{Payload, Sequence};
 
 use super::{Answer, Call, Done, Found, failed, internal};
+use crate::broker::Kept;
 use crate::code::Code;
 use crate::decide::{
-    self, Actor, Command, Outcome, REPLAYED, Refusal, Reply, brought_back, serves,
+    self, Actor, Command, Outcome, REPLAYED, Refusal, Reply, brought_back, said_before, serves,
 };
 use crate::failure::Failure;
 use crate::limits::REPLICATION_SCAN_MAX;
 use crate::relay::answer::{Request, problem_of};
 use crate::relay::service::{Relay, nobody};
 use crate::replication::{self, log_bytes, to_position};
+use crate::state::PAST;
 use crate::wire::batch::Compression;
 use crate::wire::body::{self, Problem};
 use crate::wire::route::parameters;
@@ -147,25 +149,56 @@ fn collect(
         let (events, upto) = relay.broker.events_after(at, CHUNK)?;
         at = upto;
         for event in events {
-            let state = relay.broker.state();
-            let served = |payload| serves(state, &wish.node_id, log, event.head.sequence, payload);
-            let mut leaving = event.payload.as_ref().map(served).unwrap_or_default();
-            let back = event.payload.as_ref().map(|fact| brought_back(state, &wish.node_id, fact));
-            if let Some((mailbox, messages)) = back.flatten() {
-                let found = relay.broker.fetch(&messages)?.into_iter();
-                leaving.extend(found.filter_map(|event| match event.payload {
-                    Some(Payload::MessageSent(sent)) => {
-                        let target = Target::Mailbox(mailbox.clone());
-                        let source = Some(REPLAYED.to_owned());
-                        Some(Payload::MessageSent(MessageSent { target, source, ..sent }))
-                    }
-                    _ => None,
-                }));
-            }
+            let leaving = leaving(relay, &wish.node_id, log, &event)?;
             if !replication::push(&mut batch, own, &event, leaving) {
                 return Ok(batch);
             }
         }
     }
     Ok(batch)
+}
+
+/// What a node gets because of one event of this relay's log.
+fn leaving(
+    relay: &mut Relay,
+    node_id: &str,
+    log: &str,
+    event: &Kept,
+) -> Result<Vec<Payload>, Failure> {
+    let Some(payload) = &event.payload else { return Ok(Vec::new()) };
+    let (state, sequence) = (relay.broker.state(), event.head.sequence);
+    let mut items = serves(state, node_id, log, sequence, payload);
+    let past = said_before(state, node_id, sequence, payload);
+    let back = brought_back(state, node_id, payload);
+    if let Some((mailbox, messages)) = back {
+        let again = |sent| MessageSent {
+            target: Target::Mailbox(mailbox.clone()),
+            source: Some(REPLAYED.to_owned()),
+            ..sent
+        };
+        items.extend(
+            messages_at(relay, &messages)?.into_iter().map(again).map(Payload::MessageSent),
+        );
+    }
+    if !past.is_empty() {
+        let source = || Some(PAST.to_owned());
+        let history = |sent| Payload::MessageSent(MessageSent { source: source(), ..sent });
+        items.extend(messages_at(relay, &past)?.into_iter().map(history));
+    }
+    Ok(items)
+}
+
+/// Messages of this relay's log, with the place where each was first written.
+fn messages_at(relay: &mut Relay, sequences: &[Sequence]) -> Result<Vec<MessageSent>, Failure> {
+    let log = relay.broker.log_id()?.to_owned();
+    let node = relay.about.names.first().cloned().unwrap_or_default();
+    let found = relay.broker.fetch(sequences)?.into_iter();
+    let messages = found.filter_map(|event| {
+        let (sequence, digest) = (event.head.sequence, hex(&event.digest()));
+        let Some(Payload::MessageSent(sent)) = event.payload else { return None };
+        let here = Origin { log: log.clone(), sequence, node: node.clone(), digest };
+        let origin = sent.origin.or(Some(here));
+        Some(MessageSent { origin, ..sent })
+    });
+    Ok(messages.collect())
 }

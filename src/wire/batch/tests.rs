@@ -25,7 +25,7 @@ fn item(log: [u8; 16], sequence: u64, text: &str) -> Item {
         source: None,
         origin: None,
     });
-    Item { log, time_us: 1_700_000_000_000_000, head: sent.head(sequence), payload: sent.encode() }
+    Item::new(log, sequence, 1_700_000_000_000_000, &sent)
 }
 
 fn sample() -> Batch {

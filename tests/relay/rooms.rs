@@ -1,0 +1,182 @@
+//! Is a room one room, whoever looks at it from wherever?
+
+use serde_json::{Value, json};
+
+use super::{Hub, Machine, TOKEN, pair, settle};
+use crate::support::contents;
+
+/// A command of the relay, asked without the connector.
+fn by_relay(hub: &Hub, machine: &Machine, who: &str, words: &[&str]) -> String {
+    let url = hub.url();
+    let target = ["--alias", who, "--relay-url", &url, "--token", TOKEN];
+    let words = [&["relay", "rooms"], words, &target[..]].concat();
+    machine.run(who, &words).ok().out.clone()
+}
+
+/// Room sequences and texts.
+fn history(machine: &Machine, who: &str, room: &str) -> Vec<(Value, String)> {
+    let rows = machine.run(who, &["rooms", "history", room, "--json"]).ok().json();
+    let texts = contents(&rows);
+    rows.as_array()
+        .expect("rows")
+        .iter()
+        .zip(texts)
+        .map(|(row, text)| {
+            assert_eq!(row["pending"], json!(row["room_sequence"].is_null()));
+            (row["room_sequence"].clone(), text)
+        })
+        .collect()
+}
+
+fn told(machine: &Machine, who: &str) -> String {
+    machine.world.poll(who).join("\n")
+}
+
+#[test]
+fn a_room_joined_and_left_by_way_of_the_relay_is_joined_and_left_here() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    by_relay(&hub, &b, "bob", &["join", "ops"]);
+    by_relay(&hub, &a, "ann", &["join", "ops"]);
+    settle(&[&a, &b]);
+    by_relay(&hub, &a, "ann", &["send", "ops", "hello room"]);
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["hello room"]);
+    assert_eq!(a.world.poll("ann"), [""; 0], "one does not hear oneself");
+    a.run("ann", &["rooms", "send", "ops", "and from here"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["and from here"]);
+    by_relay(&hub, &b, "bob", &["leave", "ops"]);
+    settle(&[&a, &b]);
+    let refused = b.run("bob", &["rooms", "send", "ops", "still there?"]);
+    assert!(refused.status != 0 && refused.err.contains("not_a_member"), "{}", refused.err);
+    a.run("ann", &["rooms", "send", "ops", "who is left"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), [""; 0]);
+}
+
+#[test]
+fn coming_and_going_here_ends_where_it_ended_here() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.run("ann", &["rooms", "join", "den"]).ok();
+    settle(&[&a, &b]);
+    for word in ["join", "leave", "join", "leave"] {
+        b.run("bob", &["rooms", word, "den"]).ok();
+        b.once();
+    }
+    settle(&[&a, &b]);
+    a.run("ann", &["rooms", "send", "den", "to nobody"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), [""; 0]);
+    b.run("bob", &["rooms", "join", "den"]).ok();
+    settle(&[&a, &b]);
+    a.run("ann", &["rooms", "send", "den", "to bob"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["to bob"]);
+}
+
+#[test]
+fn a_history_has_the_order_of_the_relay_on_all_machines() {
+    let mut hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.run("ann", &["rooms", "join", "den"]).ok();
+    settle(&[&a, &b]);
+    b.run("bob", &["rooms", "join", "den"]).ok();
+    settle(&[&a, &b]);
+    a.run("ann", &["rooms", "send", "den", "first"]).ok();
+    settle(&[&a, &b]);
+    hub.kill();
+    for at in 1..=3 {
+        a.run("ann", &["rooms", "send", "den", &format!("a{at}")]).ok();
+        b.run("bob", &["rooms", "send", "den", &format!("b{at}")]).ok();
+    }
+    let before = history(&a, "ann", "den");
+    let waits: Vec<_> = before.iter().map(|(at, text)| (at.is_null(), text.as_str())).collect();
+    assert_eq!(waits, [(false, "first"), (true, "a1"), (true, "a2"), (true, "a3")]);
+    hub.go_on();
+    b.once();
+    settle(&[&a, &b]);
+    let (of_a, of_b) = (history(&a, "ann", "den"), history(&b, "bob", "den"));
+    assert_eq!(of_a, of_b);
+    let texts: Vec<_> = of_a.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts, ["first", "b1", "b2", "b3", "a1", "a2", "a3"]);
+    let places: Vec<_> = of_a.iter().filter_map(|(at, _)| at.as_u64()).collect();
+    assert!(places.len() == 7 && places.windows(2).all(|two| two[0] < two[1]), "{places:?}");
+}
+
+#[test]
+fn who_comes_later_finds_what_was_said_before_and_none_of_it_as_mail() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.run("ann", &["rooms", "join", "past"]).ok();
+    for at in 0..30 {
+        a.run("ann", &["rooms", "send", "past", &format!("m{at}")]).ok();
+    }
+    settle(&[&a, &b]);
+    b.run("bob", &["rooms", "join", "past"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), [""; 0]);
+    a.run("ann", &["rooms", "send", "past", "now"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("bob"), ["now"]);
+    let all = history(&a, "ann", "past");
+    assert_eq!(history(&b, "bob", "past"), all[all.len() - 21..]);
+    // Once: a second one of the node comes into a room that is known there.
+    b.world.register(&["cyd"]);
+    b.run("cyd", &["rooms", "join", "past"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(history(&b, "cyd", "past").len(), 21);
+    assert_eq!(b.world.poll("cyd"), [""; 0]);
+}
+
+#[test]
+fn the_relay_says_whose_a_room_is() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    a.run("ann", &["rooms", "join", "club"]).ok();
+    settle(&[&a, &b]);
+    // Made on this machine, too: it did not know the other one yet.
+    b.run("bob", &["rooms", "join", "club"]).ok();
+    settle(&[&a, &b]);
+    for words in [&["visibility", "club", "--set", "local"][..], &["delete", "club", "--force"]] {
+        let refused = b.run("bob", &[&["rooms"], words].concat());
+        assert!(refused.status != 0 && refused.err.contains("ann@machine-a"), "{words:?}");
+    }
+    a.run("ann", &["rooms", "visibility", "club", "--set", "invite_only"]).ok();
+    settle(&[&a, &b]);
+    b.world.register(&["joe"]);
+    let refused = b.run("joe", &["rooms", "join", "club"]);
+    assert!(refused.status != 0 && refused.err.contains("not_invited"), "{}", refused.err);
+    a.run("ann", &["rooms", "send", "club", "members only"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(b.world.poll("joe"), [""; 0]);
+    assert_eq!(b.world.poll("bob"), ["members only"]);
+    a.run("ann", &["rooms", "delete", "club", "--force"]).ok();
+    settle(&[&a, &b]);
+    let gone = b.run("bob", &["rooms", "history", "club"]);
+    assert!(gone.status != 0 && gone.err.contains("unknown_room"), "{}", gone.err);
+}
+
+#[test]
+fn whoever_the_relay_does_not_admit_hears_nothing_and_is_told() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    b.world.register(&["joe"]);
+    a.run("ann", &["rooms", "join", "club"]).ok();
+    settle(&[&a, &b]);
+    b.run("bob", &["rooms", "join", "club"]).ok();
+    settle(&[&a, &b]);
+    a.run("ann", &["rooms", "visibility", "club", "--set", "invite_only"]).ok();
+    a.once();
+    // Before this machine hears of it.
+    b.run("joe", &["rooms", "join", "club"]).ok();
+    a.run("ann", &["rooms", "send", "club", "members only"]).ok();
+    a.once();
+    settle(&[&b, &a]);
+    let words = told(&b, "joe");
+    assert!(words.contains("not in room club") && !words.contains("members only"), "{words}");
+    assert_eq!(b.world.poll("bob"), ["members only"]);
+    let refused = b.run("joe", &["rooms", "send", "club", "let me in"]);
+    assert!(refused.status != 0, "{}", refused.out);
+}
