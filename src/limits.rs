@@ -52,6 +52,8 @@ pub const WAIT_S_MAX: u64 = 25;
 /// What a node that comes into a room is told of what was said there before: messages, and bytes.
 pub const ROOM_BACKFILL: usize = 20;
 pub const ROOM_BACKFILL_BYTES: usize = 256 * 1024;
+/// A message for another machine of which nobody has said for so long that it arrived is unconfirmed.
+pub const UNCONFIRMED_S: u64 = 3_600;
 /// Messages of a room that stay at hand for history.
 pub const ROOM_HISTORY: usize = 200;
 /// An id that somebody gave may be given again for this long, microseconds ...

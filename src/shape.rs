@@ -1,11 +1,13 @@
 //! What JSON do programs see, whichever door they come through?
 
+use c2c_log_format::payload::address;
 use serde_json::{Value, json};
 
 use crate::broker::{Message, Peer, RoomInfo, Said, Way};
 use crate::clock;
 use crate::code::Code;
 use crate::decide::{Sent, SweepPlan};
+use crate::state::RemotePeer;
 
 /// One message as programs see it.
 pub fn message(message: &Message, to: &str) -> Value {
@@ -60,6 +62,11 @@ pub fn sent(sent: &Sent, broker_id: &str, way: &Way) -> Value {
     if sent.recipient_state == "dnd" {
         row["recipient_dnd"] = json!(true);
     }
+    warned(row, way)
+}
+
+/// A receipt with the reason why something of it waits here.
+pub fn warned(mut row: Value, way: &Way) -> Value {
     if let Some(warning) = held_up(way) {
         row["warning"] = json!(warning);
         if matches!(way, Way::Unavailable { .. }) {
@@ -67,6 +74,22 @@ pub fn sent(sent: &Sent, broker_id: &str, way: &Way) -> Value {
         }
     }
     row
+}
+
+/// A receipt for something said in a room.
+pub fn said_in(sent: &Sent, broker_id: &str, way: &Way) -> Value {
+    let row = json!({
+        "room_id": sent.to,
+        "from_alias": sent.from,
+        "delivered_to": sent.delivered_to,
+        "queued": sent.queued,
+        "skipped": sent.skipped,
+        "ts": clock::rfc3339(sent.sent_us),
+        "message_id": sent.message_id,
+        "broker_id": broker_id,
+        "duplicate": sent.duplicate,
+    });
+    warned(row, way)
 }
 
 /// Why a message for another machine waits here longer than a moment; it is accepted all the same.
@@ -114,17 +137,33 @@ pub fn peer(peer: &Peer) -> Value {
     row
 }
 
+/// An alias on another machine, as the relay last said.
+pub fn remote_peer(peer: &RemotePeer) -> Value {
+    json!({
+        "session_id": "",
+        "alias": address(&peer.alias, &peer.node_id),
+        "alive": Value::Null,
+        "remote": true,
+        "node_id": peer.node_id,
+        "client_type": peer.client_type,
+        "last_seen": clock::rfc3339(peer.changed_us),
+    })
+}
+
 /// A message in the history of a room.
 pub fn said(said: &Said) -> Value {
     let sent = &said.message.sent;
-    json!({
+    let mut row = json!({
         "ts": clock::rfc3339(sent.sent_us),
         "from_alias": sent.from,
         "content": sent.body,
         "message_id": sent.message_id,
         "room_sequence": said.room_sequence,
-        "pending": said.room_sequence.is_none(),
-    })
+    });
+    if said.room_sequence.is_none() {
+        row["pending"] = json!(true);
+    }
+    row
 }
 
 /// One room as programs see it; the union of the keys of both older generations.

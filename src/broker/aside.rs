@@ -75,6 +75,17 @@ impl Broker {
         self.aside.thread = thread::Builder::new().name("checkpoint".into()).spawn(write).ok();
     }
 
+    /// Writes the checkpoint that is owed, before this process ends.
+    pub fn checkpoint_at_end(&mut self) {
+        if let Some(thread) = self.aside.thread.take() {
+            let _ = thread.join();
+        }
+        if self.owes_checkpoint() {
+            // Never fails a stop: a checkpoint is only a shortcut.
+            let _ = self.checkpoint_now();
+        }
+    }
+
     fn checkpoint_now(&mut self) -> Result<(), Failure> {
         self.catch_up()?;
         self.store.wait_durable(self.state.head)?;

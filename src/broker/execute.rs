@@ -16,6 +16,7 @@ use crate::decide::{self, Actor, Command, Decision, Facts, Refusal, Reply};
 use crate::failure::Failure;
 use crate::limits::{CONFLICT_RETRIES, HEARTBEAT_S};
 use crate::mirror;
+use crate::state::sequence_of;
 use crate::store::{StoreError, Stored};
 
 /// A reply, and where its events are in the log.
@@ -229,6 +230,19 @@ impl Broker {
             Command::Receive(batch) => batch.items.iter().filter_map(id_of).collect(),
             _ => HashSet::new(),
         };
+        if let Command::DeadLetterReplay { messages, .. } = command {
+            let all = || {
+                self.state.dead_letters.scan([]).iter().map(|(key, _)| sequence_of(key)).collect()
+            };
+            let wanted = if messages.is_empty() { all() } else { messages.clone() };
+            let found = self.fetch(&wanted)?.into_iter();
+            return Ok(found
+                .filter_map(|event| match event.payload {
+                    Some(Payload::MessageSent(sent)) => Some((event.head.sequence, sent)),
+                    _ => None,
+                })
+                .collect());
+        }
         if ids.is_empty() {
             return Ok(Vec::new());
         }

@@ -28,6 +28,9 @@ pub struct Link {
     /// Why the relay cannot be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why the relay does not take something that is pushed again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 /// How mail for other machines fares now.
@@ -59,7 +62,12 @@ impl Broker {
 
     /// How a message fares that was sent just now: one that stays here has no way to go.
     pub fn way_of(&self, sent: &Sent) -> Way {
-        if sent.outbox { self.way() } else { Way::Open }
+        self.way_if(sent.outbox || !sent.queued.is_empty())
+    }
+
+    /// The same, of something that leaves or does not.
+    pub fn way_if(&self, leaves: bool) -> Way {
+        if leaves { self.way() } else { Way::Open }
     }
 
     /// How mail for other machines fares now.

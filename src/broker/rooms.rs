@@ -81,6 +81,16 @@ impl Broker {
         Ok(said.split_off(skip))
     }
 
+    /// How much was said here in shared rooms and has not been at the relay yet.
+    pub(super) fn rooms_outbox(&self) -> usize {
+        let rooms = self.state.rooms.scan([]).into_iter().filter(|(_, room)| room.shared);
+        let waiting = |key: &[u8]| {
+            let rows = self.state.room_messages.scan([key, &[0]].concat());
+            rows.iter().filter(|(_, row)| row.label.is_none()).count()
+        };
+        rooms.map(|(key, _)| waiting(&key)).sum()
+    }
+
     /// All rooms that a mailbox may know of.
     pub fn rooms(&self, mailbox: Option<&Mailbox>) -> Vec<RoomInfo> {
         let name = mailbox.map_or("", |mailbox| mailbox.name.as_str());

@@ -13,9 +13,10 @@ use crate::clock;
 use crate::code::Code;
 use crate::decide::{self, Actor, Liveness, Refusal};
 use crate::failure::Failure;
+use crate::limits::UNCONFIRMED_S;
 use crate::log::Damaged;
 use crate::mirror::{LegacyMessage, Views};
-use crate::state::{Mailbox, sequence_of};
+use crate::state::{Mailbox, RemotePeer, sequence_of};
 
 /// One message with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,19 @@ pub struct Peer {
 pub struct Trace {
     pub message: Option<Message>,
     pub hops: Vec<Hop>,
+    /// Since when it waits for word from another machine.
+    pub open_since_us: Option<u64>,
+}
+
+impl Trace {
+    /// Whether nobody has said for long that it arrived, nor that it did not.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.open_since_us.is_some_and(is_unconfirmed)
+    }
+}
+
+fn is_unconfirmed(queued_us: u64) -> bool {
+    clock::now_us().saturating_sub(queued_us) >= UNCONFIRMED_S * 1_000_000
 }
 
 /// One thing that happened to a message.
@@ -67,6 +81,14 @@ pub struct Health {
     pub dead_letters: usize,
     pub outbox: usize,
     pub outbox_oldest_us: Option<u64>,
+    /// Of these, how many wait for so long that nobody can tell.
+    pub unconfirmed: usize,
+    /// What was said in rooms here and has not been at the relay yet.
+    pub rooms_outbox: usize,
+    /// Why the relay does not take what is pushed to it.
+    pub outbox_waits: Option<String>,
+    /// Aliases of this machine that another one has, too.
+    pub conflicts: Vec<RemotePeer>,
     pub damage: Vec<Damaged>,
     pub quarantine: Vec<String>,
     /// The newest checkpoint cannot be read in full; answers come from the log then.
@@ -284,7 +306,7 @@ impl Broker {
         self.store.search(
             // Claims, acks, moves, relaying, receipts: the families that can mention a message.
             &|head| {
-                let tells = (201..=208).contains(&head.kind) || matches!(head.kind, 504 | 505);
+                let tells = (201..=208).contains(&head.kind) || (504..=506).contains(&head.kind);
                 head.sequence > sequence && tells
             },
             &mut |stored| {
@@ -304,7 +326,9 @@ impl Broker {
         }
         let room_id = room;
         let message = Message { sequence, sent, room_id, redelivered: false, drained_us: None };
-        Ok(Trace { message: Some(message), hops })
+        let open = self.state.outbox.get(sequence.to_be_bytes());
+        let open_since_us = open.map(|row| row.queued_us);
+        Ok(Trace { message: Some(message), hops, open_since_us })
     }
 
     /// How this root is.
@@ -326,12 +350,31 @@ impl Broker {
             rooms: self.state.rooms.scan([]).len(),
             dead_letters: self.state.dead_letters.scan([]).len(),
             outbox: outbox.len(),
+            unconfirmed: outbox.iter().filter(|(_, row)| is_unconfirmed(row.queued_us)).count(),
+            rooms_outbox: self.rooms_outbox(),
+            outbox_waits: self.link().and_then(|link| link.waits),
+            conflicts: self.conflicts(),
             outbox_oldest_us: outbox.iter().map(|(_, row)| row.queued_us).min(),
             damage: self.store.damage(),
             quarantine,
             checkpoint_damaged: self.store.checkpoint_damaged()?,
             upgrade_needed: self.state.upgrade_needed,
         })
+    }
+
+    /// Aliases of other machines, as the relay last said.
+    pub fn peers_elsewhere(&self) -> Vec<RemotePeer> {
+        let rows = self.state.peers.scan([]).into_iter().map(|(_, row)| row);
+        rows.filter(|row| !row.gone).collect()
+    }
+
+    /// Those of them that have an alias of somebody here.
+    fn conflicts(&self) -> Vec<RemotePeer> {
+        let here = |row: &RemotePeer| {
+            let mailbox = self.state.mailbox_of(&row.alias);
+            mailbox.is_some_and(|mailbox| self.state.holder(&mailbox).is_some())
+        };
+        self.peers_elsewhere().into_iter().filter(here).collect()
     }
 
     /// Dead letters with their messages, oldest first.
@@ -529,6 +572,10 @@ fn mention(
         }
         Payload::DeadLettersPurged(fact) if fact.messages.contains(&sequence) => {
             Some(("struck from the dead letters".into(), String::new()))
+        }
+        Payload::RoomLabelled(fact) => {
+            let (_, label) = fact.labels.iter().find(|(at, _)| *at == sequence)?;
+            Some(("relayed".into(), format!("as message {label} of {}", fact.room_id)))
         }
         Payload::MessagesRelayed(fact) if fact.messages.contains(&sequence) => {
             let what = if fact.relay.is_empty() { "lost by the relay" } else { "relayed" };

@@ -1,5 +1,6 @@
 //! Commands about who is who.
 
+use c2c_log_format::payload::address;
 use clap::Args;
 use serde_json::json;
 
@@ -137,14 +138,21 @@ impl Run for List {
         let mut peers = context.broker.peers();
         peers.retain(|peer| self.all || peer.session.is_some());
         peers.retain(|peer| !self.alive || peer.liveness.as_option() == Some(true));
+        // Of those elsewhere only their own machine knows whether they are alive.
+        let hidden = self.local || self.alive;
+        let elsewhere = if hidden { Vec::new() } else { context.broker.peers_elsewhere() };
         if context.common.json {
-            let rows: Vec<_> = peers.iter().map(shape::peer).collect();
+            let rows = peers.iter().map(shape::peer);
+            let rows: Vec<_> = rows.chain(elsewhere.iter().map(shape::remote_peer)).collect();
             return output::say_json(&json!(rows));
         }
-        if peers.is_empty() {
+        if peers.is_empty() && elsewhere.is_empty() {
             return output::say("No registered peers.\n");
         }
-        let width = peers.iter().map(|peer| peer.mailbox.alias.len()).max().unwrap_or(0).max(20);
+        let remote: Vec<String> =
+            elsewhere.iter().map(|row| address(&row.alias, &row.node_id)).collect();
+        let names = peers.iter().map(|peer| peer.mailbox.alias.len());
+        let width = names.chain(remote.iter().map(String::len)).max().unwrap_or(0).max(20);
         let mut text = String::new();
         for peer in &peers {
             let session = peer.session.as_ref();
@@ -154,6 +162,11 @@ impl Run for List {
             let client = client.map_or_else(String::new, |c| format!("  {}", for_terminal(c)));
             let word = output::liveness_word(peer.liveness);
             text.push_str(&format!("  {:width$}  {word:5}{pid}{client}\n", peer.mailbox.alias));
+        }
+        for (name, row) in remote.iter().zip(&elsewhere) {
+            let client = row.client_type.as_ref();
+            let client = client.map_or_else(String::new, |c| format!("  {}", for_terminal(c)));
+            text.push_str(&format!("  {:width$}  remote{client}\n", for_terminal(name)));
         }
         output::say(&text)
     }

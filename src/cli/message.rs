@@ -260,12 +260,13 @@ impl Run for SendAll {
         };
         let reply = context.broker.execute(&command, &context.actor)?.reply;
         let Reply::Broadcast { message_ids, sent_to, skipped } = reply else { return Ok(()) };
+        let way = context.broker.way_if(sent_to.iter().any(|to| to.contains('@')));
         if context.common.json {
-            return output::say_json(&json!({
-                "sent_to": sent_to,
-                "skipped": skipped,
-                "message_ids": message_ids,
-            }));
+            let row = json!({ "sent_to": sent_to, "skipped": skipped, "message_ids": message_ids });
+            return output::say_json(&shape::warned(row, &way));
+        }
+        if let Some(warning) = shape::held_up(&way) {
+            output::note(&format!("note: {warning}"));
         }
         let mut text = match sent_to.as_slice() {
             [] => String::from("Sent to nobody.\n"),
@@ -477,12 +478,19 @@ impl Run for Trace {
             if !shown {
                 text.push_str("            no evidence that it was shown\n");
             }
+            if let Some(since_us) = trace.open_since_us {
+                let since = clock::human(since_us, context.common.utc);
+                let word = if trace.is_unconfirmed() { "unconfirmed" } else { "on its way" };
+                text.push_str(&format!("            {word}: in the outbox since {since}\n"));
+            }
             rows.push(json!({
                 "message_id": sent.message_id,
                 "from_alias": sent.from,
                 "to_alias": sent.to,
                 "hops": hops,
                 "shown": shown,
+                "in_outbox": trace.open_since_us.is_some(),
+                "unconfirmed": trace.is_unconfirmed(),
             }));
         }
         if context.common.json {

@@ -290,22 +290,24 @@ fn send_room(context: &mut Context, room_id: String, send: Send) -> Result<(), F
     let Reply::Sent(sent) = context.broker.execute(&command, &context.actor)?.reply else {
         return Ok(());
     };
+    let way = context.broker.way_of(&sent);
     if context.common.json {
         let broker_id = context.broker.log_id()?.to_owned();
-        return output::say_json(&json!({
-            "room_id": sent.to,
-            "from_alias": sent.from,
-            "delivered_to": sent.delivered_to,
-            "queued": sent.queued,
-            "skipped": sent.skipped,
-            "ts": clock::rfc3339(sent.sent_us),
-            "message_id": sent.message_id,
-            "broker_id": broker_id,
-            "duplicate": sent.duplicate,
-        }));
+        return output::say_json(&shape::said_in(&sent, &broker_id, &way));
     }
     let (delivered, skipped) = (sent.delivered_to.len(), sent.skipped.len());
-    output::say(&format!("Sent to room {} ({delivered} delivered, {skipped} skipped)\n", sent.to))
+    let queued = match sent.queued.len() {
+        0 => String::new(),
+        queued => format!("{queued} queued, "),
+    };
+    let room = &sent.to;
+    output::say(&format!(
+        "Sent to room {room} ({delivered} delivered, {queued}{skipped} skipped)\n"
+    ))?;
+    if let Some(warning) = shape::held_up(&way) {
+        output::note(&format!("note: {warning}"));
+    }
+    Ok(())
 }
 
 /// `30m`, `24h`, `7d`, or a time.

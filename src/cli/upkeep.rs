@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use c2c_log_format::payload::address;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -166,6 +167,15 @@ impl Run for SweepDryRun {
     }
 }
 
+/// Aliases that another machine has, too.
+fn conflicts(health: &crate::broker::Health) -> Vec<Value> {
+    let row = |row: &crate::state::RemotePeer| {
+        let elsewhere = address(&row.alias, &row.node_id);
+        json!({ "alias": row.alias, "elsewhere": elsewhere, "bare_is_elsewhere": row.bare })
+    };
+    health.conflicts.iter().map(row).collect()
+}
+
 #[derive(Args)]
 pub struct Health {}
 
@@ -197,6 +207,10 @@ impl Run for Health {
                 "dead_letter_exists": health.dead_letters > 0,
                 "outbox_depth": health.outbox,
                 "outbox_oldest": health.outbox_oldest_us.map(clock::rfc3339),
+                "outbox_unconfirmed": health.unconfirmed,
+                "outbox_rooms": health.rooms_outbox,
+                "outbox_waits": health.outbox_waits,
+                "alias_conflicts": conflicts(&health),
                 "head": health.head,
                 "durable": health.durable,
                 "log_bytes": health.log_bytes,
@@ -243,6 +257,21 @@ impl Run for Health {
             format!(", the oldest since {}", clock::human(us, context.common.utc))
         });
         text.push_str(&format!("○ Outbox: {} waiting{oldest}\n", health.outbox));
+        if health.rooms_outbox > 0 {
+            text.push_str(&format!("    and {} said in rooms\n", health.rooms_outbox));
+        }
+        if health.unconfirmed > 0 {
+            let count = health.unconfirmed;
+            text.push_str(&format!("    {count} unconfirmed: nobody has said that they arrived\n"));
+        }
+        if let Some(why) = &health.outbox_waits {
+            text.push_str(&format!("    the relay says: {}\n", for_terminal(why)));
+        }
+        for row in &health.conflicts {
+            let there = for_terminal(&address(&row.alias, &row.node_id));
+            let plain = if row.bare { ", and to others the plain name means that one" } else { "" };
+            text.push_str(&format!("✗ Alias: '{}' is also {there}{plain}\n", row.alias));
+        }
         text.push_str(&relay_line);
         output::say(&text)
     }

@@ -22,16 +22,20 @@ struct Told {
 
 /// Leases by session.
 #[derive(Debug, Default)]
-pub struct Beats(BTreeMap<String, Told>);
+pub struct Beats {
+    told: BTreeMap<String, Told>,
+    /// Sessions and aliases that the relay did not admit: they wait for the next full round.
+    refused: BTreeSet<(String, String)>,
+}
 
 impl Beats {
     fn first_alias(&self) -> Option<String> {
-        self.0.values().next().map(|told| told.alias.clone())
+        self.told.values().next().map(|told| told.alias.clone())
     }
 
     /// The relay knows nobody any more.
     pub fn forget(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 }
 
@@ -70,13 +74,18 @@ impl Connector {
     pub fn beat(&mut self, all: bool, errors: &mut Vec<Failure>) -> Result<Beaten, Failure> {
         let here: Vec<(String, Told)> = self.broker.peers().iter().filter_map(now).collect();
         let sessions: BTreeSet<&String> = here.iter().map(|(session, _)| session).collect();
-        self.beats.0.retain(|session, _| sessions.contains(session));
+        self.beats.told.retain(|session, _| sessions.contains(session));
+        if all {
+            self.beats.refused.clear();
+        }
         let third_us = self.ttl_s * 1_000_000 / 3;
         let is_due = |(session, now): &&(String, Told)| {
-            all || self.beats.0.get(session).is_none_or(|told| {
+            let waits = self.beats.refused.contains(&(session.clone(), now.alias.clone()));
+            let is_news = self.beats.told.get(session).is_none_or(|told| {
                 now.at_us >= told.at_us + third_us
                     || Told { at_us: now.at_us, ..told.clone() } != *now
-            })
+            });
+            is_news && !waits || all
         };
         let due: Vec<(String, Told)> = here.iter().filter(is_due).cloned().collect();
         let mut beaten = Beaten::default();
@@ -91,15 +100,16 @@ impl Connector {
         }
         for ((session, told), result) in due.into_iter().zip(results) {
             let renewed =
-                self.beats.0.get(&session).is_some_and(|before| before.alias == told.alias);
+                self.beats.told.get(&session).is_some_and(|before| before.alias == told.alias);
             match refused(&result) {
                 Some(failure) => {
-                    self.beats.0.remove(&session);
+                    self.beats.told.remove(&session);
+                    self.beats.refused.insert((session, told.alias));
                     beaten.failed += 1;
                     errors.push(failure);
                 }
                 None => {
-                    self.beats.0.insert(session, told);
+                    self.beats.told.insert(session, told);
                     beaten.registered += usize::from(!renewed);
                     beaten.heartbeated += usize::from(renewed);
                 }

@@ -253,7 +253,7 @@ fn nonce() -> Result<String, Failure> {
 fn read<T: DeserializeOwned>(answer: &Incoming) -> Result<T, Refused> {
     match body::read::<T>(&answer.body) {
         Ok(Ok(granted)) if answer.status < 300 => Ok(granted),
-        Ok(Err(problem)) => Err(refused(problem)),
+        Ok(Err(problem)) if !problem.error.is_empty() => Err(refused(problem)),
         _ => Err(unexpected(answer).into()),
     }
 }
@@ -264,6 +264,23 @@ fn unexpected(answer: &Incoming) -> Failure {
     let code = Code::RemoteUnavailable;
     Refusal::new(code, "relay_url", message).hint("is the URL that of a relay?").into()
 }
+
+/// Fields that a relay may name.
+const FIELDS: &[&str] = &[
+    "alias",
+    "content",
+    "from",
+    "from_alias",
+    "invitee_pk",
+    "message_id",
+    "node_id",
+    "room_id",
+    "session_id",
+    "tag",
+    "to_alias",
+    "ttl",
+    "visibility",
+];
 
 /// The relay's own words. An unknown code is the relay's fault, not the caller's.
 fn refused(problem: Problem) -> Refused {
@@ -276,7 +293,9 @@ fn refused(problem: Problem) -> Refused {
     if let Some(server) = problem.server_time {
         message = format!("{message}; the time there is {}", time::rfc3339(server.us));
     }
-    let mut refusal = Refusal::new(code, "", message);
+    let named = problem.field.as_deref().unwrap_or_default();
+    let field = FIELDS.iter().find(|field| **field == named).copied().unwrap_or_default();
+    let mut refusal = Refusal::new(code, field, message);
     (refusal.hint, refusal.suggestion) = (problem.hint, problem.suggested_alias);
     Refused { failure: refusal.into(), expected: problem.expected.map(Box::new) }
 }

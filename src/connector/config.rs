@@ -86,11 +86,21 @@ fn saved(path: &Path) -> Result<Map<String, Value>, Failure> {
     }
 }
 
+/// The text of a file that somebody named.
+pub fn read_named(field: &'static str, path: &Path) -> Result<String, Refusal> {
+    fs::read_to_string(path).map_err(|e| {
+        let message = format!("cannot read {}: {e}", path.display());
+        Refusal::new(Code::InvalidArgument, field, message).hint(format!(
+            "name a file of text that you may read with --{}",
+            field.replace('_', "-")
+        ))
+    })
+}
+
 /// A token is the first line of its file.
 pub fn read_token(path: &Path) -> Result<String, Failure> {
-    let failed = |e| LogError::io("read", &path.display().to_string(), e);
-    let text = fs::read_to_string(path).map_err(failed)?;
-    let token = text.lines().next().unwrap_or_default().trim().to_owned();
+    let text = read_named("token_file", path)?;
+    let token = check_token(text.lines().next().unwrap_or_default())?;
     if token.is_empty() {
         let message = format!("{} holds no token", path.display());
         return Err(Refusal::new(Code::InvalidArgument, "token_file", message).into());
@@ -108,10 +118,11 @@ pub fn settle(given: &Given, broker_root: &Path) -> Result<Settings, Failure> {
     };
     let from_file = given.token_file.as_deref().map(read_token).transpose()?;
     let token = given.token.clone().or(from_file).or_else(|| variable("C2C_RELAY_TOKEN"));
+    let token = token.map(|token| check_token(&token)).transpose()?.filter(|it| !it.is_empty());
     let url = given.url.clone().or_else(|| variable("C2C_RELAY_URL")).or_else(|| text("url"));
     let url = url.map(|url| check_url(&url)).transpose()?;
     // A saved token is for the saved relay, and for no other.
-    let same = text("url").is_none_or(|saved| url.as_deref() == Some(saved.trim_end_matches('/')));
+    let same = text("url").is_none_or(|saved| check_url(&saved).ok() == url);
     let saved_token = text("token").filter(|_| same);
     let settings = Settings {
         url,
@@ -127,12 +138,27 @@ pub fn settle(given: &Given, broker_root: &Path) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
+/// A token as it is shown in a header: visible ASCII, without spaces around it.
+pub fn check_token(token: &str) -> Result<String, Refusal> {
+    let token = token.trim();
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(token.to_owned());
+    }
+    let message = "a token is of visible ASCII characters, without spaces in it";
+    Err(Refusal::new(Code::InvalidArgument, "token", message))
+}
+
 /// A relay's URL, without a last slash.
 fn check_url(url: &str) -> Result<String, Refusal> {
     let url = url.trim().trim_end_matches('/');
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@'])) {
-        return Ok(url.to_owned());
+    // In the one form in which it reaches the relay: that is what a registration is signed for.
+    if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@']))
+        && let Ok(parsed) = reqwest::Url::parse(url)
+        && parsed.has_host()
+    {
+        let parsed = parsed.as_str().trim_end_matches('/');
+        return Ok(if parsed.eq_ignore_ascii_case(url) { url } else { parsed }.to_owned());
     }
     let message = format!("'{}' is not the URL of a relay", url.escape_default());
     Err(Refusal::new(Code::InvalidArgument, "relay_url", message)
@@ -148,10 +174,13 @@ pub fn save(path: &Path, given: &Given) -> Result<Settings, Failure> {
     };
     let from_file = given.token_file.as_deref().map(read_token).transpose()?;
     let url = given.url.as_deref().map(check_url).transpose()?;
-    let ca_bundle = given.ca_bundle.as_ref().map(|path| path.display().to_string());
+    // The same file from wherever it is read next.
+    let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let ca_bundle = given.ca_bundle.as_ref().map(|path| whole(path).display().to_string());
+    let token = given.token.as_deref().map(check_token).transpose()?;
     for (name, value) in [
         ("url", url),
-        ("token", given.token.clone().or(from_file)),
+        ("token", token.or(from_file)),
         ("node_id", given.node_id.clone()),
         ("ca_bundle", ca_bundle),
         ("alias", given.alias.clone()),
@@ -172,4 +201,32 @@ pub fn save(path: &Path, given: &Given) -> Result<Settings, Failure> {
     write_private(path, text.as_bytes())
         .map_err(|e| LogError::io("write", &path.display().to_string(), e))?;
     Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_the_form_in_which_it_reaches_the_relay() {
+        for (given, meant) in [
+            ("http://hub:7331/", "http://hub:7331"),
+            ("http://HUB:7331", "http://HUB:7331"),
+            ("http://hub:80", "http://hub"),
+            ("https://hub:443/", "https://hub"),
+            ("https://hub:80", "https://hub:80"),
+            ("http://127.1:7331", "http://127.0.0.1:7331"),
+            (" http://[::1]:7331 ", "http://[::1]:7331"),
+        ] {
+            assert_eq!(check_url(given).as_deref(), Ok(meant));
+        }
+    }
+
+    #[test]
+    fn a_token_fits_in_a_header() {
+        assert_eq!(check_token(" tok\n").as_deref(), Ok("tok"));
+        for bad in ["two words", "a\nb", "t\u{f6}k", "t\0k"] {
+            assert_eq!(check_token(bad).expect_err("refused").field, "token");
+        }
+    }
 }

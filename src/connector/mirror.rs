@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use c2c_log_format::Sequence;
 use c2c_log_format::id::hex;
-use c2c_log_format::segment::file_name;
+use c2c_log_format::scan::Piece;
+use c2c_log_format::segment::{SegmentHeader, file_name};
 
 use super::{Client, Connector};
 use crate::broker::LOG_DIRECTORY;
@@ -20,7 +21,7 @@ use crate::decide::Refusal;
 use crate::failure::Failure;
 use crate::files::write_private;
 use crate::limits::{MIRROR_CHUNK_BYTES, MIRROR_ROUND_BYTES};
-use crate::log::{Directory, Log, LogError, Options};
+use crate::log::{Directory, Log, LogError, Options, read_segment};
 use crate::wire::body;
 
 /// What the relay has of this log.
@@ -39,6 +40,17 @@ pub struct Restored {
     pub log: String,
     pub segments: usize,
     pub bytes: u64,
+    /// Segments of which something is missing or damaged.
+    pub broken: usize,
+}
+
+/// Whether a segment of a copy is all there: each frame in its place, and only the last one open.
+fn is_whole(segment: &[u8], is_last: bool) -> bool {
+    let Ok(header) = SegmentHeader::decode(segment) else { return false };
+    let mut scanner = read_segment(segment, &header);
+    let damaged = scanner.by_ref().any(|piece| matches!(piece, Piece::Damage(_)));
+    let is_read = scanner.place().offset == segment.len();
+    !damaged && is_read && (is_last || scanner.seal().is_some())
 }
 
 fn own_log_of(directory: &Path) -> Log {
@@ -169,8 +181,8 @@ pub fn restore(
     let part = root.join("log.part");
     let io = |e| LogError::io("write", &part.display().to_string(), e);
     let _ = fs::remove_dir_all(&part);
-    let mut bytes = 0;
-    for row in &rows {
+    let (mut bytes, mut broken) = (0, 0);
+    for (at, row) in rows.iter().enumerate() {
         let mut segment = Vec::new();
         while (segment.len() as u64) < row.bytes {
             let target = format!(
@@ -186,11 +198,12 @@ pub fn restore(
             segment.extend(piece);
         }
         bytes += segment.len() as u64;
+        broken += usize::from(!is_whole(&segment, at + 1 == rows.len()));
         write_private(&part.join(file_name(row.segment)), &segment).map_err(io)?;
     }
     // ORDER: under its own id first, so that nobody ever finds two logs of the same id.
     own_log_of(&part).renew_id()?;
     fs::rename(&part, &target).map_err(io)?;
     fs::File::open(root).and_then(|root| root.sync_all()).map_err(io)?;
-    Ok(Restored { log: wanted, segments: rows.len(), bytes })
+    Ok(Restored { log: wanted, segments: rows.len(), bytes, broken })
 }

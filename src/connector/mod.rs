@@ -16,6 +16,7 @@ mod transport;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::broker::{Broker, LOG_DIRECTORY};
 use crate::code::Code;
@@ -52,6 +53,8 @@ pub struct Connector {
     scanned: push::Scanned,
     retried: push::Retried,
     mirror: mirror::Mirror,
+    /// How long it asks the relay to wait for news.
+    patience: Duration,
     /// The alias that signs for this root: one that the relay has admitted.
     speaker: Arc<Mutex<Option<String>>>,
 }
@@ -69,6 +72,7 @@ impl Connector {
             scanned: push::Scanned::default(),
             retried: push::Retried::default(),
             mirror: mirror::Mirror::default(),
+            patience: run::PATIENCE,
             speaker: Arc::default(),
         }
     }

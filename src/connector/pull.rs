@@ -44,6 +44,10 @@ impl Connector {
                 let batch = Batch::decode(&bytes).map_err(|e| {
                     Failure::from(Refusal::new(Code::BatchInvalid, "", e.to_string()))
                 })?;
+                if batch.begins() != to_cursor(hub.log, &start) {
+                    let message = "the relay gave another stretch of a log than was asked for";
+                    return Err(Refusal::new(Code::BatchInvalid, "cursor", message).into());
+                }
                 replication::to_decide(&batch, &hub.name)?
             }
             Err(refused) if refused.expected.is_some() => {

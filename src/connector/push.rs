@@ -58,10 +58,14 @@ impl Connector {
     pub fn push(&mut self, again: bool, ask: bool) -> Result<Sent, Failure> {
         let (hub, Some(log)) = (self.hub()?, self.own_log()?) else { return Ok(Sent::default()) };
         let Some(speaker) = self.speaker() else { return Ok(Sent::default()) };
-        let batch = self.outgoing(log, &hub.log_id, again)?;
+        let mut batch = self.outgoing(log, &hub.log_id, again)?;
         let lag = batch.upto().sequence - batch.begins().sequence;
-        if batch.items().is_empty() && !ask && lag < LAG_MAX {
-            return Ok(Sent::default());
+        if batch.items().is_empty() && lag < LAG_MAX {
+            if !ask {
+                return Ok(Sent::default());
+            }
+            // It asks and no more: a cursor that moves is an event, at both ends.
+            batch = Batch::after(batch.begins());
         }
         let full = batch.is_full();
         let bytes = batch.encode(Compression::Zstd).map_err(|e| {

@@ -10,6 +10,7 @@ use c2c_log_format::payload::Process;
 use super::{Backoff, Connector};
 use crate::broker::Link;
 use crate::clock;
+use crate::code::Code;
 use crate::failure::Failure;
 use crate::limits::RELAY_WAIT_S_MAX;
 
@@ -18,6 +19,8 @@ use crate::limits::RELAY_WAIT_S_MAX;
 pub struct Tick {
     pub registered: usize,
     pub heartbeated: usize,
+    /// Aliases that the relay does not admit.
+    pub refused: usize,
     pub forwarded: usize,
     pub failed: usize,
     pub bounced: usize,
@@ -31,12 +34,20 @@ pub struct Tick {
 }
 
 impl Tick {
+    fn admits_nobody(&self) -> bool {
+        self.refused > 0 && self.registered + self.heartbeated == 0
+    }
+
     /// Whether there is anything to tell.
     pub fn is_quiet(&self) -> bool {
         let Self { registered, forwarded, failed, bounced, inbound, .. } = self;
         registered + forwarded + failed + bounced + inbound == 0 && self.errors.is_empty()
     }
 }
+
+/// How long the relay is asked to wait for news, at most and at least.
+pub(super) const PATIENCE: Duration = Duration::from_secs(RELAY_WAIT_S_MAX - 5);
+const PATIENCE_LEAST: Duration = Duration::from_secs(1);
 
 /// Batches of one round, so that it ends although others go on writing.
 const ROUNDS_MAX: usize = 10_000;
@@ -45,16 +56,23 @@ impl Connector {
     /// One round: who is here, what leaves, what comes, and the receipts for that.
     pub fn tick(&mut self) -> Result<Tick, Failure> {
         let ticked = self.round();
-        self.note(None, ticked.as_ref().err());
+        self.note(None, &ticked);
         ticked
     }
 
     /// Leaves word how the relay is, if that has changed.
-    fn note(&mut self, process: Option<Process>, failure: Option<&Failure>) {
-        let error = failure.map(Failure::message);
+    fn note(&mut self, process: Option<Process>, ticked: &Result<Tick, Failure>) {
+        let error = match ticked {
+            // A relay that admits nobody of this machine is no way out, either.
+            Ok(tick) if tick.admits_nobody() => tick.errors.first().map(Failure::message),
+            Ok(_) => None,
+            Err(failure) => Some(failure.message()),
+        };
+        let waits = ticked.as_ref().ok().and_then(|tick| tick.parked.clone());
         let relay_url = self.client.base_url().to_owned();
         let node_id = self.node_id.clone();
-        let link = Link { relay_url, node_id, process, since_us: clock::now_us(), error };
+        let since_us = clock::now_us();
+        let link = Link { relay_url, node_id, process, since_us, error, waits };
         let same = |before: &Link| Link { since_us: before.since_us, ..link.clone() } == *before;
         // A lost note costs nothing.
         if self.broker.root().is_dir() && !self.broker.link().as_ref().is_some_and(same) {
@@ -69,7 +87,7 @@ impl Connector {
         let beaten = self.beat(true, &mut tick.errors)?;
         tick.registered = beaten.registered;
         tick.heartbeated = beaten.heartbeated;
-        tick.failed = beaten.failed;
+        (tick.failed, tick.refused) = (beaten.failed, beaten.failed);
         self.push_all(true, &mut tick)?;
         for _ in 0..ROUNDS_MAX {
             let came = self.pull(Duration::ZERO)?;
@@ -97,7 +115,7 @@ impl Connector {
             scope.spawn(|| keep_on(stop, tell, || pull_on(&mut puller)));
             keep_on(stop, tell, || {
                 let pushed = push_on(&mut self, interval, stop);
-                self.note(process.clone(), pushed.as_ref().err());
+                self.note(process.clone(), &pushed);
                 pushed
             });
         });
@@ -179,21 +197,23 @@ fn push_on(
     connector.look()?;
     let beaten = connector.beat(true, &mut tick.errors)?;
     (tick.registered, tick.heartbeated) = (beaten.registered, beaten.heartbeated);
-    tick.failed = beaten.failed;
+    (tick.failed, tick.refused) = (beaten.failed, beaten.failed);
     connector.push_all(true, &mut tick)?;
     connector.mirror_on(&mut tick);
-    connector.note(connector.broker.this_process(), None);
+    let mut done = Ok(tick);
+    connector.note(connector.broker.this_process(), &done);
+    let Ok(tick) = &mut done else { return done };
     while !stop.load(Ordering::Relaxed) && began.elapsed() < interval {
         // ORDER: the pulse before the look, so that what is written between wakes us.
         let pulse = connector.broker.pulse();
         connector.look()?;
         let beaten = connector.beat(false, &mut tick.errors)?;
         tick.registered += beaten.registered;
-        connector.push_all(false, &mut tick)?;
+        connector.push_all(false, tick)?;
         let left = interval.saturating_sub(began.elapsed());
         connector.broker.wait(pulse, left.min(Duration::from_millis(500)));
     }
-    Ok(tick)
+    done
 }
 
 /// Waits at the relay and takes what comes.
@@ -205,7 +225,19 @@ fn pull_on(connector: &mut Connector) -> Result<Tick, Failure> {
         thread::sleep(Duration::from_millis(200));
         return Ok(Tick::default());
     }
-    let wait = Duration::from_secs(RELAY_WAIT_S_MAX - 5);
-    let came = connector.pull(wait)?;
+    let began = Instant::now();
+    let came = match connector.pull(connector.patience) {
+        Ok(came) => came,
+        // Something on the way cuts connections that are silent for so long: that is no failure.
+        Err(failure)
+            if failure.code() == Code::RemoteUnavailable && began.elapsed() > PATIENCE_LEAST =>
+        {
+            connector.patience = (began.elapsed() * 3 / 4).max(PATIENCE_LEAST);
+            return Ok(Tick::default());
+        }
+        Err(failure) => return Err(failure),
+    };
+    // Perhaps it was the relay that ended.
+    connector.patience = (connector.patience * 9 / 8).min(PATIENCE);
     Ok(Tick { inbound: came.inbound, ..Tick::default() })
 }

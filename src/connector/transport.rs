@@ -59,7 +59,11 @@ impl Http {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("c2c/", env!("CARGO_PKG_VERSION")));
         if let Some(pem) = ca_bundle {
-            for certificate in reqwest::Certificate::from_pem_bundle(pem).map_err(failed)? {
+            let found = reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?;
+            if found.is_empty() {
+                return Err(Unreachable("the file holds no certificate".into()));
+            }
+            for certificate in found {
                 builder = builder.add_root_certificate(certificate);
             }
         }

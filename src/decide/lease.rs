@@ -264,7 +264,10 @@ pub(super) fn register(
     check_name(&wish.session_id).map_err(|e| {
         Refusal::new(Code::InvalidSessionId, "session_id", format!("session id {e}"))
     })?;
-    place::check_host(&wish.node_id)?;
+    place::check_host(&wish.node_id).map_err(|refusal| {
+        let (code, field) = (Code::InvalidArgument, "node_id");
+        Refusal { code, field, ..refusal }.hint("letters, digits and . - _ : name a node")
+    })?;
     let mut events = bind(state, &wish.alias, &wish.node_id, !wish.replicated, facts)?;
     let name = address(&wish.alias, &wish.node_id);
     let session_id = session_at(&wish.session_id, &wish.node_id);

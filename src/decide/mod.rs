@@ -31,7 +31,7 @@ pub use import::{ForeignFile, ForeignMessage, ForeignSession, IMPORTED};
 pub use lease::{Collected, LeaseRegister, LeaseRenew, Leased, session_liveness};
 pub use leave::{Leaving, REPLAYED, brought_back, said_before, serves};
 pub use receive::{Batch, Item, Outcome, Position, Pushed, Received};
-pub use room::may_see;
+pub use room::{by_key, key_of, may_see};
 pub use send::part_ids;
 pub use session::{CODEX, check_held, mailbox_of_actor};
 pub use sweep::SweepPlan;

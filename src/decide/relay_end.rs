@@ -196,6 +196,9 @@ fn check_shared(visibility: &str) -> Result<(), Refusal> {
 }
 
 fn check_address(text: &str) -> Result<(), Refusal> {
+    if room::key_of(text).is_some_and(room::is_key) {
+        return Ok(());
+    }
     address::split(text).map(|_| ())
 }
 
@@ -223,9 +226,7 @@ fn joined<'a>(
     if room::is_member(&intake.state, &fact.room_id, &mailbox) {
         return Ok(Outcome::Duplicate);
     }
-    let named = |alias: &String| fold(alias) == mailbox;
-    let invited = named(&room.created_by) || room.invited.iter().any(named);
-    if room.visibility == "invite_only" && !invited {
+    if room.visibility == "invite_only" && !room::is_invited(&intake.state, &room, &mailbox) {
         let message = format!("room '{}' is by invitation", room.room_id);
         return Err(Refusal::new(Code::NotInvited, "room_id", message));
     }

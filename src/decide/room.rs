@@ -43,10 +43,35 @@ pub fn may_see(state: &State, room: &Room, mailbox: &str) -> bool {
         || invited(state, room, mailbox)
 }
 
+/// What stands before a public key among those who are invited: whoever holds it may come in, under
+/// any alias. No alias has a colon.
+const KEY: &str = "key:";
+
+/// A key as it stands among those who are invited.
+pub fn by_key(public_key: &str) -> String {
+    format!("{KEY}{public_key}")
+}
+
+/// The key that stands there, if it is one.
+pub fn key_of(invited: &str) -> Option<&str> {
+    invited.strip_prefix(KEY)
+}
+
 fn invited(state: &State, room: &Room, mailbox: &str) -> bool {
     let Some(row) = state.mailboxes.get(mailbox) else { return false };
-    let named = |alias: &String| fold(alias) == fold(&row.address());
-    named(&room.created_by) || room.invited.iter().any(named)
+    is_invited(state, room, &row.address())
+}
+
+/// Whether an address may come into a room: by name, or at a relay by the key that it belongs to.
+pub(super) fn is_invited(state: &State, room: &Room, address: &str) -> bool {
+    let named = |alias: &String| fold(alias) == fold(address);
+    if named(&room.created_by) || room.invited.iter().any(named) {
+        return true;
+    }
+    let Some((alias, node_id)) = address.split_once('@') else { return false };
+    let bound = state.bindings.get(pair(&fold(node_id), fold(alias).as_bytes()));
+    let key = bound.map(|row| row.public_key).filter(|key| !key.is_empty());
+    key.is_some_and(|key| room.invited.contains(&by_key(&key)))
 }
 
 pub(super) fn is_member(state: &State, room_id: &str, mailbox: &str) -> bool {
@@ -97,7 +122,7 @@ pub(super) fn create(
     events.push(created(new.room_id, &acting.address, new.visibility, &invited));
     for row in &invitees {
         let sent = invitation(new.room_id, &acting, row, facts);
-        events.push(Payload::MessageSent(sent));
+        events.extend(sent.map(Payload::MessageSent));
     }
     let mut members = Vec::new();
     if new.join {
@@ -276,8 +301,8 @@ pub(super) fn invite(
         invited,
         origin: None,
     })];
-    if invited {
-        events.push(Payload::MessageSent(invitation(&room.room_id, &acting, &invitee, facts)));
+    if invited && let Some(sent) = invitation(&room.room_id, &acting, &invitee, facts) {
+        events.push(Payload::MessageSent(sent));
     }
     let reply = RoomReply {
         room_id: room.room_id,
@@ -291,7 +316,14 @@ pub(super) fn invite(
 /// Somebody to be invited, here or on another node.
 struct Invitee {
     address: String,
-    target: Target,
+    /// Where the invitation goes; whoever holds a key may be nobody yet.
+    target: Option<Target>,
+}
+
+/// 32 bytes in base64url, as keys are written.
+pub(super) fn is_key(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    text.len() == 43 && text.bytes().all(plain)
 }
 
 /// Who is meant by an alias that is to be invited.
@@ -301,6 +333,9 @@ fn invitee(
     field: &'static str,
     facts: &Facts<'_>,
 ) -> Result<Invitee, Refusal> {
+    if key_of(alias).is_some_and(is_key) {
+        return Ok(Invitee { address: alias.to_owned(), target: None });
+    }
     let (name, host) = address::split(alias).map_err(|refusal| Refusal { field, ..refusal })?;
     check_alias(name)
         .map_err(|e| Refusal::new(Code::InvalidAlias, field, format!("{field}: alias {e}")))?;
@@ -309,7 +344,8 @@ fn invitee(
         facts.relay.is_none() && host.is_none_or(|at| fold(at) == fold(&facts.actor.node_id));
     let row = state.mailbox_of(if here { name } else { alias });
     if let Some(row) = row {
-        return Ok(Invitee { address: row.address(), target: Target::Mailbox(row.name) });
+        let target = Some(Target::Mailbox(row.name.clone()));
+        return Ok(Invitee { address: row.address(), target });
     }
     let elsewhere = match host {
         _ if facts.relay.is_some() => None,
@@ -318,11 +354,18 @@ fn invitee(
         None => address::in_swarm(state, name)?,
     };
     let (alias, host) = elsewhere.ok_or_else(unknown)?;
-    Ok(Invitee { address: format!("{alias}@{host}"), target: Target::Outbox { alias, host } })
+    let address = format!("{alias}@{host}");
+    Ok(Invitee { address, target: Some(Target::Outbox { alias, host }) })
 }
 
 /// An invitation is itself a message to the one invited.
-fn invitation(room_id: &str, acting: &Acting, invitee: &Invitee, facts: &Facts<'_>) -> MessageSent {
+fn invitation(
+    room_id: &str,
+    acting: &Acting,
+    invitee: &Invitee,
+    facts: &Facts<'_>,
+) -> Option<MessageSent> {
+    let target = invitee.target.clone()?;
     let message = Send {
         to: invitee.address.clone(),
         body: format!(
@@ -332,9 +375,9 @@ fn invitation(room_id: &str, acting: &Acting, invitee: &Invitee, facts: &Facts<'
         ),
         ..Send::default()
     };
-    let mut sent = send::message(&message, acting, invitee.target.clone(), facts);
+    let mut sent = send::message(&message, acting, target, facts);
     sent.source = Some("room_invite".into());
-    sent
+    Some(sent)
 }
 
 /// Only the creator may change or delete a room.

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use c2c_log_format::Payload;
-use c2c_log_format::id::{check_message_id, fold};
+use c2c_log_format::checksum::sha256;
+use c2c_log_format::id::{check_message_id, fold, hex};
+use c2c_log_format::limits::MESSAGE_ID_BYTES_MAX;
 use c2c_log_format::payload::{MessageSent, Target, address};
 
 use super::session::{Acting, acting};
@@ -267,9 +269,14 @@ pub(super) struct Broadcast<'a> {
     pub message_id: &'a Option<String>,
 }
 
-/// The id of the part of a broadcast that is for one mailbox.
+/// The id of the part of a broadcast that is for one mailbox. One that would be too long ends in a hash.
 fn part_id(message_id: &str, mailbox: &str) -> String {
-    format!("{message_id}#{mailbox}")
+    let whole = format!("{message_id}#{mailbox}");
+    if whole.len() <= MESSAGE_ID_BYTES_MAX {
+        return whole;
+    }
+    let begin: String = message_id.chars().take(MESSAGE_ID_BYTES_MAX / 4).collect();
+    format!("{begin}#{}", hex(&sha256(whole.as_bytes())))
 }
 
 /// Ids of all parts that a broadcast has now.
@@ -287,6 +294,11 @@ pub(super) fn send_all(
 ) -> Result<Decision, Refusal> {
     check_body(broadcast.body)?;
     check_tag(broadcast.tag.as_deref())?;
+    if let Some(id) = broadcast.message_id {
+        check_message_id(id).map_err(|e| {
+            Refusal::new(Code::InvalidMessageId, "message_id", format!("message_id: {e}"))
+        })?;
+    }
     let acting = sender(state, broadcast.from.as_deref(), facts)?;
     let mut events = acting.events.clone();
     let mut parts = HashMap::new();
@@ -310,12 +322,6 @@ pub(super) fn send_all(
         if let Some(before) = message_id.as_ref().and_then(|id| parts.get(id.as_str())) {
             ids.push(before.message_id.clone());
             return Ok(());
-        }
-        if let Some(id) = &message_id {
-            check_message_id(id).map_err(|e| {
-                let message = format!("message_id with the recipient '{to}': {e}");
-                Refusal::new(Code::InvalidMessageId, "message_id", message)
-            })?;
         }
         let send = Send {
             message_id,

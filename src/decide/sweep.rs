@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    DeadLettersPurged, DeadLettersReturned, MessagesDeadLettered, RoomLeft,
+    DeadLettersPurged, DeadLettersReturned, MessageSent, MessagesDeadLettered, RoomLeft, Target,
 };
 use c2c_log_format::{Payload, Sequence};
 
+use super::address;
 use super::send::unknown;
 use super::session::ended;
 use super::{Decision, Facts, Liveness, Refusal, Reply};
 use crate::code::Code;
 use crate::limits::RETURNED_MAX;
-use crate::state::{State, second_of, sequence_of};
+use crate::state::{DeadLetter, State, second_of, sequence_of};
 
 /// Why mail for an address that another key took over is a dead letter.
 pub(super) const UNBOUND: &str = "unbound";
@@ -75,9 +77,10 @@ pub(super) fn replay(
     state: &State,
     messages: &[Sequence],
     to: Option<&str>,
-    _facts: &Facts<'_>,
+    facts: &Facts<'_>,
 ) -> Result<Decision, Refusal> {
     let mut moved = Vec::new();
+    let mut again = Vec::new();
     // One event for each mailbox: a frame holds only so many.
     let mut returned: BTreeMap<String, Vec<Sequence>> = BTreeMap::new();
     for (key, letter) in state.dead_letters.scan([]) {
@@ -86,6 +89,11 @@ pub(super) fn replay(
         let withheld = letter.reason == UNBOUND && to.is_none();
         let meant = if messages.is_empty() { !withheld } else { messages.contains(&sequence) };
         if !meant {
+            continue;
+        }
+        if let Some(sent) = once_more(&letter, sequence, to, facts) {
+            again.push(Payload::MessageSent(sent));
+            moved.push(sequence);
             continue;
         }
         let mailbox = match to {
@@ -103,9 +111,37 @@ pub(super) fn replay(
             returned.push(sequence);
         }
     }
-    let events = returned.iter().flat_map(|(mailbox, messages)| brought_back(mailbox, messages));
-    let events = events.collect();
+    let sent_again = !again.is_empty();
+    let mut events = again;
+    events.extend(returned.iter().flat_map(|(mailbox, messages)| brought_back(mailbox, messages)));
+    if sent_again {
+        let of_others = returned.into_values().flatten().collect::<Vec<_>>();
+        let messages = moved.iter().copied().filter(|at| !of_others.contains(at)).collect();
+        events.push(Payload::DeadLettersPurged(DeadLettersPurged { messages }));
+    }
     Ok(Decision { events, reply: Reply::Moved { messages: moved }, durable: true })
+}
+
+/// A message that was sent from here to another machine and came back leaves once more. It gets an id
+/// of its own: the one before stays refused.
+fn once_more(
+    letter: &DeadLetter,
+    sequence: Sequence,
+    to: Option<&str>,
+    facts: &Facts<'_>,
+) -> Option<MessageSent> {
+    let (alias, host) = address::split(to.unwrap_or(&letter.alias)).ok()?;
+    let host = host.filter(|host| fold(host) != fold(&facts.actor.node_id))?;
+    let own = |row: &&(Sequence, MessageSent)| row.0 == sequence && row.1.origin.is_none();
+    let (_, sent) = facts.prior.iter().find(own).filter(|_| facts.relay.is_none())?;
+    Some(MessageSent {
+        message_id: (facts.mint)(),
+        to: format!("{alias}@{host}"),
+        target: Target::Outbox { alias: alias.to_owned(), host: host.to_owned() },
+        sent_us: facts.now_us,
+        expires_us: None,
+        ..sent.clone()
+    })
 }
 
 /// Messages that wait again, few in an event: with their texts they leave a relay as one.

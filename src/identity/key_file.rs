@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use fs2::FileExt;
@@ -43,6 +43,9 @@ pub fn load(path: &Path) -> Result<Identity, IdentityError> {
         }
         Err(cause) => return Err(io_error("open", path)(cause)),
     };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err(IdentityError::Invalid { path: path.into(), what: "not a file".into() });
+    }
     check_private(&file, path, 0o077, FILE_MODE)?;
     // Whoever can put another file here, or there if this is a link, can put another key.
     for path in [path, &real(path)?] {
@@ -177,8 +180,25 @@ fn lock(path: &Path) -> Result<File, IdentityError> {
         .create(&folder)
         .map_err(io_error("create", &folder))?;
     let opened = File::open(&folder).map_err(io_error("open", &folder))?;
+    keep_others_out(&opened, &folder)?;
     opened.lock_exclusive().map_err(io_error("lock", &folder))?;
     Ok(opened)
+}
+
+/// Whoever may write to the directory of a key can put another key in its place. Ours is closed to
+/// them; another one is refused before anything is written there.
+fn keep_others_out(opened: &File, folder: &Path) -> Result<(), IdentityError> {
+    let metadata = opened.metadata().map_err(io_error("look at", folder))?;
+    let replaceable = metadata.mode() & STICKY == 0 && metadata.mode() & 0o022 != 0;
+    if !replaceable {
+        return Ok(());
+    }
+    let mode = metadata.mode() & 0o7777;
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(IdentityError::Mode { path: folder.into(), mode, wanted: DIRECTORY_MODE });
+    }
+    let closed = fs::Permissions::from_mode(mode & !0o022);
+    opened.set_permissions(closed).map_err(io_error("close to others", folder))
 }
 
 /// The whole file under another name, on disk.

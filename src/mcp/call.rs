@@ -205,7 +205,12 @@ fn list(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, 
     let peers = broker.peers().into_iter();
     let peers = peers.filter(|peer| peer.session.is_some());
     let peers = peers.filter(|peer| !alive_only || peer.liveness.as_option() == Some(true));
-    Ok(array("peers", peers.map(|peer| shape::peer(&peer)).collect()))
+    let mut rows: Vec<Value> = peers.map(|peer| shape::peer(&peer)).collect();
+    // Of those elsewhere only their own machine knows whether they are alive.
+    if !alive_only {
+        rows.extend(broker.peers_elsewhere().iter().map(shape::remote_peer));
+    }
+    Ok(array("peers", rows))
 }
 
 fn send(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
@@ -238,7 +243,9 @@ fn send_all(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answ
     let Reply::Broadcast { message_ids, sent_to, skipped } = reply else {
         return Ok(object(json!({})));
     };
-    Ok(object(json!({ "sent_to": sent_to, "skipped": skipped, "message_ids": message_ids })))
+    let way = broker.way_if(sent_to.iter().any(|to| to.contains('@')));
+    let row = json!({ "sent_to": sent_to, "skipped": skipped, "message_ids": message_ids });
+    Ok(object(shape::warned(row, &way)))
 }
 
 fn poll_inbox(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {
@@ -362,15 +369,9 @@ fn send_room(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Ans
     let room_id = args.needed("room_id", &["room", "to"])?;
     let reply = broker.execute(&Command::RoomSend { room_id, send }, actor)?.reply;
     let Reply::Sent(sent) = reply else { return Ok(object(json!({}))) };
-    Ok(object(json!({
-        "room_id": sent.to,
-        "delivered_to": sent.delivered_to,
-        "queued": sent.queued,
-        "skipped": sent.skipped,
-        "ts": clock::rfc3339(sent.sent_us),
-        "message_id": sent.message_id,
-        "duplicate": sent.duplicate,
-    })))
+    let broker_id = broker.log_id()?.to_owned();
+    let way = broker.way_of(&sent);
+    Ok(object(shape::said_in(&sent, &broker_id, &way)))
 }
 
 fn room_history(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<Answer, Failure> {

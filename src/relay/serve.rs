@@ -55,6 +55,8 @@ pub struct Listen {
     pub verbose: bool,
     /// Whether no token is needed.
     pub open: bool,
+    /// Whether it serves under any host name, too, without a token.
+    pub any_name: bool,
     /// TLS ends here, with this certificate.
     pub tls: Option<Tls>,
 }
@@ -117,8 +119,11 @@ async fn run(
     ready: &mut dyn FnMut(SocketAddr) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let bound = TcpListener::bind(listen.address).await;
-    let name = listen.address.to_string();
-    let listener = bound.map_err(|e| LogError::io("listen on", &name, e))?;
+    let listener = bound.map_err(|e| {
+        let message = format!("cannot listen on {}: {e}", listen.address);
+        Refusal::new(Code::InvalidArgument, "listen", message)
+            .hint("is there a relay already? else name another address with --listen")
+    })?;
     let handler = |kind| signal(kind).map_err(|e| LogError::io("watch", "signals", e));
     let (mut term, mut int) =
         (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
@@ -138,8 +143,10 @@ async fn run(
                 let (service, stop) = (service.clone(), stop.subscribe());
                 let (verbose, tls) = (listen.verbose, listen.tls.clone());
                 let scheme = if tls.is_some() { "https" } else { "http" };
-                let (open, reader) = (listen.open, reader.clone());
-                let client = Client { service, from, verbose, scheme, open, reader };
+                let (open, any_name) = (listen.open, listen.any_name);
+                let reader = reader.clone();
+                let client =
+                    Client { service, from, verbose, scheme, open, any_name, reader };
                 tasks.spawn(async move {
                     match tls {
                         None => connection(client, stream, stop).await,
@@ -167,6 +174,7 @@ async fn run(
         visits.abort();
     }
     stop.send_replace(true);
+    service.stop();
     let ended = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(STOP_WAIT, ended).await;
     Ok(())
@@ -211,6 +219,8 @@ struct Client {
     scheme: &'static str,
     /// Whether no token is needed.
     open: bool,
+    /// Whether any host name is fine all the same.
+    any_name: bool,
     reader: Reader,
 }
 
@@ -259,7 +269,8 @@ async fn respond(
     };
     let what = format!("{} {}", asked.method, asked.target);
     let is_head = head.method == hyper::Method::HEAD;
-    let foreign = client.open && from_a_page(&head.headers, &host);
+    let named = if client.any_name { "" } else { host.as_str() };
+    let foreign = client.open && from_a_page(&head.headers, named);
     let known = client.service.knows(asked.authorization.as_deref());
     let answer = match client.reader.read(body, known).await {
         _ if foreign => page_refused(),

@@ -39,6 +39,8 @@ pub struct Service {
     /// The last sequence that is on disk.
     head: watch::Receiver<u64>,
     keys: Keyring,
+    /// Whether nobody is to wait for news any more.
+    stops: watch::Sender<bool>,
 }
 
 impl Service {
@@ -53,10 +55,13 @@ impl Service {
             while group(&mut relay, &queue, &told) {
                 relay.share_keys(&ring);
             }
+            // The next start need not read what this one has read.
+            relay.broker.checkpoint_at_end();
         };
         let thread = thread::Builder::new().name("writer".into()).spawn(work);
         let thread = thread.map_err(|e| LogError::io("start", "the writer", e))?;
-        Ok((Self { jobs, head, keys }, thread))
+        let stops = watch::Sender::new(false);
+        Ok((Self { jobs, head, keys, stops }, thread))
     }
 
     /// Answers one request, waiting as long as it is willing to.
@@ -74,11 +79,21 @@ impl Service {
             };
             let left_us = wait.until_us.saturating_sub(clock::now_us());
             let left = std::time::Duration::from_micros(left_us);
-            let news = head.wait_for(|head| *head > wait.seen);
-            // Nothing new until the time is over: then the answer is that there is nothing.
-            let _ = tokio::time::timeout(left, news).await;
+            let mut stops = self.stops.subscribe();
+            let mut wait = wait;
+            tokio::select! {
+                _ = head.wait_for(|head| *head > wait.seen) => {}
+                // Nothing new until the time is over: then the answer is that there is nothing.
+                () = tokio::time::sleep(left) => {}
+                _ = stops.wait_for(|stops| *stops) => wait.until_us = 0,
+            }
             step = self.ask(|reply| Job::GoOn { wait, reply }).await;
         }
+    }
+
+    /// Whoever waits for news is answered now.
+    pub fn stop(&self) {
+        self.stops.send_replace(true);
     }
 
     /// Whether a request says that it comes from an alias that is known here.

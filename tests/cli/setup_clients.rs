@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -302,7 +303,10 @@ fn a_file_that_may_not_be_written_is_named_and_nothing_changes() {
     }
     // A program that another user can reach.
     let program = world.path().join("c2c");
-    fs::copy(env!("CARGO_BIN_EXE_c2c"), &program).expect("copied");
+    // Copied by another program: what this one has open for writing, a child of another test may hold
+    // open for a moment, and then it cannot be started.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_c2c")).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()));
     let mut command = world.program(program.to_str().expect("text"), &["setup", "codex"]);
     command.uid(NOBODY).gid(NOBODY).current_dir(&home);
     let done = run(command);

@@ -347,6 +347,8 @@ fn dead_peers_are_for_the_operator_by_query_and_by_body() {
     let mut desk = Desk::with_people(Some(TOKEN));
     let dead = json!({ "include_dead": true });
     assert_eq!(desk.signed("/list", &dead, "ann", 1).status, 401);
+    assert_eq!(desk.ask("POST", "/list", dead.clone(), &bearer(TOKEN)).status, 200);
+    assert_eq!(desk.ask("POST", "/list", dead.clone(), "").status, 401);
     assert_eq!(desk.signed("/list", &json!({}), "ann", 1).status, 200);
     assert_eq!(desk.ask("GET", "/list?include_dead=1", Value::Null, &bearer(TOKEN)).status, 200);
     assert_eq!(desk.ask("GET", "/list?include_dead=1", Value::Null, "").status, 401);

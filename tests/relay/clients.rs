@@ -49,6 +49,31 @@ fn resident_kib(hub: &Hub) -> u64 {
 }
 
 #[test]
+fn a_relay_whose_diagnosis_nobody_takes_goes_on() {
+    // Each request is a line on standard error, and that is full.
+    let hub = Hub::start("memory");
+    let mut command = hub.second();
+    command.args(["--verbose", "--gc-interval", "1"]).stdout(std::process::Stdio::piped());
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
+    let mut child = command.stderr(full).spawn().expect("a relay");
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(child.stdout.take().expect("its output"));
+    std::io::BufRead::read_line(&mut out, &mut line).expect("a line");
+    let (_, address) = line.trim().split_once("://").expect("an address");
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        let asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(asked).expect("asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        assert_eq!(status(&answer), "200", "{answer}");
+    }
+    assert!(child.try_wait().expect("its state").is_none(), "it has ended");
+    child.kill().expect("a kill");
+    child.wait().expect("its end");
+}
+
+#[test]
 fn requests_that_make_no_sense_are_refused_and_others_served() {
     let hub = Hub::start("log");
     let long = "x".repeat(200_000);

@@ -74,6 +74,32 @@ fn many_segments_are_copied_piece_by_piece_and_only_once() {
 }
 
 #[test]
+fn a_copy_that_is_damaged_or_cut_does_not_pass_for_whole() {
+    let hub = Hub::start("log");
+    let (a, _b) = pair(&hub);
+    a.world.register(&["amy"]);
+    for at in 0..50 {
+        a.run("ann", &["send", "amy", &format!("m{at}")]).ok();
+    }
+    mirror(&a);
+    let segment = hub.mirrored();
+    let whole = fs::read(&segment).expect("the copy");
+    let middle = whole.len() / 2;
+    let mut flipped = whole.clone();
+    flipped[middle] ^= 1;
+    for bytes in [flipped, whole[..middle].to_vec(), Vec::new()] {
+        fs::write(&segment, &bytes).expect("a damaged copy");
+        let mut fresh = World::new();
+        fresh.may_be_damaged = true;
+        let done = restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]);
+        assert_eq!(done.status, 1, "{} of {} bytes: {}", bytes.len(), whole.len(), done.out);
+    }
+    fs::write(&segment, &whole).expect("the copy");
+    let fresh = World::new();
+    restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]).ok();
+}
+
+#[test]
 fn nobody_else_reads_or_writes_the_copy_of_a_node() {
     let hub = Hub::start("log");
     let (a, b) = pair(&hub);

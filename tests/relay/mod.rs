@@ -11,6 +11,7 @@ mod hosts;
 mod machines;
 mod mirror;
 mod net;
+mod operator;
 mod page;
 mod restore;
 mod rooms;
@@ -137,6 +138,20 @@ impl Hub {
 
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The one segment that a machine's copy has here.
+    pub fn mirrored(&self) -> std::path::PathBuf {
+        let mut left = vec![self.world.path().join("relay")];
+        while let Some(path) = left.pop() {
+            let is_copy = path.components().any(|part| part.as_os_str() == "mirrors");
+            if path.is_dir() {
+                left.extend(path.read_dir().expect("read").flatten().map(|entry| entry.path()));
+            } else if is_copy && path.extension().is_some_and(|end| end == "seg") {
+                return path;
+            }
+        }
+        panic!("the relay keeps no copy")
     }
 
     /// What starts another one on the same files.

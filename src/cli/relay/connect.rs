@@ -14,6 +14,7 @@ use super::{Target, connect_to, node_id, own_key};
 use crate::cli::{Context, Run, output};
 use crate::code::Code;
 use crate::connector::{Client, Connector, Tick};
+use crate::decide::Refusal;
 use crate::failure::Failure;
 use crate::files::write_private;
 use crate::log::LogError;
@@ -28,7 +29,7 @@ pub struct Connect {
     #[arg(long)]
     once: bool,
     /// Serve all broker roots of this user, each as a node of its own
-    #[arg(long, conflicts_with = "broker_root")]
+    #[arg(long, conflicts_with_all = ["broker_root", "node_id"])]
     all: bool,
     /// Write a systemd user unit that keeps this running, and say how to start it
     #[arg(long)]
@@ -52,7 +53,7 @@ pub struct Connect {
 impl Run for Connect {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         if self.install_service {
-            return install_service(context.common.json);
+            return self.install_service(context);
         }
         let mut settings = self.target.settings(context)?;
         settings.url.get_or_insert_with(|| LOCAL.to_owned());
@@ -75,12 +76,17 @@ impl Run for Connect {
         let _held = connector.hold()?;
         let stop = Arc::new(AtomicBool::new(false));
         stop_on_signals(&stop)?;
-        connector.follow(self.interval, &stop, &|done| round.done(done));
+        connector.follow(self.interval(), &stop, &|done| round.done(done));
         Ok(())
     }
 }
 
 impl Connect {
+    /// Rounds that follow one another without a rest would only keep the relay busy.
+    fn interval(&self) -> Duration {
+        self.interval.max(Duration::from_secs(1))
+    }
+
     fn connector(&self, root: &Path, client: Client, node: &str) -> Connector {
         Connector::new(root, client, node, self.ttl.max(1)).with_mirror(self.mirror)
     }
@@ -88,7 +94,7 @@ impl Connect {
     fn announce(&self, client: &Client, node: &str, root: &Path, round: &Round) {
         if self.verbose && !round.json {
             let (url, root) = (client.base_url(), root.display());
-            let interval = self.interval.as_secs_f64();
+            let interval = self.interval().as_secs_f64();
             output::note(&format!(
                 "[relay-connector] relay={url} node={node} root={root} auth=Ed25519-signed interval={interval}s"
             ));
@@ -103,10 +109,21 @@ impl Connect {
             self.connector(path, client.clone(), &node)
         };
         if self.once {
+            // What is wrong with one root keeps no other out.
+            let mut failed = None;
             for place in root::all() {
-                round.tell(&made(&place).tick()?, self.verbose)?;
+                match made(&place).tick() {
+                    Ok(tick) => round.tell(&tick, self.verbose)?,
+                    Err(failure) => {
+                        round.done(Err(failure));
+                        failed = Some(place.0);
+                    }
+                }
             }
-            return Ok(());
+            return failed.map_or(Ok(()), |root| {
+                let message = format!("{} could not be served", root.display());
+                Err(Refusal::new(Code::BadRoot, "broker_root", message).into())
+            });
         }
         let stop = Arc::new(AtomicBool::new(false));
         stop_on_signals(&stop)?;
@@ -120,7 +137,7 @@ impl Connect {
                     let (connector, stop) = (made(&place), &stop);
                     scope.spawn(move || match connector.hold() {
                         Ok(_held) => {
-                            connector.follow(self.interval, stop, &|done| round.done(done))
+                            connector.follow(self.interval(), stop, &|done| round.done(done))
                         }
                         Err(failure) => round.done(Err(failure)),
                     });
@@ -132,25 +149,88 @@ impl Connect {
     }
 }
 
-/// Writes the unit. It serves all roots: a user has one connector.
-fn install_service(as_json: bool) -> Result<(), Failure> {
-    let io = |e| LogError::io("find", "this program", e);
-    let program = std::env::current_exe().map_err(io)?;
-    let quoted = program.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
-    let unit = format!(
-        "[Unit]\nDescription=c2c relay connector\n\n[Service]\n\
-         ExecStart=\"{quoted}\" relay connect --all\nRestart=always\nRestartSec=5\n\n\
-         [Install]\nWantedBy=default.target\n"
-    );
-    let directory = root::config_directory()?;
-    let path = directory.with_file_name("systemd").join("user/c2c-connect.service");
-    write_private(&path, unit.as_bytes())
-        .map_err(|e| LogError::io("write", &path.display().to_string(), e))?;
-    let next = "systemctl --user daemon-reload && systemctl --user enable --now c2c-connect";
-    if as_json {
-        return output::say_json(&json!({ "ok": true, "path": path, "next": next }));
+/// A word of a command line in a unit.
+fn word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@,=".contains(&byte);
+    if text.bytes().all(plain) { text.to_owned() } else { quoted(text) }
+}
+
+fn quoted(word: &str) -> String {
+    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", escaped.replace('%', "%%").replace('$', "$$"))
+}
+
+/// A path that means the same file wherever the service starts.
+fn whole(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+impl Connect {
+    /// The words after the program: what was given here, and what is in the environment only.
+    fn words(&self, context: &Context) -> Result<Vec<String>, Failure> {
+        let target = &self.target;
+        let from_environment = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        if target.token.is_some() || from_environment("C2C_RELAY_TOKEN").is_some() {
+            let message = "a token is no part of a unit";
+            return Err(Refusal::new(Code::InvalidArgument, "token", message)
+                .hint("save it first: c2c relay setup --url URL --token-file FILE")
+                .into());
+        }
+        let mut words = vec!["relay".to_owned(), "connect".to_owned()];
+        let root = &context.common.broker_root;
+        let in_root = root.is_some() || target.node_id.is_some();
+        if in_root {
+            words.extend(["--broker-root".into(), whole(context.broker.root())]);
+        } else {
+            words.push("--all".into());
+        }
+        let path = |path: &Option<PathBuf>| path.as_deref().map(whole);
+        let url = target.relay_url.clone().or_else(|| from_environment("C2C_RELAY_URL"));
+        let seconds = |given: Duration, usual: u64| {
+            let differs = given != Duration::from_secs(usual);
+            differs.then(|| given.as_secs_f64().to_string())
+        };
+        for (flag, value) in [
+            ("--relay-url", url),
+            ("--token-file", path(&target.token_file)),
+            ("--identity-path", path(&target.identity_path)),
+            ("--node-id", target.node_id.clone()),
+            ("--ca-bundle", path(&target.ca_bundle)),
+            ("--interval", seconds(self.interval(), 30)),
+            ("--ttl", seconds(Duration::from_secs(self.ttl), 300)),
+        ] {
+            words.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
+        }
+        let flags = [("--mirror", self.mirror), ("--verbose", self.verbose)];
+        words.extend(flags.iter().filter(|(_, given)| *given).map(|(flag, _)| (*flag).to_owned()));
+        Ok(words)
     }
-    output::say(&format!("wrote {}\nstart it with: {next}\n", path.display()))
+
+    /// Writes the unit. Unless a root or a node is named, it serves all roots: a user has one
+    /// connector.
+    fn install_service(&self, context: &Context) -> Result<(), Failure> {
+        let as_json = context.common.json;
+        let words = self.words(context)?;
+        let io = |e| LogError::io("find", "this program", e);
+        let program = std::env::current_exe().map_err(io)?.display().to_string();
+        let rest = words.iter().map(|text| word(text));
+        let line: Vec<String> = std::iter::once(quoted(&program)).chain(rest).collect();
+        let unit = format!(
+            "[Unit]\nDescription=c2c relay connector\n\n[Service]\n\
+         ExecStart={}\nRestart=always\nRestartSec=5\n\n\
+         [Install]\nWantedBy=default.target\n",
+            line.join(" ")
+        );
+        let directory = root::config_directory()?;
+        let path = directory.with_file_name("systemd").join("user/c2c-connect.service");
+        write_private(&path, unit.as_bytes())
+            .map_err(|e| LogError::io("write", &path.display().to_string(), e))?;
+        let next = "systemctl --user daemon-reload && systemctl --user enable --now c2c-connect";
+        if as_json {
+            return output::say_json(&json!({ "ok": true, "path": path, "next": next }));
+        }
+        output::say(&format!("wrote {}\nstart it with: {next}\n", path.display()))
+    }
 }
 
 /// How rounds are told.

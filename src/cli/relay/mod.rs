@@ -9,7 +9,6 @@ mod rooms;
 mod serve;
 mod setup;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,7 +22,6 @@ use crate::connector::{Client, Credentials, Http, Unreachable};
 use crate::decide::Refusal;
 use crate::failure::Failure;
 use crate::identity::{self as keys, IdentityError};
-use crate::log::LogError;
 use crate::root;
 use crate::wire::body;
 
@@ -201,11 +199,9 @@ fn connect_to(settings: &Settings, key: Option<Key>) -> Result<Client, Failure> 
         let message = "--relay-url required (or set C2C_RELAY_URL or run c2c relay setup)";
         return Err(Refusal::new(Code::InvalidArgument, "relay_url", message).into());
     };
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|e| LogError::io("read", &path.display().to_string(), e))
-    };
+    let read = |path: &PathBuf| config::read_named("ca_bundle", path);
     let pem = settings.ca_bundle.as_ref().map(read).transpose()?;
-    let http = Http::new(url, pem.as_deref()).map_err(|Unreachable(why)| {
+    let http = Http::new(url, pem.as_deref().map(str::as_bytes)).map_err(|Unreachable(why)| {
         Failure::from(Refusal::new(Code::InvalidArgument, "ca_bundle", why))
     })?;
     let token = settings.token.clone();

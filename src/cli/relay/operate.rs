@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Target, node_id, speaker};
 use crate::cli::{Context, Run, output};
 use crate::clock;
+use crate::code::Code;
 use crate::envelope::for_terminal;
 use crate::failure::Failure;
 use crate::wire::body;
@@ -64,15 +65,26 @@ pub struct List {
 
 impl Run for List {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let (client, _) = self.target.client(context)?;
+        let (client, settings) = self.target.client(context)?;
         let alias = match self.dead {
             true => None,
             false => speaker(self.alias.as_deref(), &client, context)?,
         };
-        let mut peers: body::Peers = match alias {
-            Some(alias) => client.get("/list", Some(&alias))?,
-            // The operator may ask without being anybody.
-            None => client.get("/list?include_dead=1", None)?,
+        // The operator may ask without being anybody.
+        let by_token = || client.get("/list?include_dead=1", None);
+        let mut peers: body::Peers = match &alias {
+            Some(alias) => match client.get("/list", Some(alias)) {
+                // An alias that was not named, and is not known there.
+                Err(failure)
+                    if failure.code() == Code::Unauthorized
+                        && self.alias.is_none()
+                        && settings.token.is_some() =>
+                {
+                    by_token()?
+                }
+                found => found?,
+            },
+            None => by_token()?,
         };
         peers.peers.retain(|peer| self.dead || peer.alive);
         if context.common.json {

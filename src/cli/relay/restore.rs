@@ -35,9 +35,9 @@ impl Run for Restore {
         let mut broker = crate::broker::Broker::open(&root);
         broker.look(&context.actor)?;
         let (new, events) = (broker.log_id()?.to_owned(), broker.state().head);
-        let damaged = broker.health()?.damage.len();
+        let damaged = broker.health()?.damage.len().max(restored.broken);
         if context.common.json {
-            return output::say_json(&json!({
+            output::say_json(&json!({
                 "ok": damaged == 0,
                 "broker_root": root,
                 "node_id": node,
@@ -47,7 +47,8 @@ impl Run for Restore {
                 "bytes": restored.bytes,
                 "events": events,
                 "damaged_ranges": damaged,
-            }));
+            }))?;
+            return broken(damaged);
         }
         let mut text = format!(
             "restored {}: {events} events in {} segments, {} bytes\n",
@@ -56,9 +57,16 @@ impl Run for Restore {
             restored.bytes
         );
         text.push_str(&format!("copy of log {}, goes on as {new}\n", restored.log));
-        if damaged > 0 {
-            text.push_str(&format!("{damaged} damaged ranges: see c2c-log verify\n"));
-        }
-        output::say(&text)
+        output::say(&text)?;
+        broken(damaged)
     }
+}
+
+/// The rest is there and can be used; that something is missing must not pass for success.
+fn broken(damaged: usize) -> Result<(), Failure> {
+    if damaged == 0 {
+        return Ok(());
+    }
+    let message = format!("the copy has {damaged} damaged ranges; what could be read is restored");
+    Err(Failure::Told(Refusal::new(Code::Corrupt, "log", message).hint("c2c-log verify")))
 }

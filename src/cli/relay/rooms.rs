@@ -67,7 +67,7 @@ enum What {
         /// Room
         room: Option<String>,
         /// Key to invite
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
         invitee_pk: Option<String>,
         /// Alias to invite
         #[arg(long, value_name = "ALIAS")]
@@ -78,7 +78,7 @@ enum What {
         /// Room
         room: Option<String>,
         /// Key
-        #[arg(long, value_name = "KEY")]
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
         invitee_pk: Option<String>,
         /// Alias
         #[arg(long, value_name = "ALIAS")]

@@ -1,7 +1,6 @@
 //! `c2c relay serve`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,12 +11,16 @@ use clap::{Args, ValueEnum};
 use crate::broker::Broker;
 use crate::cli::{Context, Run, output};
 use crate::code::Code;
-use crate::connector::config::read_token;
+use crate::connector::config::{check_token, read_named, read_token};
 use crate::decide::Refusal;
 use crate::failure::Failure;
-use crate::limits::{MIRROR_GIB_MAX, RELAY_REQUESTS_PER_S};
-use crate::log::LogError;
+use crate::limits::{
+    BODY_BYTES_MAX, MIRROR_GIB_MAX, RELAY_BURST_S, RELAY_CONNECTIONS_MAX, RELAY_HEAD_BYTES_MAX,
+    RELAY_HEAD_WAIT_S, RELAY_HEADERS_MAX, RELAY_KNOWN_BYTES, RELAY_REQUEST_BYTES_MAX,
+    RELAY_REQUESTS_PER_S, RELAY_STRANGERS_BYTES, RELAY_WAIT_S_MAX,
+};
 use crate::relay::{self, About, Allowed, Listen, Relay, Remote, RemoteBroker, Storage, Tls};
+use crate::wire::sign::PublicKey;
 
 /// Port when none is named.
 const PORT: u16 = 7331;
@@ -33,7 +36,24 @@ enum Kept {
     Sqlite,
 }
 
+/// What a relay puts up with, as the help says it.
+fn limits_text() -> String {
+    let mib = |bytes: usize| bytes / 1024 / 1024;
+    format!(
+        "Limits: {RELAY_CONNECTIONS_MAX} connections, more wait; {RELAY_HEADERS_MAX} headers and {} KiB \
+         of head, within {RELAY_HEAD_WAIT_S} s; {} MiB of body, within 60 s; bodies of {} MiB at once \
+         from strangers and {} MiB from those whose key is known; a message of {} MiB; a wait of \
+         {RELAY_WAIT_S_MAX} s; --rate-limit requests a second, {RELAY_BURST_S} seconds of them at once.",
+        RELAY_HEAD_BYTES_MAX / 1024,
+        mib(RELAY_REQUEST_BYTES_MAX),
+        mib(RELAY_STRANGERS_BYTES),
+        mib(RELAY_KNOWN_BYTES),
+        mib(BODY_BYTES_MAX),
+    )
+}
+
 #[derive(Args)]
+#[command(after_help = limits_text())]
 pub struct Serve {
     /// Address to listen on [default: 127.0.0.1:7331, or 0.0.0.0:$PORT in a hosted container]
     #[arg(long, value_name = "HOST:PORT")]
@@ -99,10 +119,14 @@ impl Run for Serve {
                 let message = "the token is empty";
                 return Err(Refusal::new(Code::InvalidArgument, "token", message).into());
             }
-            (Some(token), _) => Some(token.clone()),
+            (Some(token), _) => Some(check_token(token)?),
             (None, Some(path)) => Some(read_token(path)?),
             // As hosted containers are told.
-            (None, None) => std::env::var("C2C_RELAY_TOKEN").ok().filter(|token| !token.is_empty()),
+            (None, None) => {
+                let named = std::env::var("C2C_RELAY_TOKEN").ok();
+                let token = named.map(|token| check_token(&token)).transpose()?;
+                token.filter(|token| !token.is_empty())
+            }
         };
         if token.is_none() && !address.ip().is_loopback() && !self.insecure {
             let message = format!("without a token {address} would be open to everybody");
@@ -142,7 +166,8 @@ impl Run for Serve {
         };
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (verbose, open) = (self.verbose, token.is_none());
-        let listen = Listen { address, gc_interval, verbose, open, tls };
+        let any_name = self.insecure;
+        let listen = Listen { address, gc_interval, verbose, open, any_name, tls };
         relay::serve(&listen, relay, &mut |address| {
             let mut text = format!("c2c relay serving on {scheme}://{address}\n");
             text.push_str(&format!("storage: {}\n", storage.name()));
@@ -172,10 +197,10 @@ impl Serve {
             (None, Some(port)) => format!("0.0.0.0:{port}"),
             (None, None) => format!("127.0.0.1:{PORT}"),
         };
+        let field = if self.listen.is_none() { "PORT" } else { "listen" };
         let wrong = || {
             let message = format!("'{}' is not HOST:PORT", named.escape_default());
-            Refusal::new(Code::InvalidArgument, "listen", message)
-                .hint("for example 127.0.0.1:7331")
+            Refusal::new(Code::InvalidArgument, field, message).hint("for example 127.0.0.1:7331")
         };
         let mut found = named.to_socket_addrs().map_err(|_| wrong())?;
         Ok(found.next().ok_or_else(wrong)?)
@@ -197,6 +222,11 @@ impl Serve {
         match self.storage {
             Kept::Memory => Ok(Storage::Memory),
             Kept::Log => {
+                if self.db_path.is_some() {
+                    let message = "--db-path is the file of --storage sqlite";
+                    let refusal = Refusal::new(Code::InvalidArgument, "db_path", message);
+                    return Err(refusal.hint("add --storage sqlite, or leave it out").into());
+                }
                 let default = || relay::default_directory(address);
                 Ok(Storage::Log(persist_dir.map_or_else(default, |path| Ok(path.to_owned()))?))
             }
@@ -215,10 +245,16 @@ impl Serve {
 /// Who may register: public keys by alias.
 fn read_allowed(path: &Path) -> Result<Allowed, Failure> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|e| LogError::io("read", &name, e))?;
+    let text = read_named("allowed_identities", path)?;
     let rows: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|e| {
         let message = format!("{name} is not a JSON object of alias and public key: {e}");
         Failure::from(Refusal::new(Code::InvalidArgument, "allowed_identities", message))
     })?;
+    for (alias, key) in &rows {
+        PublicKey::parse(key).map_err(|e| {
+            let message = format!("{name}: the key of '{}': {e}", alias.escape_default());
+            Failure::from(Refusal::new(Code::InvalidArgument, "allowed_identities", message))
+        })?;
+    }
     Ok(rows.into_iter().map(|(alias, key)| (fold(&alias), key)).collect())
 }

@@ -34,9 +34,11 @@ impl Run for Setup {
             let settings = self.target.settings(context)?;
             return tell("relay config", &path, &settings, context);
         }
-        if url.is_none() && self.target.given().token.is_none() && self.target.token_file.is_none()
-        {
-            let message = "nothing to save: pass --url, --token or --token-file";
+        let given = self.target.given();
+        let nothing = url.is_none() && given.token.is_none() && given.token_file.is_none();
+        if nothing && given.node_id.is_none() && given.ca_bundle.is_none() {
+            let message =
+                "nothing to save: pass --url, --token, --token-file, --node-id or --ca-bundle";
             return Err(Refusal::new(Code::InvalidArgument, "url", message).into());
         }
         // Where the page of the relay has the connector write.

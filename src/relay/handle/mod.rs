@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::wire::body::{self, BodyError};
 use crate::wire::route::{self, Route};
 
-pub use lease::collect;
+pub use lease::{asks_for_dead, collect};
 
 /// One request that may go on.
 pub struct Call<'a> {

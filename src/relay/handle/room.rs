@@ -5,13 +5,13 @@ use c2c_log_format::id::fold;
 use super::message::row;
 use super::{Answer, Call, Done, failed, internal};
 use crate::code::Code;
-use crate::decide::{Actor, Command, Refusal, Reply, Send, may_see};
+use crate::decide::{self, Actor, Command, Refusal, Reply, Send, may_see};
 use crate::limits::ROOM_HISTORY;
 use crate::relay::access::Caller;
 use crate::relay::service::{Relay, nobody};
 use crate::state::{Mailbox, pair, sequence_of};
 use crate::wire::body::{self, RoomChange, Stamp};
-use crate::wire::sign::{self, RoomOp};
+use crate::wire::sign::{self, PublicKey, RoomOp};
 
 /// The caller as an alias: by the header, or by the signed operation in the body.
 fn acting(
@@ -96,10 +96,13 @@ pub fn set_visibility(relay: &mut Relay, call: &Call<'_>) -> Done {
 fn settings(relay: &Relay, room_id: String) -> body::RoomSettings {
     let room = relay.broker.state().rooms.get(fold(&room_id));
     let (visibility, invited) = room.map(|room| (room.visibility, room.invited)).unzip();
-    body::RoomSettings { room_id, visibility, invited_members: invited }
+    // A key stands there as it was given.
+    let plain = |name: String| decide::key_of(&name).map(str::to_owned).unwrap_or(name);
+    let invited_members = invited.map(|all| all.into_iter().map(plain).collect());
+    body::RoomSettings { room_id, visibility, invited_members }
 }
 
-/// Invites whoever holds a key, under all of their aliases.
+/// Invites whoever holds a key, under all of their aliases, those of later included.
 pub fn invite(relay: &mut Relay, call: &Call<'_>, invited: bool) -> Done {
     let wish: RoomChange = call.body()?;
     let op = if invited { RoomOp::Invite } else { RoomOp::Uninvite };
@@ -109,11 +112,17 @@ pub fn invite(relay: &mut Relay, call: &Call<'_>, invited: bool) -> Done {
     let of_key = rows.filter(|row| !named.is_empty() && row.public_key == named);
     let mut aliases: Vec<String> =
         of_key.map(|row| format!("{}@{}", row.alias, row.node_id)).collect();
+    if !named.is_empty() {
+        PublicKey::parse(named).map_err(|e| {
+            Answer::from(Refusal::new(Code::BadRequest, "invitee_pk", e.to_string()))
+        })?;
+        aliases.push(decide::by_key(named));
+    }
     // An alias is accepted, too: not everybody knows the keys of others.
     aliases.extend(wish.invitee);
     if aliases.is_empty() {
-        let message = "nobody is registered with this key";
-        let refusal = Refusal::new(Code::UnknownAlias, "invitee_pk", message);
+        let message = "who is to be invited?";
+        let refusal = Refusal::new(Code::BadRequest, "invitee_pk", message);
         return Err(refusal
             .hint("name the key of /pubkey/<alias>, or the alias as invitee")
             .into());

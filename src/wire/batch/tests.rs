@@ -28,6 +28,16 @@ fn item(log: [u8; 16], sequence: u64, text: &str) -> Item {
     Item::new(log, sequence, 1_700_000_000_000_000, &sent)
 }
 
+/// An item under another sequence, as if it had been so from the start.
+fn moved(item: &Item, sequence: u64) -> Item {
+    stamped(Item { head: EventHead { sequence, ..item.head }, ..item.clone() })
+}
+
+fn stamped(item: Item) -> Item {
+    let event = Event { head: item.head, payload: &item.payload };
+    Item { digest: Digest::of(&event, item.time_us), ..item }
+}
+
 fn sample() -> Batch {
     let mut batch = Batch::after(Cursor { log: LOG, sequence: 3, digest: Digest([3; 32]) });
     let own = item(LOG, 5, "one");
@@ -125,9 +135,9 @@ fn events_swapped_or_beyond_the_stretch_are_refused() {
         }
     };
     refused(&|batch| batch.items.swap(0, 2));
-    refused(&|batch| batch.items[2].head.sequence = 9);
+    refused(&|batch| batch.items[2] = moved(&batch.items[2], 9));
     refused(&|batch| batch.upto.sequence = 2);
-    refused(&|batch| batch.items[0].head.sequence = 9);
+    refused(&|batch| batch.items[0] = moved(&batch.items[0], 9));
     refused(&|batch| batch.upto = batch.after);
     refused(&|batch| batch.upto = Cursor { digest: Digest([1; 32]), ..batch.after });
 }
@@ -224,6 +234,7 @@ impl Stretch {
                 }
                 _ => {}
             }
+            let next = stamped(next);
             batch.push(next.clone(), next.origin());
         }
         batch
