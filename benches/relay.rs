@@ -35,7 +35,9 @@ impl Relay {
         let mut command = Command::new(support::program());
         command.args(["relay", "serve", "--listen", "127.0.0.1:0", "--token", TOKEN]);
         command.args(["--rate-limit", "0", "--storage", storage, "--persist-dir"]).arg(directory);
-        command.arg("--db-path").arg(directory.join("relay.db"));
+        if storage == "sqlite" {
+            command.arg("--db-path").arg(directory.join("relay.db"));
+        }
         command.env("HOME", directory).stdout(Stdio::piped());
         let start = Instant::now();
         let mut child = command.spawn().expect("starts");

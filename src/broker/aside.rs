@@ -12,7 +12,7 @@ use crate::limits::{RELAY_CHECKPOINT_BYTES, RELAY_CHECKPOINT_EVENTS};
 
 /// With much to write, this thread rests so many times as long as it worked, and lets the tail grow
 /// so many times as long; until nothing else is done.
-const REST_SHARE: u32 = 3;
+const REST_SHARE: u32 = 6;
 
 /// A thread that writes checkpoints.
 #[derive(Default)]

@@ -141,6 +141,9 @@ impl Broker {
         let rings = self.rings(&events);
         let last = self.append(&events, durable)?;
         self.take_down_doorbells(&events);
+        if self.group.is_some() {
+            self.spent.push(events);
+        }
         Ok((Executed { reply, last }, self.relied_on, rings))
     }
 

@@ -162,6 +162,12 @@ impl Broker {
         Ok(())
     }
 
+    /// Gives back the memory of what groups have written. That takes a while for a large batch, so it
+    /// comes after the answers.
+    pub fn free_spent(&mut self) {
+        self.spent.clear();
+    }
+
     /// Waits until everything that is written is on disk; the sequence up to which that is so.
     pub fn settle(&mut self) -> Result<Sequence, Failure> {
         self.catch_up()?;

@@ -62,6 +62,8 @@ pub struct Broker {
     key_changes: u64,
     /// Up to where the open group of commands waits for the disk.
     group: Option<u64>,
+    /// Events that the open group has written; see [`Self::free_spent`].
+    spent: Vec<Vec<Payload>>,
     /// Checkpoints that another thread writes.
     aside: aside::Aside,
 }
@@ -88,6 +90,7 @@ impl Broker {
             ids: None,
             key_changes: 0,
             group: None,
+            spent: Vec::new(),
             aside: aside::Aside::default(),
         }
     }

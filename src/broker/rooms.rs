@@ -1,6 +1,6 @@
 //! What can be asked about rooms: which there are, and what was said?
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use c2c_log_format::Payload;
@@ -41,6 +41,8 @@ impl Broker {
         let room = fold(room_id);
         let scope = room_hash(room_id);
         let (found, labels) = (RefCell::new(Vec::new()), RefCell::new(HashMap::new()));
+        // An earlier room of this name is another one.
+        let deleted = Cell::new(0);
         self.store.search(
             &|head| head.scope == scope,
             &mut |stored| {
@@ -51,6 +53,9 @@ impl Broker {
                         let (redelivered, drained_us) = (false, None);
                         let message = Message { sequence, sent, room_id, redelivered, drained_us };
                         found.borrow_mut().push(message);
+                    }
+                    Some(Ok(Payload::RoomDeleted(_))) => {
+                        deleted.set(deleted.get().max(head.sequence));
                     }
                     Some(Ok(Payload::RoomLabelled(fact))) => {
                         labels.borrow_mut().extend(fact.labels);
@@ -65,6 +70,7 @@ impl Broker {
         let mut said: Vec<Said> = found
             .into_inner()
             .into_iter()
+            .filter(|message| message.sequence > deleted.get())
             .map(|message| {
                 let given = labels.borrow().get(&message.sequence).copied();
                 let room_sequence = given.or_else(|| first_label(&message, row.as_ref()));

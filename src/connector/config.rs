@@ -178,6 +178,11 @@ pub fn save(path: &Path, given: &Given) -> Result<Settings, Failure> {
     let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     let ca_bundle = given.ca_bundle.as_ref().map(|path| whole(path).display().to_string());
     let token = given.token.as_deref().map(check_token).transpose()?;
+    let before = fields.get("url").and_then(Value::as_str).map(check_url);
+    if url.is_some() && before.is_some_and(|before| before.ok() != url) {
+        // The token was for the relay before.
+        fields.remove("token");
+    }
     for (name, value) in [
         ("url", url),
         ("token", token.or(from_file)),

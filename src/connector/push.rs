@@ -201,7 +201,10 @@ impl Connector {
 fn is_about_room(payload: &Payload) -> bool {
     match payload {
         Payload::MessageSent(sent) => matches!(sent.target, Target::Room { .. }),
-        Payload::RoomJoined(_) | Payload::RoomVisibilityChanged(_) => true,
+        Payload::RoomCreated(_)
+        | Payload::RoomJoined(_)
+        | Payload::RoomInvitation(_)
+        | Payload::RoomVisibilityChanged(_) => true,
         _ => false,
     }
 }

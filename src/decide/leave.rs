@@ -7,11 +7,12 @@ use std::collections::HashSet;
 
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    KeyBound, KeyUnbound, MessageSent, Origin, PeerSeen, ReceiptsRecorded, RoomCreated,
-    RoomInvitation, RoomJoined, RoomLeft, RoomVisibilityChanged, Target, address,
+    KeyBound, KeyUnbound, Origin, PeerSeen, ReceiptsRecorded, RoomCreated, RoomInvitation,
+    RoomJoined, RoomLeft, RoomVisibilityChanged, Target, address,
 };
 use c2c_log_format::{Payload, Sequence};
 
+use super::room;
 use crate::limits::{ROOM_BACKFILL, ROOM_BACKFILL_BYTES};
 use crate::state::{Queued, Room, RoomMessage, State, pair, sequence_of};
 
@@ -88,7 +89,10 @@ fn about_room(state: &State, node_id: &str, sequence: Sequence, payload: &Payloa
     // A room of the same name may have been before, and not for others.
     let was_open = |room_id: &str| state.was_open(room_id, sequence);
     match payload {
-        Payload::RoomCreated(fact) if was_open(&fact.room_id) => {
+        // One that turned out to be somebody else's is theirs to make again.
+        Payload::RoomCreated(fact)
+            if was_open(&fact.room_id) && is_still_of(state, &fact.room_id, &fact.created_by) =>
+        {
             let at = |alias: &String| at_node(alias, node_id);
             vec![Payload::RoomCreated(RoomCreated {
                 created_by: at(&fact.created_by),
@@ -135,7 +139,13 @@ fn about_room(state: &State, node_id: &str, sequence: Sequence, payload: &Payloa
 
 /// An alias as others call it.
 fn at_node(alias: &str, node_id: &str) -> String {
-    if alias.contains('@') { alias.to_owned() } else { format!("{alias}@{node_id}") }
+    let is_whole = alias.contains('@') || room::key_of(alias).is_some();
+    if is_whole { alias.to_owned() } else { format!("{alias}@{node_id}") }
+}
+
+fn is_still_of(state: &State, room_id: &str, created_by: &str) -> bool {
+    let row = state.rooms.get(fold(room_id));
+    row.is_none_or(|row| row.created_by.contains('@') == created_by.contains('@'))
 }
 
 fn shared(state: &State, room_id: &str) -> bool {
@@ -163,7 +173,17 @@ fn snapshot(state: &State, node_id: &str, room_id: &str) -> Vec<Payload> {
         visibility: if room.visibility == "public" { "public" } else { "invite_only" }.into(),
     })];
     let members = state.members_of(&room.room_id).into_iter();
-    items.extend(members.filter_map(|(name, _)| joined(state, node_id, &room.room_id, &name)));
+    items.extend(members.filter_map(|(name, _)| match name.contains('@') {
+        false => joined(state, node_id, &room.room_id, &name),
+        // Members elsewhere came by right: a relay that forgot the room lets them in again.
+        true if room.created_by.contains('@') => None,
+        true => Some(Payload::RoomInvitation(RoomInvitation {
+            room_id: fold(room_id),
+            alias: name,
+            invited: true,
+            origin: None,
+        })),
+    }));
     items
 }
 
@@ -193,7 +213,9 @@ pub fn serves(
                     }
                 }
                 Target::Room { room_id, .. } => {
-                    heard_by(state, room_id, sent, sequence, open_only, &on_node)
+                    let echoed = !open_only || is_echo(&sent.origin);
+                    let echoed = echoed && on_node(&sent.from_mailbox);
+                    heard_by(state, room_id, sequence, (open_only, echoed), &on_node)
                 }
                 _ => false,
             };
@@ -217,25 +239,40 @@ pub fn serves(
             if !on_node(&fact.mailbox) {
                 return as_is();
             }
-            // A node that comes in sees the room as it is; what it said itself it knows.
+            // A node that comes in sees the room as it is; what it said itself it knows. One that
+            // begins anew hears what is so now.
+            let is_news = if open_only {
+                room::is_member(state, &fact.room_id, &fact.mailbox)
+            } else {
+                !is_echo(&fact.origin)
+            };
+            let mut items = relay_snapshot(state, &room, &on_node);
+            items.extend(is_news.then(|| payload.clone()));
+            items
+        }
+        Payload::RoomLeft(fact) if on_node(&fact.mailbox) => {
+            let is_news = if open_only {
+                !room::is_member(state, &fact.room_id, &fact.mailbox)
+            } else {
+                !is_echo(&fact.origin)
+            };
+            Vec::from_iter(is_news.then(|| payload.clone()))
+        }
+        Payload::RoomLeft(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
+        Payload::RoomInvitation(fact) if knows(state, &fact.room_id, &on_node) => {
+            let Some(room) = state.rooms.get(fold(&fact.room_id)) else { return Vec::new() };
             let mut items = relay_snapshot(state, &room, &on_node);
             items.extend((!is_echo(&fact.origin)).then(|| payload.clone()));
             items
         }
-        Payload::RoomLeft(fact) if on_node(&fact.mailbox) => {
-            Vec::from_iter((!is_echo(&fact.origin)).then(|| payload.clone()))
-        }
-        Payload::RoomLeft(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
-        Payload::RoomInvitation(fact)
-            if !is_echo(&fact.origin) && knows(state, &fact.room_id, &on_node) =>
-        {
-            let Some(room) = state.rooms.get(fold(&fact.room_id)) else { return Vec::new() };
-            let mut items = relay_snapshot(state, &room, &on_node);
-            items.extend(as_is());
-            items
-        }
         Payload::RoomVisibilityChanged(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
         // Nobody is a member of a room that is gone; those who had it know which it was.
+        // One that begins anew must not take it for the end of another room of that name.
+        Payload::RoomDeleted(fact)
+            if open_only && state.rooms.get(fold(&fact.room_id)).is_some() =>
+        {
+            Vec::new()
+        }
         Payload::RoomDeleted(_) => as_is(),
         _ => Vec::new(),
     }
@@ -268,8 +305,8 @@ pub fn said_before(
     let Payload::RoomJoined(fact) = payload else { return Vec::new() };
     let here = format!("@{}", fold(node_id));
     let members = state.members_of(&fact.room_id);
-    let mut of_node = members.iter().filter(|(name, _)| name.ends_with(&here));
-    if of_node.next().is_none_or(|(_, first)| first.since < sequence) || of_node.next().is_some() {
+    let of_node = members.iter().filter(|(name, _)| name.ends_with(&here));
+    if of_node.map(|(_, member)| member.since).min() != Some(sequence) {
         return Vec::new();
     }
     let rows = state.room_messages.scan(pair(&fold(&fact.room_id), &[])).into_iter();
@@ -290,13 +327,12 @@ pub fn said_before(
 fn heard_by(
     state: &State,
     room_id: &str,
-    sent: &MessageSent,
     sequence: Sequence,
-    open_only: bool,
+    (open_only, echoed): (bool, bool),
     on_node: &dyn Fn(&str) -> bool,
 ) -> bool {
     // The sender's node gets the room sequence by it.
-    if on_node(&sent.from_mailbox) && state.rooms.get(fold(room_id)).is_some() {
+    if echoed && state.rooms.get(fold(room_id)).is_some() {
         return true;
     }
     let wanted = |name: &str, since: Sequence, cursor: Sequence| {

@@ -87,6 +87,8 @@ pub(super) struct Intake<'a> {
     here: BTreeSet<(&'a str, usize)>,
     /// How many of them were said in a room.
     said: HashMap<String, u64>,
+    /// Rooms of the pushing node that are others here, by the same name: why nothing of them is taken.
+    pub others: HashMap<String, Refusal>,
     /// Who senders are and what addresses mean, as found for earlier items of this batch.
     found: HashMap<(&'a str, Option<&'a str>), Result<String, Refusal>>,
 }
@@ -99,7 +101,8 @@ impl<'a> Intake<'a> {
         }
         let events = Vec::with_capacity(batch.items.len() + 1);
         let (here, said, found) = (BTreeSet::new(), HashMap::new(), HashMap::new());
-        Self { state: Cow::Borrowed(state), batch, facts, events, logged, here, said, found }
+        let (state, others) = (Cow::Borrowed(state), HashMap::new());
+        Self { state, batch, facts, events, logged, here, said, others, found }
     }
 
     /// Answers a question about an alias, here or on a host, once for all items: until an event

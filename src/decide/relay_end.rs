@@ -39,6 +39,9 @@ pub(super) fn take<'a>(
     item: &'a Item,
     relay: &Relay,
 ) -> Result<Outcome, Refusal> {
+    if let Some(refusal) = room_of(&item.payload).and_then(|room| intake.others.get(&fold(room))) {
+        return Ok(Outcome::Refused(refusal.clone()));
+    }
     let taken = match &item.payload {
         Payload::MessageSent(sent) => return message(intake, item, sent, relay),
         Payload::RoomCreated(fact) => created(intake, fact),
@@ -51,6 +54,23 @@ pub(super) fn take<'a>(
         _ => Err(Refusal::new(Code::InvalidArgument, "items", "this kind does not leave a node")),
     };
     Ok(taken.unwrap_or_else(Outcome::Refused))
+}
+
+/// The room that an item is about.
+fn room_of(payload: &Payload) -> Option<&str> {
+    match payload {
+        Payload::MessageSent(sent) => match &sent.target {
+            Target::Room { room_id, .. } => Some(room_id),
+            _ => None,
+        },
+        Payload::RoomCreated(fact) => Some(&fact.room_id),
+        Payload::RoomJoined(fact) => Some(&fact.room_id),
+        Payload::RoomLeft(fact) => Some(&fact.room_id),
+        Payload::RoomInvitation(fact) => Some(&fact.room_id),
+        Payload::RoomVisibilityChanged(fact) => Some(&fact.room_id),
+        Payload::RoomDeleted(fact) => Some(&fact.room_id),
+        _ => None,
+    }
 }
 
 /// The address of an alias on the pushing node; it is bound to the pushing key on first use.
@@ -206,13 +226,29 @@ fn check_address(text: &str) -> Result<(), Refusal> {
 fn created<'a>(intake: &mut Intake<'a>, fact: &'a RoomCreated) -> Result<Outcome, Refusal> {
     check_name(&fact.room_id)
         .map_err(|e| Refusal::new(Code::InvalidRoomId, "room_id", format!("room_id {e}")))?;
-    if intake.state.rooms.get(fold(&fact.room_id)).is_some() {
-        return Ok(Outcome::Duplicate);
+    if let Some(room) = intake.state.rooms.get(fold(&fact.room_id)) {
+        if fact.visibility == "public" || fold(&room.created_by) == fold(&fact.created_by) {
+            return Ok(Outcome::Duplicate);
+        }
+        // What is private there must not go into a room of somebody else.
+        let message = format!("'{}' is a room of {}", fact.room_id, room.created_by);
+        let refusal = Refusal::new(Code::RoomExists, "room_id", message);
+        intake.others.insert(fold(&fact.room_id), refusal.clone());
+        return Err(refusal);
     }
     own_member(intake, &fact.created_by)?;
     check_shared(&fact.visibility)?;
     fact.invited.iter().try_for_each(|alias| check_address(alias))?;
     intake.add_seen(Payload::RoomCreated(fact.clone()));
+    // Some may have come before it; see `joined`.
+    let room = shared_room(&intake.state, &fact.room_id)?;
+    for (mailbox, _) in intake.state.members_of(&fact.room_id) {
+        if room.visibility == "invite_only" && !room::is_invited(&intake.state, &room, &mailbox) {
+            let (room_id, reason) = (fold(&fact.room_id), Code::NotInvited.name().to_owned());
+            let left = RoomLeft { room_id, mailbox, reason, origin: None };
+            intake.add_seen(Payload::RoomLeft(left));
+        }
+    }
     Ok(Outcome::Accepted)
 }
 
@@ -222,11 +258,17 @@ fn joined<'a>(
     fact: &'a RoomJoined,
 ) -> Result<Outcome, Refusal> {
     let mailbox = own_member(intake, &fact.mailbox)?;
-    let room = shared_room(&intake.state, &fact.room_id)?;
+    check_name(&fact.room_id)
+        .map_err(|e| Refusal::new(Code::InvalidRoomId, "room_id", format!("room_id {e}")))?;
     if room::is_member(&intake.state, &fact.room_id, &mailbox) {
         return Ok(Outcome::Duplicate);
     }
-    if room.visibility == "invite_only" && !room::is_invited(&intake.state, &room, &mailbox) {
+    // A relay that forgot a room may hear of its members before it hears of the room.
+    let room = intake.state.rooms.get(fold(&fact.room_id));
+    if let Some(room) = &room
+        && room.visibility == "invite_only"
+        && !room::is_invited(&intake.state, room, &mailbox)
+    {
         let message = format!("room '{}' is by invitation", room.room_id);
         return Err(Refusal::new(Code::NotInvited, "room_id", message));
     }
@@ -257,6 +299,12 @@ fn invitation(
 ) -> Result<Outcome, Refusal> {
     let room = shared_room(&intake.state, &fact.room_id)?;
     check_address(&fact.alias)?;
+    let named = |alias: &String| fold(alias) == fold(&fact.alias);
+    let is_member = room::is_member(&intake.state, &fact.room_id, &fold(&fact.alias));
+    // Who is invited and has not come yet may not have heard of it.
+    if room.invited.iter().any(named) == fact.invited && is_member == fact.invited {
+        return Ok(Outcome::Duplicate);
+    }
     let node = |alias: &str| alias.split_once('@').map(|(_, node)| fold(node));
     let members = intake.state.members_of(&fact.room_id);
     let inside = members.iter().any(|(name, _)| node(name) == Some(fold(&intake.batch.node_id)));

@@ -1,5 +1,7 @@
 //! What does a node do with what a relay sends, and with what it answers?
 
+use std::collections::BTreeSet;
+
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
     DeadLettersReturned, MessageSent, MessagesRelayed, Origin, PeerSeen, Receipt, ReceiptsRecorded,
@@ -229,6 +231,36 @@ fn in_room(
         let all = state.members_of(room_id).into_iter();
         all.filter_map(|(mailbox, _)| word(&mailbox, body.clone())).collect()
     };
+    let said_by_relay = || {
+        let (log, node) = (pushed.relay.clone(), relay_name.clone());
+        Some(Origin { log, sequence: 0, node, digest: String::new() })
+    };
+    let room_id = match event {
+        Payload::RoomCreated(fact) => Some(&fact.room_id),
+        Payload::RoomJoined(fact) => Some(&fact.room_id),
+        Payload::RoomInvitation(fact) => Some(&fact.room_id),
+        Payload::RoomVisibilityChanged(fact) => Some(&fact.room_id),
+        _ => None,
+    };
+    if let Some(room_id) = room_id.filter(|_| refusal.code == Code::RoomExists) {
+        let Some(room) = state.rooms.get(fold(room_id)).filter(|row| row.visibility != "local")
+        else {
+            return Vec::new();
+        };
+        let body = format!(
+            "Room {} is for this machine only: {} (said by {relay_name}). {}",
+            room.room_id,
+            refusal.message,
+            "Take another name for a room that others are invited to."
+        );
+        let closed = RoomVisibilityChanged {
+            room_id: room_id.clone(),
+            visibility: "local".into(),
+            origin: said_by_relay(),
+        };
+        let told: Vec<Payload> = members(room_id, body);
+        return told.into_iter().chain([Payload::RoomVisibilityChanged(closed)]).collect();
+    }
     match event {
         Payload::MessageSent(sent) => vec![unheard(sent, refusal, relay_name, facts)],
         Payload::RoomJoined(fact) if refusal.code == Code::NotInvited => {
@@ -237,17 +269,12 @@ fn in_room(
                 return Vec::new();
             }
             let body = format!(
-                "You are not in room {room_id} any more: {} (said by {relay_name}). Ask a member                  for an invitation, or take another name for a room of your own.",
-                refusal.message
+                "You are not in room {room_id} any more: {} (said by {relay_name}). {}",
+                refusal.message,
+                "Ask a member for an invitation, or take another name for a room of your own."
             );
             let told = word(&mailbox, body);
-            let reason = code.to_owned();
-            let origin = Some(Origin {
-                log: pushed.relay.clone(),
-                sequence: 0,
-                node: relay_name.clone(),
-                digest: String::new(),
-            });
+            let (reason, origin) = (code.to_owned(), said_by_relay());
             let left = Payload::RoomLeft(RoomLeft { room_id, mailbox, reason, origin });
             told.into_iter().chain([left]).collect()
         }
@@ -343,10 +370,17 @@ fn described(intake: &Intake<'_>, fact: &RoomCreated) -> Option<Payload> {
     let Some(row) = intake.state.rooms.get(fold(&fact.room_id)) else {
         return Some(Payload::RoomCreated(fact));
     };
+    let (was_ours, is_ours) = (!row.created_by.contains('@'), !fact.created_by.contains('@'));
+    let counts = match (was_ours, is_ours) {
+        // What is private here stays so.
+        (true, false) => row.visibility == "public",
+        // A room that was lost with its root was made anew, for everybody.
+        (true, true) => row.visibility == "public" && fact.visibility == "invite_only",
+        (false, _) => true,
+    };
     let known = (&row.created_by, &row.visibility, &row.invited);
-    let is_news = intake.state.is_open(&row)
-        && fact.created_by.contains('@')
-        && known != (&fact.created_by, &fact.visibility, &fact.invited);
+    let differs = known != (&fact.created_by, &fact.visibility, &fact.invited);
+    let is_news = intake.state.is_open(&row) && counts && differs;
     is_news.then_some(Payload::RoomCreated(fact))
 }
 
@@ -402,15 +436,32 @@ fn changed(intake: &Intake<'_>, item: &Item, payload: &Payload) -> Option<Payloa
     }
 }
 
+/// What a refusal is answered by: each message, and of the rest each room and member once.
+fn about(event: &Payload, sequence: Sequence, refusal: &Refusal) -> (String, String) {
+    let is_other = refusal.code == Code::RoomExists;
+    match event {
+        Payload::RoomJoined(fact) if is_other => (fold(&fact.room_id), String::new()),
+        Payload::RoomCreated(fact) => (fold(&fact.room_id), String::new()),
+        Payload::RoomInvitation(fact) => (fold(&fact.room_id), String::new()),
+        Payload::RoomVisibilityChanged(fact) => (fold(&fact.room_id), String::new()),
+        Payload::RoomJoined(fact) => (fold(&fact.room_id), fact.mailbox.clone()),
+        _ => (String::new(), sequence.to_string()),
+    }
+}
+
 /// What a relay took is held there; what it refused for good comes back. The rest is tried again.
 pub(super) fn pushed(state: &State, pushed: &Pushed, facts: &Facts<'_>) -> Decision {
     let Pushed { relay, relay_name, received, refused } = pushed;
     let (mut messages, mut lost, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
     let mut events = Vec::new();
+    let mut answered = BTreeSet::new();
     for (sequence, outcome) in &received.outcomes {
         let Some(row) = state.outbox.get(sequence.to_be_bytes()) else {
             let event = refused.iter().find(|(at, _)| at == sequence).map(|(_, event)| event);
-            if let (Some(event), Outcome::Refused(refusal)) = (event, outcome) {
+            // What left as several items is refused as several.
+            if let (Some(event), Outcome::Refused(refusal)) = (event, outcome)
+                && answered.insert(about(event, *sequence, refusal))
+            {
                 events.extend(in_room(state, event, refusal, pushed, facts));
             }
             continue;

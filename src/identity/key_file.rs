@@ -185,8 +185,8 @@ fn lock(path: &Path) -> Result<File, IdentityError> {
     Ok(opened)
 }
 
-/// Whoever may write to the directory of a key can put another key in its place. Ours is closed to
-/// them; another one is refused before anything is written there.
+/// Whoever may write to the directory of a key can put another key in its place. One that is c2c's
+/// own is closed to them; another one is refused before anything is written there.
 fn keep_others_out(opened: &File, folder: &Path) -> Result<(), IdentityError> {
     let metadata = opened.metadata().map_err(io_error("look at", folder))?;
     let replaceable = metadata.mode() & STICKY == 0 && metadata.mode() & 0o022 != 0;
@@ -194,7 +194,9 @@ fn keep_others_out(opened: &File, folder: &Path) -> Result<(), IdentityError> {
         return Ok(());
     }
     let mode = metadata.mode() & 0o7777;
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+    let is_root = || ["log", "registry.json"].iter().any(|name| folder.join(name).exists());
+    let is_ours = folder.file_name().is_some_and(|name| name == "c2c") || is_root();
+    if !is_ours || metadata.uid() != nix::unistd::geteuid().as_raw() {
         return Err(IdentityError::Mode { path: folder.into(), mode, wanted: DIRECTORY_MODE });
     }
     let closed = fs::Permissions::from_mode(mode & !0o022);

@@ -53,6 +53,8 @@ pub struct Relay {
     shared: Option<u64>,
     /// What was signed before may have been used before: nobody remembers.
     started_us: u64,
+    /// Batches that were taken in; see [`Self::free_spent`].
+    pub(super) spent: Vec<Command>,
 }
 
 /// What comes of a request now.
@@ -97,8 +99,19 @@ impl Relay {
         broker.remember_ids()?;
         let (nonces, rates) = (Nonces::default(), Rates::new(requests_per_s));
         let (histories, remote, shared) = (None, None, None);
-        let started_us = clock::now_us();
-        Ok(Self { broker, nonces, rates, token, about, histories, remote, shared, started_us })
+        let (started_us, spent) = (clock::now_us(), Vec::new());
+        Ok(Self {
+            broker,
+            nonces,
+            rates,
+            token,
+            about,
+            histories,
+            remote,
+            shared,
+            started_us,
+            spent,
+        })
     }
 
     /// Keeps what is said in rooms readable in a directory, and loads what is there.
@@ -214,6 +227,12 @@ impl Relay {
     /// Waits for the disk.
     pub fn commit_group(&mut self) -> Result<(), Failure> {
         self.broker.commit_group()
+    }
+
+    /// Gives back the memory of what was done, now that it is answered.
+    pub fn free_spent(&mut self) {
+        self.spent.clear();
+        self.broker.free_spent();
     }
 
     /// Tells which keys count now, if that has changed.

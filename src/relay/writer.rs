@@ -180,6 +180,7 @@ fn group(relay: &mut Relay, queue: &Receiver<Job>, told: &watch::Sender<u64>) ->
             (Held::Collected(reply, collected), _) => drop(reply.send(collected)),
         }
     }
+    relay.free_spent();
     true
 }
 

@@ -99,6 +99,8 @@ impl State {
             Payload::RoomVisibilityChanged(fact) => self.rooms.update(fold(&fact.room_id), |row| {
                 let before = row.is_shared() || row.shared;
                 row.visibility = fact.visibility.clone();
+                // The relay knows another room of that name: this one is nobody else's any more.
+                row.shared &= fact.origin.is_none() || fact.visibility != "local";
                 if row.is_shared() && !before {
                     row.open_since = sequence;
                 }

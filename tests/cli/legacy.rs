@@ -308,7 +308,7 @@ fn older_program_with_lock(world: &World, name: &str) -> Option<std::process::Ch
     let mut child = match python.spawn() {
         Ok(child) => child,
         Err(_) if std::env::var_os("C2C_TEST_REQUIRE_MCP").is_none() => {
-            println!("skipped: there is no python3 here");
+            crate::support::skipped("there is no python3 here");
             return None;
         }
         Err(e) => panic!("python3: {e}"),

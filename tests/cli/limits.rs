@@ -203,11 +203,11 @@ impl Mount {
         match output {
             Ok(output) if output.status.success() => Some(Self(at.to_owned())),
             Ok(output) => {
-                eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
+                crate::support::skipped(&format!("{}", String::from_utf8_lossy(&output.stderr)));
                 None
             }
             Err(e) => {
-                eprintln!("skipped: mount: {e}");
+                crate::support::skipped(&format!("mount: {e}"));
                 None
             }
         }
@@ -294,7 +294,7 @@ fn a_root_that_may_only_be_read_is_read() {
 #[test]
 fn the_root_of_another_user_is_refused() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: changing the user needs root");
+        crate::support::skipped("changing the user needs root");
         return;
     }
     let world = World::new();

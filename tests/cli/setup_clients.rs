@@ -289,7 +289,7 @@ fn a_file_that_may_not_be_written_is_named_and_nothing_changes() {
     const NOBODY: u32 = 65_534;
     let world = World::new();
     if !nix_root() {
-        eprintln!("skipped: only root becomes another user");
+        crate::support::skipped("only root becomes another user");
         return;
     }
     let home = world.path().join("home");

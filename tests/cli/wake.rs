@@ -120,7 +120,7 @@ fn what_is_typed_goes_through_to_the_program() {
 #[test]
 fn a_pane_of_tmux_is_typed_into() {
     if Command::new("tmux").arg("-V").output().is_err() {
-        eprintln!("skipped: there is no tmux");
+        crate::support::skipped("there is no tmux");
         return;
     }
     let world = people();

@@ -23,7 +23,7 @@ use crate::support::World;
 fn program(variable: &str) -> Option<PathBuf> {
     let named = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
     if named.is_none() {
-        eprintln!("skipped: {variable} does not name the program");
+        crate::support::skipped(&format!("{variable} does not name the program"));
     }
     named
 }

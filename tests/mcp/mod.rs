@@ -32,7 +32,7 @@ fn python() -> Option<Python> {
 fn skip(scenario: &str, missing: &str) {
     let required = std::env::var_os("C2C_TEST_REQUIRE_MCP").is_some_and(|value| value == "1");
     assert!(!required, "{scenario}: {missing} is missing, and C2C_TEST_REQUIRE_MCP=1");
-    eprintln!("skipped {scenario}: {missing} is missing");
+    crate::support::skipped(&format!("{scenario}: {missing} is missing"));
 }
 
 fn play(scenario: &str, needs_mcp: bool) {

@@ -156,7 +156,7 @@ fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
     // The relay inherits the limit.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
     if most.is_some_and(|most| most < wanted + 500) {
-        eprintln!("skipped: no more than {most:?} descriptors");
+        crate::support::skipped(&format!("no more than {most:?} descriptors"));
         return;
     }
     let hub = Hub::start("log");

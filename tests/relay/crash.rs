@@ -47,11 +47,31 @@ fn survives(storage: &'static str, seed: u64) {
             _ => {}
         }
     }
-    check(&machines, &mut expected, storage);
+    check(&mut machines, &mut expected, storage);
 }
 
-/// What each agent was sent is in its mailbox once, in the order of each sender.
-pub fn check(machines: &[Machine; 2], expected: &mut HashMap<&str, Vec<String>>, what: &str) {
+/// What each agent was sent is in its mailbox once, in the order of each sender, and stays so: nothing
+/// waits any more, nothing came back, and what is still on its way is no second copy.
+pub fn check(machines: &mut [Machine; 2], expected: &mut HashMap<&str, Vec<String>>, what: &str) {
+    let sizes: HashMap<&str, usize> =
+        expected.iter().map(|(who, texts)| (*who, texts.len())).collect();
+    arrived(machines, expected, what);
+    machines.iter_mut().for_each(Machine::kill);
+    for _ in 0..3 {
+        machines.iter().for_each(|machine| drop(machine.once()));
+    }
+    for (node, machine) in machines.iter().enumerate() {
+        for who in PEOPLE[node] {
+            let here = machine.peek(who).len();
+            assert_eq!(here, sizes.get(who).copied().unwrap_or_default(), "{what}: for {who}");
+        }
+        let health = machine.run(PEOPLE[node][0], &["health", "--json"]).ok().json();
+        assert_eq!((&health["outbox_depth"], &health["dead_letters"]), (&0.into(), &0.into()));
+    }
+    machines.iter_mut().for_each(Machine::start);
+}
+
+fn arrived(machines: &[Machine; 2], expected: &mut HashMap<&str, Vec<String>>, what: &str) {
     for (node, machine) in machines.iter().enumerate() {
         for who in PEOPLE[node] {
             let wanted = expected.remove(who).unwrap_or_default();

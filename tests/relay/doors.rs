@@ -93,7 +93,9 @@ fn a_second_connector_that_goes_on_is_refused() {
 #[test]
 fn the_service_file_names_this_program_and_no_secret() {
     let world = World::new();
-    let done = world.run("x", &["relay", "connect", "--install-service", "--json"]).ok().json();
+    let mut command = world.c2c(&["relay", "connect", "--install-service", "--json"]);
+    command.env_remove("C2C_MCP_BROKER_ROOT");
+    let done = run(command).ok().json();
     let path = done["path"].as_str().expect("a path");
     let unit = std::fs::read_to_string(path).expect("the unit");
     assert!(path.ends_with(".config/systemd/user/c2c-connect.service"), "{path}");
@@ -130,6 +132,10 @@ fn settings_come_from_the_flag_then_the_environment_then_the_file() {
     for bad in ["localhost:7331", "ftp://x", "http://", "http://x/y"] {
         status(&[], &["--relay-url", bad]).refused("invalid_argument");
     }
+    let moved = ["relay", "setup", "--url", "http://127.0.0.1:3", "--show"];
+    world.run("x", &moved[..4]).ok();
+    let kept = std::fs::read_to_string(&path).expect("the file");
+    assert!(!kept.contains(TOKEN), "the token of another relay is kept: {kept}");
     std::fs::write(&other, "{").expect("a broken file");
     status(&[("C2C_RELAY_CONFIG", &named)], &[]).refused("invalid_argument");
 }

@@ -53,21 +53,39 @@ fn holds(storage: &'static str, seed: u64) {
             machines[which].start();
         }
     }
-    check(&machines, &mut expected, storage);
+    check(&mut machines, &mut expected, storage);
     assert!(lost + net.dropped() > 0, "nothing was lost");
     room(&machines);
 }
 
-/// Both join a room, and what one says the other hears, once.
+/// All join a room, and what each says all others hear, once, here and there.
 fn room(machines: &[Machine; 2]) {
-    machines[0].run("ann", &["rooms", "join", "den"]).ok();
-    machines[0].once();
-    machines[1].run("bob", &["rooms", "join", "den"]).ok();
-    machines[1].once();
-    let before = machines[1].peek("bob").len();
-    machines[0].run("ann", &["rooms", "send", "den", "to all"]).ok();
-    let texts = machines[1].wait_for("bob", before + 1);
-    assert_eq!(texts.iter().filter(|text| *text == "to all").count(), 1);
+    for (machine, people) in machines.iter().zip(PEOPLE) {
+        for who in people {
+            machine.run(who, &["rooms", "join", "den"]).ok();
+        }
+        machine.once();
+    }
+    machines.iter().for_each(|machine| drop(machine.once()));
+    let all = || machines.iter().zip(PEOPLE);
+    let before: HashMap<&str, usize> = all()
+        .flat_map(|(machine, people)| people.map(|who| (who, machine.peek(who).len())))
+        .collect();
+    for (machine, people) in all() {
+        for who in people {
+            machine.run(who, &["rooms", "send", "den", &format!("to all from {who}")]).ok();
+        }
+    }
+    for (machine, people) in all() {
+        for who in people {
+            let texts = machine.wait_for(who, before[who] + 3);
+            for from in PEOPLE.as_flattened() {
+                let text = format!("to all from {from}");
+                let heard = texts.iter().filter(|one| **one == text).count();
+                assert_eq!(heard, usize::from(*from != who), "{who} of {from}");
+            }
+        }
+    }
 }
 
 #[test]

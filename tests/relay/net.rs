@@ -41,7 +41,7 @@ impl Net {
         }
         let required = std::env::var_os("C2C_TEST_REQUIRE_NETNS").is_some();
         assert!(!required, "no right to make network namespaces, or no nft");
-        eprintln!("skipped: no right to make network namespaces, or no nft");
+        crate::support::skipped("no right to make network namespaces, or no nft");
         None
     }
 

@@ -233,7 +233,9 @@ fn a_service_is_as_it_was_asked_for() {
     let token = token.display().to_string();
     let words = ["relay", "connect", "--install-service", "--relay-url", "http://hub:7331"];
     let more = ["--token-file", &token, "--interval", "7", "--mirror"];
-    world.run("x", &[&words[..], &more].concat()).ok();
+    let mut command = world.c2c(&[&words[..], &more].concat());
+    command.env_remove("C2C_MCP_BROKER_ROOT");
+    run(command).ok();
     let unit = std::fs::read_to_string(&path).expect("the unit");
     let line = format!(
         "relay connect --all --relay-url http://hub:7331 --token-file \"{token}\" --interval 7 --mirror\n"
@@ -259,6 +261,14 @@ fn a_directory_that_a_group_may_write_to_is_closed_to_it() {
     world.run("x", &["relay", "identity", "show"]).ok();
     let now = std::fs::metadata(&folder).expect("the directory").permissions().mode() & 0o777;
     assert_eq!(now, 0o755);
+    // Somebody's own directory stays as it is: nothing is written there.
+    let own = world.path().join("team");
+    std::fs::create_dir(&own).expect("a directory");
+    let open = std::fs::Permissions::from_mode(0o775);
+    std::fs::set_permissions(&own, open).expect("as umask 002 has it");
+    let key = own.join("id.json").display().to_string();
+    world.run("x", &["relay", "identity", "init", "--path", &key]).refused("bad_identity");
+    assert!(own.read_dir().expect("read").next().is_none());
     mode(0o777).expect("opened again");
     world.run("x", &["relay", "identity", "show"]).refused("bad_identity");
     let refused = world.run("x", &["relay", "identity", "show", "--path", "/dev/null"]);

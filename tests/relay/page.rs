@@ -166,7 +166,7 @@ fn inside(script: &str) -> Option<String> {
     if !allowed.is_ok_and(|status| status.success()) || !missing.is_empty() {
         let required = std::env::var_os("C2C_TEST_REQUIRE_NETNS").is_some();
         assert!(!required, "no right to make namespaces, or no {missing:?}");
-        eprintln!("skipped: no right to make namespaces, or no {missing:?}");
+        crate::support::skipped(&format!("no right to make namespaces, or no {missing:?}"));
         return None;
     }
     let world = World::new();

@@ -206,3 +206,94 @@ fn a_key_that_is_invited_comes_in_under_any_alias_of_later() {
     by_relay(&hub, &a, "ann", &["uninvite", "club", "--invitee-pk", &key]);
     b.run("bob9", &[&join[..], &["--alias", "bob9"]].concat()).refused("not_invited");
 }
+
+#[test]
+fn what_is_private_here_does_not_go_into_a_public_room_of_that_name() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    let m = Machine::new(&hub, "machine-m");
+    m.world.register(&["mal"]);
+    m.run("mal", &["rooms", "join", "ops"]).ok();
+    settle(&[&m]);
+    a.world.register(&["carol", "dan"]);
+    a.run("ann", &["rooms", "create", "ops", "--visibility", "invite_only"]).ok();
+    a.run("ann", &["rooms", "join", "ops"]).ok();
+    a.run("ann", &["rooms", "invite", "ops", "carol"]).ok();
+    a.run("carol", &["rooms", "join", "ops"]).ok();
+    a.run("ann", &["rooms", "send", "ops", "an old secret"]).ok();
+    a.run("ann", &["rooms", "invite", "ops", "bob@machine-b"]).ok();
+    a.run("ann", &["rooms", "send", "ops", "a new secret"]).ok();
+    settle(&[&a, &m, &b]);
+    assert!(told(&a, "ann").contains("for this machine only"), "nobody is told");
+    a.run("ann", &["rooms", "send", "ops", "a later secret"]).ok();
+    settle(&[&a, &m, &b]);
+    assert_eq!(m.world.poll("mal"), [""; 0]);
+    let seen = by_relay(&hub, &m, "mal", &["history", "ops"]);
+    assert!(!seen.contains("secret"), "{seen}");
+    a.run("dan", &["rooms", "join", "ops"]);
+    assert_eq!(history(&a, "ann", "ops").len(), 3);
+    let heard = a.world.poll("carol");
+    for text in ["an old secret", "a new secret", "a later secret"] {
+        assert!(heard.contains(&text.to_owned()), "{heard:?}");
+    }
+}
+
+#[test]
+fn members_come_back_to_a_relay_that_forgot_the_room() {
+    for private in [false, true] {
+        let mut hub = Hub::start("memory");
+        let (a, b) = pair(&hub);
+        a.run("ann", &["rooms", "join", "den"]).ok();
+        settle(&[&a, &b]);
+        b.run("bob", &["rooms", "join", "den"]).ok();
+        settle(&[&a, &b]);
+        if private {
+            a.run("ann", &["rooms", "visibility", "den", "--set", "invite_only"]).ok();
+            settle(&[&a, &b]);
+        }
+        hub.kill();
+        hub.go_on();
+        // The one that does not own the room comes first, and then last.
+        settle(&[&b, &a, &b]);
+        a.run("ann", &["rooms", "send", "den", "still there?"]).ok();
+        settle(&[&a, &b]);
+        assert_eq!(b.world.poll("bob"), ["still there?"], "private: {private}");
+        hub.kill();
+        hub.go_on();
+        settle(&[&a, &b]);
+        b.run("bob", &["rooms", "send", "den", "still here"]).ok();
+        settle(&[&b, &a]);
+        assert_eq!(a.world.poll("ann"), ["still here"], "private: {private}");
+    }
+}
+
+#[test]
+fn two_who_come_at_once_find_what_was_said_before() {
+    let hub = Hub::start("log");
+    let (a, b) = pair(&hub);
+    b.world.register(&["cyd"]);
+    a.run("ann", &["rooms", "join", "past"]).ok();
+    a.run("ann", &["rooms", "send", "past", "before"]).ok();
+    settle(&[&a, &b]);
+    for who in ["bob", "cyd"] {
+        b.run(who, &["rooms", "join", "past"]).ok();
+    }
+    settle(&[&a, &b]);
+    assert_eq!(history(&b, "bob", "past").len(), 1);
+    assert_eq!((b.world.poll("bob").len(), b.world.poll("cyd").len()), (0, 0));
+}
+
+#[test]
+fn a_room_does_not_show_the_history_of_another_that_had_its_name() {
+    let hub = Hub::start("memory");
+    let (a, _b) = pair(&hub);
+    a.world.register(&["eve"]);
+    a.run("ann", &["rooms", "create", "ops", "--visibility", "invite_only"]).ok();
+    a.run("ann", &["rooms", "join", "ops"]).ok();
+    a.run("ann", &["rooms", "send", "ops", "a secret"]).ok();
+    a.run("ann", &["rooms", "delete", "ops", "--force"]).ok();
+    a.run("eve", &["rooms", "join", "ops"]).ok();
+    a.run("eve", &["rooms", "send", "ops", "hello"]).ok();
+    let texts: Vec<String> = history(&a, "eve", "ops").into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["hello"]);
+}

@@ -45,7 +45,7 @@ impl Sshd {
         let Some(((sshd, ssh), _)) = found else {
             let required = std::env::var_os("C2C_TEST_REQUIRE_SSHD").is_some();
             assert!(!required, "no sshd is installed");
-            eprintln!("skipped: no sshd is installed");
+            crate::support::skipped("no sshd is installed");
             return None;
         };
         if rustix::process::geteuid().is_root() {

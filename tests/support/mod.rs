@@ -111,6 +111,12 @@ pub fn contents(rows: &Value) -> Vec<String> {
     rows.iter().map(|row| row["content"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// Says why a test does nothing here, also where the output of tests that pass is not shown.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
 /// Runs to the end.
 pub fn run(mut command: Command) -> Done {
     let Output { status, stdout, stderr } = command.output().expect("program starts");

@@ -10,13 +10,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Target, connect_to, node_id, own_key};
+use super::{Target, connect_to, key_path, node_id, own_key};
 use crate::cli::{Context, Run, output};
 use crate::code::Code;
 use crate::connector::{Client, Connector, Tick};
 use crate::decide::Refusal;
 use crate::failure::Failure;
 use crate::files::write_private;
+use crate::identity as keys;
 use crate::log::LogError;
 use crate::root;
 
@@ -177,14 +178,21 @@ impl Connect {
                 .into());
         }
         let mut words = vec!["relay".to_owned(), "connect".to_owned()];
-        let root = &context.common.broker_root;
-        let in_root = root.is_some() || target.node_id.is_some();
+        let node_id = target.node_id.clone().or_else(|| from_environment("C2C_RELAY_NODE_ID"));
+        let is_named =
+            context.common.broker_root.is_some() || context.root.reason == "C2C_MCP_BROKER_ROOT";
+        let in_root = is_named || node_id.is_some();
         if in_root {
             words.extend(["--broker-root".into(), whole(context.broker.root())]);
         } else {
             words.push("--all".into());
         }
         let path = |path: &Option<PathBuf>| path.as_deref().map(whole);
+        // The key that is used here, wherever it was found.
+        let usual = keys::path(None).ok();
+        let key = key_path(target.identity_path.as_deref(), context).ok();
+        let is_usual = key == usual && from_environment("C2C_RELAY_IDENTITY_PATH").is_none();
+        let identity = key.filter(|_| !is_usual).as_deref().map(whole);
         let url = target.relay_url.clone().or_else(|| from_environment("C2C_RELAY_URL"));
         let seconds = |given: Duration, usual: u64| {
             let differs = given != Duration::from_secs(usual);
@@ -193,8 +201,8 @@ impl Connect {
         for (flag, value) in [
             ("--relay-url", url),
             ("--token-file", path(&target.token_file)),
-            ("--identity-path", path(&target.identity_path)),
-            ("--node-id", target.node_id.clone()),
+            ("--identity-path", identity),
+            ("--node-id", node_id),
             ("--ca-bundle", path(&target.ca_bundle)),
             ("--interval", seconds(self.interval(), 30)),
             ("--ttl", seconds(Duration::from_secs(self.ttl), 300)),

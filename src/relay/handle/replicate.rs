@@ -51,7 +51,9 @@ pub fn push(relay: &mut Relay, call: &Call<'_>) -> Done {
         relay.note_said();
     }
     let command = Command::Receive(batch);
-    let received = match relay.broker.execute(&command, &actor) {
+    let done = relay.broker.execute(&command, &actor);
+    relay.spent.push(command);
+    let received = match done {
         Ok(executed) => match executed.reply {
             Reply::Received(received) => received,
             _ => return Err(internal()),
