@@ -55,6 +55,13 @@ impl Relay {
         let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
     }
+
+    /// As an operator stops it: it writes the checkpoint that it owes.
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        self.child.wait().expect("its end");
+    }
 }
 
 impl Drop for Relay {
@@ -385,8 +392,6 @@ fn fill(directory: &Path, events: u64) {
         let status = exchange(&mut stream, &request, &mut buffer);
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
     }
-    // When nobody asks for a second it writes the checkpoint that it owes.
-    thread::sleep(Duration::from_secs(4));
 }
 
 /// R1.
@@ -475,19 +480,27 @@ fn starts(dir: &Path) {
         if events > 0 {
             fill(&place, events);
         }
-        let mut samples = Samples::default();
-        let mut resident_kib = 0;
-        for _ in 0..11 {
-            if events == 0 {
-                let _ = std::fs::remove_dir_all(&place);
-                std::fs::create_dir_all(&place).expect("a directory");
+        // Killed in the middle of the load first, then stopped.
+        let whiles: &[&str] =
+            if events == 0 { &[""] } else { &[", killed under load", ", stopped"] };
+        for how in whiles {
+            if *how == ", stopped" {
+                Relay::start(&place, "log").stop();
             }
-            let relay = Relay::start(&place, "log");
-            samples.add(relay.took);
-            resident_kib = relay.resident_kib();
+            let mut samples = Samples::default();
+            let mut resident_kib = 0;
+            for _ in 0..11 {
+                if events == 0 {
+                    let _ = std::fs::remove_dir_all(&place);
+                    std::fs::create_dir_all(&place).expect("a directory");
+                }
+                let relay = Relay::start(&place, "log");
+                samples.add(relay.took);
+                resident_kib = relay.resident_kib();
+            }
+            samples.print(&format!("  {events} events{how}"), floor_us);
+            println!("  {events} events{how}: {:.1} MB resident", resident_kib as f64 / 1024.0);
         }
-        samples.print(&format!("  {events} events"), floor_us);
-        println!("  {events} events: {:.1} MB resident", resident_kib as f64 / 1024.0);
     }
 }
 

@@ -18,13 +18,17 @@ mod rooms;
 mod ssh;
 mod transport;
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use c2c::broker::Broker;
+use c2c::relay::Storage;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use net::Net;
 
@@ -33,6 +37,38 @@ use crate::support::{Done, World, contents, run};
 pub const TOKEN: &str = "test-token";
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// Which store a relay inside of a test is on.
+    static STORE: Cell<&'static str> = const { Cell::new("memory") };
+}
+
+/// Runs a test whose relay is inside of it once for each store.
+pub fn on_each_store(test: impl Fn()) {
+    for name in ["memory", "log", "sqlite"] {
+        STORE.set(name);
+        test();
+    }
+    STORE.set("memory");
+}
+
+/// The store of this turn.
+pub fn store() -> &'static str {
+    STORE.get()
+}
+
+/// A broker for a relay inside of a test, and what it lives in.
+pub fn broker_inside() -> (Broker, TempDir) {
+    let dir = TempDir::new().expect("a directory");
+    let storage = match STORE.get() {
+        "log" => Storage::Log(dir.path().join("relay")),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Storage::Sqlite(dir.path().join("relay.db")),
+        _ => Storage::Memory,
+    };
+    let store = c2c::relay::open(&storage).expect("a store");
+    (Broker::on(&store.directory, store.events), dir)
+}
 
 /// A relay process; it ends with the test.
 pub struct Hub {

@@ -1,40 +1,39 @@
 //! Is a connector the same to its root whether the relay is in this process or behind HTTP?
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use c2c::broker::Broker;
 use c2c::connector::{
     Client, Connector, Credentials, Http, Incoming, Outgoing, Transport, Unreachable,
 };
 use c2c::identity::Identity;
 use c2c::relay::{About, Relay, Request, Service};
-use c2c::store::MemoryStore;
 use tokio::runtime::Runtime;
 
 use super::crash::chance;
 use super::{Hub, TOKEN};
 use crate::support::{World, run};
+use tempfile::TempDir;
 
 /// A relay in this process, without a socket.
 struct Inside {
     service: Service,
     runtime: Runtime,
+    _dir: TempDir,
 }
 
 const INSIDE: &str = "http://relay.inside";
 
 impl Inside {
     fn new() -> Self {
-        let broker = Broker::on(Path::new(""), Box::new(MemoryStore::default()));
+        let (broker, dir) = super::broker_inside();
         let about = About { storage: "memory", names: vec!["relay".into()], ..About::default() };
         let relay = Relay::new(broker, Some(TOKEN.into()), None, about, 0).expect("a relay");
         let (service, _writer) = Service::start(relay).expect("a thread");
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_time().build().expect("a runtime");
-        Self { service, runtime }
+        Self { service, runtime, _dir: dir }
     }
 }
 
@@ -78,13 +77,15 @@ impl Transport for Lossy {
     }
 }
 
-/// Runs a test with each of the two.
+/// Runs a test with each of the two, on each store.
 fn with_each(test: &dyn Fn(&Arc<dyn Transport>)) {
-    let inside: Arc<dyn Transport> = Arc::new(Inside::new());
-    test(&inside);
-    let hub = Hub::start("memory");
-    let http: Arc<dyn Transport> = Arc::new(Http::new(&hub.url(), None).expect("a client"));
-    test(&http);
+    super::on_each_store(|| {
+        let inside: Arc<dyn Transport> = Arc::new(Inside::new());
+        test(&inside);
+        let hub = Hub::start(super::store());
+        let http: Arc<dyn Transport> = Arc::new(Http::new(&hub.url(), None).expect("a client"));
+        test(&http);
+    });
 }
 
 /// A root with one agent, and its connector.

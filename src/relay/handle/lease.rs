@@ -192,7 +192,14 @@ pub fn heartbeat(relay: &mut Relay, call: &Call<'_>) -> Done {
         liveness: wish.liveness.unwrap_or_default(),
     };
     let actor = Actor { key: call.caller.key(), ..nobody() };
-    let executed = relay.broker.execute(&Command::LeaseRenew(renew), &actor).map_err(failed)?;
+    let executed = relay.broker.execute(&Command::LeaseRenew(renew), &actor);
+    let executed = executed.map_err(|failure| match failure.code() {
+        // As older clients know it: whoever signs may not speak for that session.
+        Code::KeyMismatch => {
+            Refusal::new(Code::SignatureInvalid, "session_id", failure.message()).into()
+        }
+        _ => failed(failure),
+    })?;
     let Reply::Leased(leased) = executed.reply else { return Err(internal()) };
     Ok(Answer::ok(&registered(relay, leased, call.now_us)))
 }

@@ -8,8 +8,9 @@ use crate::code::Code;
 use crate::decide::{self, Actor, Command, Refusal, Reply, Send, may_see};
 use crate::limits::ROOM_HISTORY;
 use crate::relay::access::Caller;
+use crate::relay::answer::problem_of;
 use crate::relay::service::{Relay, nobody};
-use crate::state::{Mailbox, pair, sequence_of};
+use crate::state::{Binding, Mailbox, pair, sequence_of};
 use crate::wire::body::{self, RoomChange, Stamp};
 use crate::wire::sign::{self, PublicKey, RoomOp};
 
@@ -34,6 +35,14 @@ fn acting(
         }
         None => None,
     };
+    let of_alias = |row: &Binding| fold(&row.alias) == fold(&wish.alias);
+    let rows = relay.broker.state().bindings.scan([]).into_iter().map(|(_, row)| row);
+    let known: Vec<String> = rows.filter(of_alias).map(|row| row.public_key).collect();
+    if let Some(key) = key.as_ref().filter(|key| !known.is_empty() && !known.contains(key)) {
+        let message = format!("'{}' belongs to another key than {key}", wish.alias);
+        let refusal = Refusal::new(Code::KeyMismatch, "alias", message);
+        return Err(Answer::problem(&problem_of(&refusal), 401));
+    }
     Ok(Actor { alias: Some(wish.alias.clone()), key, ..nobody() })
 }
 
@@ -209,7 +218,7 @@ pub fn history(relay: &mut Relay, call: &Call<'_>) -> Done {
         let history = Vec::new();
         return Ok(Answer::ok(&body::History { room_id: wish.room_id, history }));
     };
-    let limit = (wish.limit() as usize).clamp(1, ROOM_HISTORY);
+    let limit = (wish.limit() as usize).min(ROOM_HISTORY);
     // What is at hand; the whole log is the operator's.
     let rows = state.room_messages.scan(pair(&fold(&room.room_id), &[]));
     let last = rows[rows.len().saturating_sub(limit)..].iter();
