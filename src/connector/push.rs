@@ -1,7 +1,6 @@
 //! What leaves this log, and what did the relay do with it?
 
 use c2c_log_format::id::hex;
-use c2c_log_format::payload::Target;
 use c2c_log_format::{Payload, Sequence};
 
 use super::Connector;
@@ -120,7 +119,11 @@ impl Connector {
         wanted.dedup();
         let events = self.broker.fetch(&wanted)?.into_iter();
         let of_room = events.map(|event| (event.head.sequence, event.payload));
-        Ok(of_room.filter_map(|(at, payload)| Some((at, payload.filter(is_about_room)?))).collect())
+        Ok(of_room
+            .filter_map(|(at, payload)| {
+                Some((at, payload.filter(|payload| payload.room_id().is_some())?))
+            })
+            .collect())
     }
 
     /// Where to go on when the relay stands elsewhere: there, if this log has that place; else from
@@ -195,17 +198,6 @@ impl Connector {
         }
         self.retried.upto = last_retried;
         Ok(batch)
-    }
-}
-
-fn is_about_room(payload: &Payload) -> bool {
-    match payload {
-        Payload::MessageSent(sent) => matches!(sent.target, Target::Room { .. }),
-        Payload::RoomCreated(_)
-        | Payload::RoomJoined(_)
-        | Payload::RoomInvitation(_)
-        | Payload::RoomVisibilityChanged(_) => true,
-        _ => false,
     }
 }
 

@@ -93,6 +93,11 @@ fn about_room(state: &State, node_id: &str, sequence: Sequence, payload: &Payloa
         Payload::RoomCreated(fact)
             if was_open(&fact.room_id) && is_still_of(state, &fact.room_id, &fact.created_by) =>
         {
+            // As it is now: what it was at first may let in who is not to be, and keep out who is.
+            let room = state.rooms.get(fold(&fact.room_id));
+            if let Some(room) = room.filter(|row| row.open_since <= sequence) {
+                return vec![shown(state, node_id, &room)];
+            }
             let at = |alias: &String| at_node(alias, node_id);
             vec![Payload::RoomCreated(RoomCreated {
                 created_by: at(&fact.created_by),
@@ -159,31 +164,45 @@ fn member_at(state: &State, node_id: &str, mailbox: &str) -> Option<String> {
 
 fn joined(state: &State, node_id: &str, room_id: &str, mailbox: &str) -> Option<Payload> {
     let mailbox = member_at(state, node_id, mailbox)?;
+    let room = state.rooms.get(fold(room_id)).filter(|room| room.visibility != "public");
+    let of = room.and_then(|room| node_of(&at_node(&room.created_by, node_id)));
     let room_id = room_id.to_owned();
-    Some(Payload::RoomJoined(RoomJoined { room_id, mailbox, origin: None }))
+    Some(Payload::RoomJoined(RoomJoined { room_id, mailbox, of, origin: None }))
+}
+
+/// The node of an address.
+pub(super) fn node_of(address: &str) -> Option<String> {
+    address.split_once('@').map(|(_, node)| fold(node))
+}
+
+/// A room as others see it. Whoever is in a private one came by right: a relay that forgot it lets
+/// them in again.
+fn shown(state: &State, node_id: &str, room: &Room) -> Payload {
+    let mut invited: Vec<String> =
+        room.invited.iter().map(|alias| at_node(alias, node_id)).collect();
+    let is_public = room.visibility == "public";
+    if !is_public {
+        for (name, _) in state.members_of(&room.room_id) {
+            let address = member_at(state, node_id, &name).unwrap_or(name);
+            if !invited.iter().any(|known| fold(known) == fold(&address)) {
+                invited.push(address);
+            }
+        }
+    }
+    Payload::RoomCreated(RoomCreated {
+        room_id: room.room_id.clone(),
+        created_by: at_node(&room.created_by, node_id),
+        visibility: if is_public { "public" } else { "invite_only" }.into(),
+        invited,
+    })
 }
 
 /// A room as it is now, for those who have not seen it become so.
 fn snapshot(state: &State, node_id: &str, room_id: &str) -> Vec<Payload> {
     let Some(room) = state.rooms.get(fold(room_id)) else { return Vec::new() };
-    let mut items = vec![Payload::RoomCreated(RoomCreated {
-        created_by: at_node(&room.created_by, node_id),
-        invited: room.invited.iter().map(|alias| at_node(alias, node_id)).collect(),
-        room_id: room.room_id.clone(),
-        visibility: if room.visibility == "public" { "public" } else { "invite_only" }.into(),
-    })];
+    let mut items = vec![shown(state, node_id, &room)];
     let members = state.members_of(&room.room_id).into_iter();
-    items.extend(members.filter_map(|(name, _)| match name.contains('@') {
-        false => joined(state, node_id, &room.room_id, &name),
-        // Members elsewhere came by right: a relay that forgot the room lets them in again.
-        true if room.created_by.contains('@') => None,
-        true => Some(Payload::RoomInvitation(RoomInvitation {
-            room_id: fold(room_id),
-            alias: name,
-            invited: true,
-            origin: None,
-        })),
-    }));
+    items.extend(members.filter_map(|(name, _)| joined(state, node_id, &room.room_id, &name)));
     items
 }
 
@@ -241,21 +260,15 @@ pub fn serves(
             }
             // A node that comes in sees the room as it is; what it said itself it knows. One that
             // begins anew hears what is so now.
-            let is_news = if open_only {
-                room::is_member(state, &fact.room_id, &fact.mailbox)
-            } else {
-                !is_echo(&fact.origin)
-            };
+            let is_so = room::is_member(state, &fact.room_id, &fact.mailbox);
+            let is_news = !is_echo(&fact.origin) && (!open_only || is_so);
             let mut items = relay_snapshot(state, &room, &on_node);
             items.extend(is_news.then(|| payload.clone()));
             items
         }
         Payload::RoomLeft(fact) if on_node(&fact.mailbox) => {
-            let is_news = if open_only {
-                !room::is_member(state, &fact.room_id, &fact.mailbox)
-            } else {
-                !is_echo(&fact.origin)
-            };
+            let is_so = !room::is_member(state, &fact.room_id, &fact.mailbox);
+            let is_news = !is_echo(&fact.origin) && (!open_only || is_so);
             Vec::from_iter(is_news.then(|| payload.clone()))
         }
         Payload::RoomLeft(fact) if knows(state, &fact.room_id, &on_node) => as_is(),
@@ -391,7 +404,7 @@ fn relay_snapshot(state: &State, room: &Room, on_node: &dyn Fn(&str) -> bool) ->
     let members = state.members_of(&room.room_id).into_iter();
     items.extend(members.filter(|(mailbox, _)| !on_node(mailbox)).map(|(mailbox, _)| {
         let room_id = room.room_id.clone();
-        Payload::RoomJoined(RoomJoined { room_id, mailbox, origin: None })
+        Payload::RoomJoined(RoomJoined { room_id, mailbox, of: None, origin: None })
     }));
     items
 }

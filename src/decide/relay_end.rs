@@ -7,7 +7,7 @@ use c2c_log_format::payload::{
     RoomVisibilityChanged, Target,
 };
 
-use super::leave::REPLAYED;
+use super::leave::{REPLAYED, node_of};
 use super::receive::{Batch, Intake, Item, Outcome, arrived};
 use super::{Facts, Refusal, Relay, address, lease, room, send};
 use crate::code::Code;
@@ -39,7 +39,7 @@ pub(super) fn take<'a>(
     item: &'a Item,
     relay: &Relay,
 ) -> Result<Outcome, Refusal> {
-    if let Some(refusal) = room_of(&item.payload).and_then(|room| intake.others.get(&fold(room))) {
+    if let Some(refusal) = item.payload.room_id().and_then(|room| intake.others.get(&fold(room))) {
         return Ok(Outcome::Refused(refusal.clone()));
     }
     let taken = match &item.payload {
@@ -54,23 +54,6 @@ pub(super) fn take<'a>(
         _ => Err(Refusal::new(Code::InvalidArgument, "items", "this kind does not leave a node")),
     };
     Ok(taken.unwrap_or_else(Outcome::Refused))
-}
-
-/// The room that an item is about.
-fn room_of(payload: &Payload) -> Option<&str> {
-    match payload {
-        Payload::MessageSent(sent) => match &sent.target {
-            Target::Room { room_id, .. } => Some(room_id),
-            _ => None,
-        },
-        Payload::RoomCreated(fact) => Some(&fact.room_id),
-        Payload::RoomJoined(fact) => Some(&fact.room_id),
-        Payload::RoomLeft(fact) => Some(&fact.room_id),
-        Payload::RoomInvitation(fact) => Some(&fact.room_id),
-        Payload::RoomVisibilityChanged(fact) => Some(&fact.room_id),
-        Payload::RoomDeleted(fact) => Some(&fact.room_id),
-        _ => None,
-    }
 }
 
 /// The address of an alias on the pushing node; it is bound to the pushing key on first use.
@@ -227,14 +210,10 @@ fn created<'a>(intake: &mut Intake<'a>, fact: &'a RoomCreated) -> Result<Outcome
     check_name(&fact.room_id)
         .map_err(|e| Refusal::new(Code::InvalidRoomId, "room_id", format!("room_id {e}")))?;
     if let Some(room) = intake.state.rooms.get(fold(&fact.room_id)) {
-        if fact.visibility == "public" || fold(&room.created_by) == fold(&fact.created_by) {
+        if fact.visibility == "public" || node_of(&room.created_by) == node_of(&fact.created_by) {
             return Ok(Outcome::Duplicate);
         }
-        // What is private there must not go into a room of somebody else.
-        let message = format!("'{}' is a room of {}", fact.room_id, room.created_by);
-        let refusal = Refusal::new(Code::RoomExists, "room_id", message);
-        intake.others.insert(fold(&fact.room_id), refusal.clone());
-        return Err(refusal);
+        return Err(another(intake, &room));
     }
     own_member(intake, &fact.created_by)?;
     check_shared(&fact.visibility)?;
@@ -242,14 +221,24 @@ fn created<'a>(intake: &mut Intake<'a>, fact: &'a RoomCreated) -> Result<Outcome
     intake.add_seen(Payload::RoomCreated(fact.clone()));
     // Some may have come before it; see `joined`.
     let room = shared_room(&intake.state, &fact.room_id)?;
-    for (mailbox, _) in intake.state.members_of(&fact.room_id) {
-        if room.visibility == "invite_only" && !room::is_invited(&intake.state, &room, &mailbox) {
+    for (mailbox, member) in intake.state.members_of(&fact.room_id) {
+        let meant_another = member.of.is_some() && member.of != node_of(&room.created_by);
+        let is_invited = || room::is_invited(&intake.state, &room, &mailbox);
+        if meant_another || (room.visibility == "invite_only" && !is_invited()) {
             let (room_id, reason) = (fold(&fact.room_id), Code::NotInvited.name().to_owned());
             let left = RoomLeft { room_id, mailbox, reason, origin: None };
             intake.add_seen(Payload::RoomLeft(left));
         }
     }
     Ok(Outcome::Accepted)
+}
+
+/// What is private on a node must not go into a room of somebody else that has its name.
+fn another(intake: &mut Intake<'_>, room: &Room) -> Refusal {
+    let message = format!("'{}' is a room of {}", room.room_id, room.created_by);
+    let refusal = Refusal::new(Code::RoomExists, "room_id", message);
+    intake.others.insert(fold(&room.room_id), refusal.clone());
+    refusal
 }
 
 fn joined<'a>(
@@ -265,6 +254,10 @@ fn joined<'a>(
     }
     // A relay that forgot a room may hear of its members before it hears of the room.
     let room = intake.state.rooms.get(fold(&fact.room_id));
+    let is_another = |room: &Room| fact.of.is_some() && fact.of != node_of(&room.created_by);
+    if let Some(room) = room.as_ref().filter(|room| is_another(room)) {
+        return Err(another(intake, room));
+    }
     if let Some(room) = &room
         && room.visibility == "invite_only"
         && !room::is_invited(&intake.state, room, &mailbox)
@@ -273,7 +266,8 @@ fn joined<'a>(
         return Err(Refusal::new(Code::NotInvited, "room_id", message));
     }
     let (room_id, origin) = (fold(&fact.room_id), Some(intake.origin(item)));
-    intake.add_seen(Payload::RoomJoined(RoomJoined { room_id, mailbox, origin }));
+    let of = fact.of.as_deref().map(fold);
+    intake.add_seen(Payload::RoomJoined(RoomJoined { room_id, mailbox, of, origin }));
     Ok(Outcome::Accepted)
 }
 

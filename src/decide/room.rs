@@ -145,7 +145,7 @@ fn created(room_id: &str, alias: &str, visibility: &str, invited: &[String]) -> 
 
 fn joined(room_id: &str, mailbox: &str) -> Payload {
     let (room_id, mailbox) = (fold(room_id), mailbox.to_owned());
-    Payload::RoomJoined(RoomJoined { room_id, mailbox, origin: None })
+    Payload::RoomJoined(RoomJoined { room_id, mailbox, of: None, origin: None })
 }
 
 pub(super) fn join(

@@ -235,14 +235,9 @@ fn in_room(
         let (log, node) = (pushed.relay.clone(), relay_name.clone());
         Some(Origin { log, sequence: 0, node, digest: String::new() })
     };
-    let room_id = match event {
-        Payload::RoomCreated(fact) => Some(&fact.room_id),
-        Payload::RoomJoined(fact) => Some(&fact.room_id),
-        Payload::RoomInvitation(fact) => Some(&fact.room_id),
-        Payload::RoomVisibilityChanged(fact) => Some(&fact.room_id),
-        _ => None,
-    };
-    if let Some(room_id) = room_id.filter(|_| refusal.code == Code::RoomExists) {
+    let is_message = matches!(event, Payload::MessageSent(_));
+    let is_other = refusal.code == Code::RoomExists && !is_message;
+    if let Some(room_id) = event.room_id().filter(|_| is_other) {
         let Some(room) = state.rooms.get(fold(room_id)).filter(|row| row.visibility != "local")
         else {
             return Vec::new();
@@ -253,13 +248,24 @@ fn in_room(
             refusal.message,
             "Take another name for a room that others are invited to."
         );
-        let closed = RoomVisibilityChanged {
-            room_id: room_id.clone(),
+        let mut events: Vec<Payload> = members(room_id, body);
+        if room.created_by.contains('@') {
+            // Not ours to keep: whoever made it has it on another machine.
+            let (room_id, origin) = (room_id.to_owned(), said_by_relay());
+            events.push(Payload::RoomDeleted(RoomDeleted { room_id, shared: false, origin }));
+            return events;
+        }
+        let elsewhere = state.members_of(room_id).into_iter().map(|(mailbox, _)| mailbox);
+        events.extend(elsewhere.filter(|mailbox| mailbox.contains('@')).map(|mailbox| {
+            let (room_id, reason) = (fold(room_id), code.to_owned());
+            Payload::RoomLeft(RoomLeft { room_id, mailbox, reason, origin: said_by_relay() })
+        }));
+        events.push(Payload::RoomVisibilityChanged(RoomVisibilityChanged {
+            room_id: room_id.to_owned(),
             visibility: "local".into(),
             origin: said_by_relay(),
-        };
-        let told: Vec<Payload> = members(room_id, body);
-        return told.into_iter().chain([Payload::RoomVisibilityChanged(closed)]).collect();
+        }));
+        return events;
     }
     match event {
         Payload::MessageSent(sent) => vec![unheard(sent, refusal, relay_name, facts)],
@@ -375,7 +381,10 @@ fn described(intake: &Intake<'_>, fact: &RoomCreated) -> Option<Payload> {
         // What is private here stays so.
         (true, false) => row.visibility == "public",
         // A room that was lost with its root was made anew, for everybody.
-        (true, true) => row.visibility == "public" && fact.visibility == "invite_only",
+        (true, true) => {
+            let is_anew = row.visibility == "public" && row.invited.is_empty();
+            is_anew && fact.visibility == "invite_only"
+        }
         (false, _) => true,
     };
     let known = (&row.created_by, &row.visibility, &row.invited);
@@ -400,7 +409,7 @@ fn joined(intake: &Intake<'_>, item: &Item, fact: &RoomJoined) -> Option<Payload
     shared_room(&intake.state, &fact.room_id)?;
     let (room_id, origin) = (fold(&fact.room_id), Some(intake.origin(item)));
     let is_news = !room::is_member(&intake.state, &room_id, &mailbox);
-    is_news.then_some(Payload::RoomJoined(RoomJoined { room_id, mailbox, origin }))
+    is_news.then_some(Payload::RoomJoined(RoomJoined { room_id, mailbox, of: None, origin }))
 }
 
 fn left(intake: &Intake<'_>, item: &Item, fact: &RoomLeft) -> Option<Payload> {
@@ -438,14 +447,13 @@ fn changed(intake: &Intake<'_>, item: &Item, payload: &Payload) -> Option<Payloa
 
 /// What a refusal is answered by: each message, and of the rest each room and member once.
 fn about(event: &Payload, sequence: Sequence, refusal: &Refusal) -> (String, String) {
-    let is_other = refusal.code == Code::RoomExists;
+    let room = event.room_id().map(fold).unwrap_or_default();
     match event {
-        Payload::RoomJoined(fact) if is_other => (fold(&fact.room_id), String::new()),
-        Payload::RoomCreated(fact) => (fold(&fact.room_id), String::new()),
-        Payload::RoomInvitation(fact) => (fold(&fact.room_id), String::new()),
-        Payload::RoomVisibilityChanged(fact) => (fold(&fact.room_id), String::new()),
-        Payload::RoomJoined(fact) => (fold(&fact.room_id), fact.mailbox.clone()),
-        _ => (String::new(), sequence.to_string()),
+        Payload::MessageSent(_) => (room, sequence.to_string()),
+        Payload::RoomJoined(fact) if refusal.code != Code::RoomExists => {
+            (room, fact.mailbox.clone())
+        }
+        _ => (room, String::new()),
     }
 }
 

@@ -447,7 +447,8 @@ impl State {
     fn joined(&mut self, sequence: Sequence, fact: &RoomJoined, time_us: u64) {
         let room = fold(&fact.room_id);
         let cursor = self.rooms.get(&room).map_or(0, |row| row.head);
-        let member = Member { joined_us: time_us, since: sequence, cursor, redelivered_to: 0 };
+        let (since, of) = (sequence, fact.of.clone());
+        let member = Member { joined_us: time_us, since, cursor, redelivered_to: 0, of };
         self.members.put(pair(&room, fact.mailbox.as_bytes()), member);
         self.memberships.put(pair(&fact.mailbox, room.as_bytes()), ());
     }

@@ -23,7 +23,7 @@ pub use rows::{
 pub use table::{Base, Bytes, Rebuild, Table};
 
 /// Version of the tables below: a checkpoint of another version is not used.
-pub const PROJECTION: u16 = 6;
+pub const PROJECTION: u16 = 7;
 
 /// All projections at one sequence.
 #[derive(Clone)]

@@ -167,6 +167,9 @@ pub struct Member {
     pub cursor: Sequence,
     /// Everything up to here was shown before and came back.
     pub redelivered_to: Sequence,
+    /// At a relay: node whose private room it meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
 }
 
 /// A room that was for other machines, too, until it was deleted: what was said there may still be on

@@ -297,3 +297,77 @@ fn a_room_does_not_show_the_history_of_another_that_had_its_name() {
     let texts: Vec<String> = history(&a, "eve", "ops").into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["hello"]);
 }
+
+#[test]
+fn members_of_a_private_room_come_back_to_a_relay_that_forgot_it() {
+    let mut hub = Hub::start("memory");
+    let (a, b) = pair(&hub);
+    let c = Machine::new(&hub, "machine-c");
+    c.world.register(&["cat"]);
+    settle(&[&a, &b, &c]);
+    a.run("ann", &["rooms", "create", "den", "--visibility", "invite_only"]).ok();
+    a.run("ann", &["rooms", "join", "den"]).ok();
+    a.run("ann", &["rooms", "invite", "den", "bob@machine-b"]).ok();
+    settle(&[&a, &b, &c]);
+    b.run("bob", &["rooms", "join", "den"]).ok();
+    settle(&[&a, &b, &c]);
+    // By her new name she still owns it, and invites.
+    a.run("ann", &["rename", "anna"]).ok();
+    a.run("ann", &["rooms", "invite", "den", "cat@machine-c"]).ok();
+    settle(&[&a, &b, &c]);
+    c.run("cat", &["rooms", "join", "den"]).ok();
+    settle(&[&a, &b, &c]);
+    hub.kill();
+    hub.go_on();
+    // Those who do not own it come first.
+    settle(&[&c, &b, &a, &b, &c]);
+    b.world.poll("bob");
+    c.world.poll("cat");
+    a.run("ann", &["rooms", "send", "den", "still there?"]).ok();
+    settle(&[&a, &b, &c]);
+    assert_eq!(b.world.poll("bob"), ["still there?"]);
+    assert_eq!(c.world.poll("cat"), ["still there?"]);
+}
+
+#[test]
+fn whoever_comes_before_a_private_room_is_not_in_it() {
+    let mut hub = Hub::start("memory");
+    let (a, b) = pair(&hub);
+    let m = Machine::new(&hub, "machine-m");
+    m.world.register(&["mal"]);
+    a.run("ann", &["rooms", "join", "ops"]).ok();
+    settle(&[&a, &b, &m]);
+    m.run("mal", &["rooms", "join", "ops"]).ok();
+    b.run("bob", &["rooms", "join", "ops"]).ok();
+    settle(&[&m, &b, &a, &m]);
+    m.run("mal", &["rooms", "leave", "ops"]).ok();
+    settle(&[&m, &a, &b]);
+    a.run("ann", &["rooms", "visibility", "ops", "--set", "invite_only"]).ok();
+    settle(&[&a, &b, &m]);
+    hub.kill();
+    hub.go_on();
+    // All that ever was is said again, by him first.
+    settle(&[&m, &a, &b]);
+    a.run("ann", &["rooms", "send", "ops", "secret"]).ok();
+    settle(&[&a, &b, &m]);
+    assert_eq!(b.world.poll("bob"), ["secret"]);
+    assert_eq!(m.world.poll("mal"), [""; 0]);
+    // Somebody else has the name at a relay that forgot it: none of it goes there.
+    hub.kill();
+    hub.go_on();
+    m.run("mal", &["rooms", "create", "ops2"]).ok();
+    a.run("ann", &["rooms", "create", "ops2", "--visibility", "invite_only"]).ok();
+    a.run("ann", &["rooms", "join", "ops2"]).ok();
+    m.once();
+    a.run("ann", &["rooms", "invite", "ops2", "bob@machine-b"]).ok();
+    a.once();
+    a.world.register(&["dan"]);
+    a.run("ann", &["rooms", "invite", "ops2", "dan"]).ok();
+    a.run("dan", &["rooms", "join", "ops2"]).ok();
+    a.run("dan", &["rooms", "send", "ops2", "between us"]).ok();
+    settle(&[&a, &m, &b]);
+    m.run("mal", &["rooms", "join", "ops2"]).ok();
+    settle(&[&m]);
+    assert!(!by_relay(&hub, &m, "mal", &["history", "ops2"]).contains("between us"));
+    assert!(a.world.poll("ann").contains(&"between us".to_owned()));
+}

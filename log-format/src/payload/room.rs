@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, is_false};
+use super::{Origin, Payload, Target, is_false};
 
 fact! {
     /// A room came to be.
@@ -29,6 +29,9 @@ fact! {
         room_id: String,
         /// The member's mailbox.
         mailbox: String,
+        /// Node whose private room it is, as the node of the member knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
         /// Where it was first written, when that was another log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
@@ -89,5 +92,25 @@ fact! {
         /// Where it was first written, when that was another log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
+    }
+}
+
+impl Payload {
+    /// The room that an event is about; none for an event about anything else.
+    pub fn room_id(&self) -> Option<&str> {
+        match self {
+            Self::MessageSent(sent) => match &sent.target {
+                Target::Room { room_id, .. } => Some(room_id),
+                _ => None,
+            },
+            Self::RoomCreated(fact) => Some(&fact.room_id),
+            Self::RoomJoined(fact) => Some(&fact.room_id),
+            Self::RoomLeft(fact) => Some(&fact.room_id),
+            Self::RoomInvitation(fact) => Some(&fact.room_id),
+            Self::RoomVisibilityChanged(fact) => Some(&fact.room_id),
+            Self::RoomDeleted(fact) => Some(&fact.room_id),
+            Self::RoomLabelled(fact) => Some(&fact.room_id),
+            _ => None,
+        }
     }
 }
