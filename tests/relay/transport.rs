@@ -77,6 +77,34 @@ impl Transport for Lossy {
     }
 }
 
+/// While it is on, gives the first answer once more to whoever pulls.
+struct Stale {
+    inner: Arc<dyn Transport>,
+    kept: Mutex<Option<Incoming>>,
+    on: AtomicBool,
+}
+
+impl Transport for Stale {
+    fn base_url(&self) -> &str {
+        self.inner.base_url()
+    }
+
+    fn ask(&self, request: &Outgoing) -> Result<Incoming, Unreachable> {
+        if request.target != "/pull" || !self.on.load(Ordering::Relaxed) {
+            return self.inner.ask(request);
+        }
+        let mut kept = self.kept.lock().expect("a lock");
+        match &*kept {
+            Some(answer) => Ok(answer.clone()),
+            None => {
+                let answer = self.inner.ask(request)?;
+                *kept = Some(answer.clone());
+                Ok(answer)
+            }
+        }
+    }
+}
+
 /// Runs a test with each of the two, on each store.
 fn with_each(test: &dyn Fn(&Arc<dyn Transport>)) {
     super::on_each_store(|| {
@@ -191,4 +219,26 @@ fn another_key_is_refused_the_same_way() {
         let codes: Vec<&str> = refused.iter().map(|failure| failure.code().name()).collect();
         assert!(codes.contains(&"alias_identity_mismatch"), "{codes:?}");
     });
+}
+
+#[test]
+fn an_answer_to_another_question_is_refused_and_changes_nothing() {
+    let inside: Arc<dyn Transport> = Arc::new(Inside::new());
+    let (a, mut at_a) = machine(&inside, "node-a", "ann");
+    let (kept, on) = (Mutex::new(None), AtomicBool::new(false));
+    let stale = Arc::new(Stale { inner: Arc::clone(&inside), kept, on });
+    let through: Arc<dyn Transport> = stale.clone();
+    let (b, mut at_b) = machine(&through, "node-b", "bob");
+    tick(&mut [&mut at_a, &mut at_b]);
+    a.run("ann", &["send", "bob@node-b", "one"]).ok();
+    tick(&mut [&mut at_a]);
+    stale.on.store(true, Ordering::Relaxed);
+    let refused = at_b.tick().expect_err("the first answer comes a second time");
+    assert_eq!(refused.code().name(), "batch_invalid");
+    let seen = b.run("bob", &["peek-inbox", "--json"]).ok().json();
+    assert_eq!(crate::support::contents(&seen), ["one"]);
+    stale.on.store(false, Ordering::Relaxed);
+    a.run("ann", &["send", "bob@node-b", "two"]).ok();
+    tick(&mut [&mut at_a, &mut at_b]);
+    assert_eq!(b.poll("bob"), ["one", "two"]);
 }
