@@ -220,7 +220,8 @@ impl State {
     /// A node has fetched so much; or, at a node, the relay has.
     fn deleted_rooms_fetched(&mut self, node_id: &str, upto: Sequence) {
         let here = format!("@{}", fold(node_id));
-        for (key, mut row) in self.deleted_rooms.scan([]) {
+        for (key, before) in self.deleted_rooms.scan([]) {
+            let mut row = before.clone();
             let all = sequence_of(&key) <= upto;
             row.members.retain(|member| !(all && member.mailbox.ends_with(&here)));
             for member in row.members.iter_mut().filter(|row| row.mailbox.ends_with(&here)) {
@@ -228,7 +229,7 @@ impl State {
             }
             if all && row.members.is_empty() {
                 self.deleted_rooms.remove(key);
-            } else {
+            } else if row != before {
                 self.deleted_rooms.put(key, row);
             }
         }

@@ -343,6 +343,16 @@ fn pair(hub: &Hub) -> (Machine, Machine) {
     (a, b)
 }
 
+/// The same two, both in a room that ann made.
+fn pair_in(hub: &Hub, room: &str) -> (Machine, Machine) {
+    let (a, b) = pair(hub);
+    a.run("ann", &["rooms", "join", room]).ok();
+    settle(&[&a, &b]);
+    b.run("bob", &["rooms", "join", room]).ok();
+    settle(&[&a, &b]);
+    (a, b)
+}
+
 /// Everybody hears everything: rounds of all connectors.
 fn settle(machines: &[&Machine]) {
     for _ in 0..3 {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Hub, Machine, TOKEN, pair, settle};
+use super::{Hub, Machine, TOKEN, pair, pair_in, settle};
 use crate::support::{Done, World, run};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -98,11 +98,7 @@ fn a_machine_that_the_relay_does_not_admit_says_so() {
 #[test]
 fn what_is_said_in_a_room_while_the_relay_is_down_waits_and_is_seen_to() {
     let mut hub = Hub::start("log");
-    let (a, b) = pair(&hub);
-    a.run("ann", &["rooms", "join", "den"]).ok();
-    settle(&[&a, &b]);
-    b.run("bob", &["rooms", "join", "den"]).ok();
-    settle(&[&a, &b]);
+    let (a, b) = pair_in(&hub, "den");
     a.run("ann", &["rooms", "send", "den", "first"]).ok();
     settle(&[&a, &b]);
     hub.kill();

@@ -286,6 +286,30 @@ fn an_identity_then_rooms_then_the_end_of_leases() {
 }
 
 #[test]
+fn leases_that_are_over_are_named() {
+    let (by_hand, in_relay) = {
+        let both = commands("Leases that are over");
+        let (by_hand, in_relay) = both.split_once("serves").expect("two blocks");
+        (by_hand.to_owned(), format!("serves{in_relay}"))
+    };
+    assert!(by_hand.contains("c2c relay gc --once --verbose"));
+    let script = [
+        "TOKEN=t",
+        &in_relay,
+        "cat /tmp/serve.out",
+        "c2c relay setup --url http://127.0.0.1:7331 --token t",
+        "export C2C_MCP_SESSION_ID=s-ann; c2c register --alias ann",
+        "c2c relay connect --once --ttl 1",
+        "until c2c relay gc --once --verbose > /tmp/gc.out; grep -q '1 leases' /tmp/gc.out; do :; done",
+        "cat /tmp/gc.out",
+    ];
+    let Some(out) = inside(&script.join("\n")) else { return };
+    assert!(out.contains("gc: running every 300s"), "{out}");
+    let told = out.split("gc: 1 leases expired").nth(1);
+    assert!(told.is_some_and(|rest| rest.contains("ann")), "{out}");
+}
+
+#[test]
 fn sqlite_keeps_everything_over_a_restart() {
     let serve = commands("SQLite");
     let script = [

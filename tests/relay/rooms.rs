@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Hub, Machine, TOKEN, pair, settle};
+use super::{Hub, Machine, TOKEN, pair, pair_in, settle};
 use crate::support::contents;
 
 /// A command of the relay, asked without the connector.
@@ -79,11 +79,7 @@ fn coming_and_going_here_ends_where_it_ended_here() {
 #[test]
 fn a_history_has_the_order_of_the_relay_on_all_machines() {
     let mut hub = Hub::start("log");
-    let (a, b) = pair(&hub);
-    a.run("ann", &["rooms", "join", "den"]).ok();
-    settle(&[&a, &b]);
-    b.run("bob", &["rooms", "join", "den"]).ok();
-    settle(&[&a, &b]);
+    let (a, b) = pair_in(&hub, "den");
     a.run("ann", &["rooms", "send", "den", "first"]).ok();
     settle(&[&a, &b]);
     hub.kill();
@@ -242,11 +238,7 @@ fn what_is_private_here_does_not_go_into_a_public_room_of_that_name() {
 fn members_come_back_to_a_relay_that_forgot_the_room() {
     for private in [false, true] {
         let mut hub = Hub::start("memory");
-        let (a, b) = pair(&hub);
-        a.run("ann", &["rooms", "join", "den"]).ok();
-        settle(&[&a, &b]);
-        b.run("bob", &["rooms", "join", "den"]).ok();
-        settle(&[&a, &b]);
+        let (a, b) = pair_in(&hub, "den");
         if private {
             a.run("ann", &["rooms", "visibility", "den", "--set", "invite_only"]).ok();
             settle(&[&a, &b]);
