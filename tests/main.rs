@@ -2,6 +2,7 @@
 
 mod cli;
 mod clients;
+mod fixtures;
 mod liveness;
 mod mcp;
 mod model;
