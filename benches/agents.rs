@@ -1,7 +1,7 @@
-//! How soon does a message reach its agent when many talk at once? (A2)
+//! Delay of messages between many agents that write at once (A2).
 //!
-//! `C2C_BENCH_AGENTS` (30), `C2C_BENCH_SECONDS` (60); each agent writes to another one and to the room
-//! every two seconds.
+//! `C2C_BENCH_AGENTS` (30) and `C2C_BENCH_SECONDS` (60) set the size. Each agent writes to another one
+//! and to the room every two seconds.
 
 #[path = "../tests/support/agents.rs"]
 mod agents;
@@ -27,16 +27,16 @@ fn main() {
     };
     println!("A2 {agents} agents over MCP, one room and direct messages, {seconds} s");
     let program = support::program();
-    let outcome = agents::run(&plan, &|at| agents::command(&program, &root, &home, at));
+    let tally = agents::run(&plan, &|at| agents::command(&program, &root, &home, at));
     let mut samples = Samples::default();
-    outcome.delays.iter().for_each(|delay| samples.add(*delay));
+    tally.delays.iter().for_each(|delay| samples.add(*delay));
     println!(
-        "  {} of {} arrived, {} doubled, {} astray, {} polls that woke for nothing",
-        outcome.delays.len(),
-        outcome.expected,
-        outcome.doubled,
-        outcome.astray,
-        outcome.empty_polls
+        "  {} of {} arrived, {} duplicated, {} misdelivered, {} polls that woke without mail",
+        tally.delays.len(),
+        tally.expected,
+        tally.duplicated,
+        tally.misdelivered,
+        tally.empty_polls
     );
     let at = |quantile: f64| samples.at(quantile) / 1_000.0;
     println!("  p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms", at(0.5), at(0.9), at(0.99));

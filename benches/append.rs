@@ -1,4 +1,4 @@
-//! How many durable 1 KB appends can 1, 4, 16 and 32 processes do? (L4)
+//! Durable appends of 1 KB per second by 1, 4, 16 and 32 processes (L4).
 //!
 //! The bench starts itself once per process. `engine` appends to the log alone, `broker` sends
 //! messages through the whole broker. `C2C_BENCH_RIVAL` names the binary of `benches/rivals`.
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use c2c::broker::Broker;
-use c2c::decide;
 use c2c::log::{Directory, Log, Options};
+use c2c_core::decide;
 
 const PROCESSES: [usize; 4] = [1, 4, 16, 32];
 
@@ -76,7 +76,7 @@ fn main() {
     }
 }
 
-/// How often does a lone durable send sync?
+/// Counts the sync calls of a single durable send.
 fn lone_send(dir: &Path) {
     let root = dir.join("lone");
     support::fill_apart(&root, 1_000, 100, 100);
@@ -107,7 +107,7 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Appends per second of all processes, and the longest wait of any, milliseconds.
+/// Appends per second of all processes, and the longest wait of any in milliseconds.
 fn measure(
     kind: &str,
     place: &Path,
@@ -120,7 +120,7 @@ fn measure(
         support::fill(place, 1_000, 100, 100);
     }
     if let (Some(rival), "sqlite") = (rival, kind) {
-        // Alone first: a database that many turn to WAL at once refuses some of them.
+        // One process first: if many switch a database to WAL at once, some of them fail.
         let mut prepare = Command::new(rival);
         prepare.args(["child", kind]).arg(place).args(["0", "0", "0"]).stdout(Stdio::null());
         assert!(prepare.status().expect("starts").success(), "the rival cannot prepare");
@@ -148,7 +148,7 @@ fn measure(
     (total * 1e3 / millis as f64, longest / 1e3)
 }
 
-/// Appends until the time is over; prints how often, and the longest wait in microseconds.
+/// Appends until the time ends; prints the number of appends and the longest wait in microseconds.
 fn child(kind: &str, place: &Path, number: u64, start_ms: u64, millis: u64) {
     let mut append = appender(kind, place, number);
     while now_ms() < start_ms {
@@ -184,7 +184,8 @@ fn appender(kind: &str, place: &Path, number: u64) -> Box<dyn FnMut(u64)> {
             Box::new(move |count| {
                 let batch = [support::message(2, 1, number << 32 | count, 700)];
                 log.lock().expect("locked");
-                let done = log.append(&batch, c2c::clock::now_us(), true).expect("appended");
+                let done =
+                    log.append(&batch, c2c::platform::clock::now_us(), true).expect("appended");
                 log.unlock();
                 log.wait_durable(done.last).expect("synced");
             })
@@ -204,7 +205,7 @@ fn appender(kind: &str, place: &Path, number: u64) -> Box<dyn FnMut(u64)> {
                     ttl_s: None,
                     deferrable: false,
                 };
-                broker.execute(&decide::Command::Send(send), &actor).expect("sent");
+                broker.execute(&send, &actor).expect("sent");
             })
         }
     }

@@ -1,4 +1,4 @@
-//! How long does one command take that starts, does its work and ends? (L1, L2, L3, A1)
+//! Time of one command from start to exit (L1, L2, L3, A1).
 //!
 //! `C2C_BENCH_ROUNDS` sets the rounds, `C2C_BENCH_HUGE=1` adds a log of 10^7 events.
 
@@ -11,15 +11,15 @@ struct Case {
     root: std::path::PathBuf,
     poll: Samples,
     send: Samples,
-    /// With nothing to tell, and with the message that was sent just now.
+    /// Without mail, and with the message that was just sent.
     hook: Samples,
     hook_mail: Samples,
 }
 
-/// A client's hook after a tool call.
-fn hook(case: &Case, said: &std::path::Path) -> std::process::Command {
+/// The hook of a client after a tool call.
+fn hook(case: &Case, input: &std::path::Path) -> std::process::Command {
     let mut command = support::c2c(&case.root, "", &["hook"]);
-    command.env_remove("C2C_MCP_SESSION_ID").stdin(std::fs::File::open(said).expect("a file"));
+    command.env_remove("C2C_MCP_SESSION_ID").stdin(std::fs::File::open(input).expect("a file"));
     command
 }
 
@@ -41,7 +41,7 @@ fn main() {
         // The smallest log cannot hold as many sessions and messages.
         let (sessions, pending) = (1_000.min(events / 10), 10_000.min(events / 10));
         support::fill_apart(&root, events, sessions, pending);
-        // As agents are: with the evidence of their process, which here is this one.
+        // Registered with a process, as agents are: here the process of the bench.
         for who in ["0", "2"] {
             let (session, alias) = (format!("s-{who}"), format!("a-{who}"));
             support::timed(support::c2c(&root, &session, &["register", "--alias", &alias]));
@@ -56,9 +56,9 @@ fn main() {
     let (mut floor, mut synced) = (Samples::default(), Samples::default());
     let mut sync = Sync::new(dir.path());
     let text = "x".repeat(1024);
-    // What a client says after a tool call.
-    let said = |session: &str| {
-        let path = dir.path().join(format!("said-{session}"));
+    // The input that a client passes after a tool call.
+    let input = |session: &str| {
+        let path = dir.path().join(format!("input-{session}"));
         let text = format!(
             "{{\"session_id\":\"{session}\",\"hook_event_name\":\"PostToolUse\",\"cwd\":\"/\",\
              \"tool_name\":\"Bash\",\"tool_response\":{{\"stdout\":\"{}\"}}}}",
@@ -67,7 +67,7 @@ fn main() {
         std::fs::write(&path, text).expect("written");
         path
     };
-    let (idle, reader) = (said("s-0"), said("s-1"));
+    let (idle, reader) = (input("s-0"), input("s-1"));
     for round in 0..rounds + 5 {
         let warm = round >= 5;
         let took = support::timed_floor(&floor_binary);
@@ -86,12 +86,12 @@ fn main() {
         }
         for case in &mut cases {
             let took = support::timed(support::c2c(&case.root, "s-2", &["send", "a-1", &text]));
-            let told = support::timed(hook(case, &reader));
-            let silent = support::timed(hook(case, &idle));
+            let with_mail = support::timed(hook(case, &reader));
+            let without_mail = support::timed(hook(case, &idle));
             if warm {
                 case.send.add(took);
-                case.hook_mail.add(told);
-                case.hook.add(silent);
+                case.hook_mail.add(with_mail);
+                case.hook.add(without_mail);
             }
         }
     }

@@ -1,179 +1,57 @@
-//! How fast is a relay, how soon is mail on the other machine, and what does waiting cost? (R1 to R5)
+//! Relay: sends, replication, delay between machines, start and idle connections (R1 to R5).
 //!
 //! `cargo bench --bench relay -- R2` runs one part.
 
+#[path = "support/relay.rs"]
+mod process;
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use c2c::wire::batch::Compression;
-use c2c::wire::sign::{self, Header, Moment, Request, SecretKey};
-use c2c::wire::{Batch, Cursor, Item};
+use c2c::relay::protocol::batch::Compression;
+use c2c::relay::protocol::{WireBatch, WireCursor, WireItem};
 use c2c_log_format::Payload;
 use c2c_log_format::payload::{MessageSent, Origin, Receipt, ReceiptsRecorded, Target};
+use process::{Relay, TOKEN, delayed, exchange, key, open, register, signed};
 use serde_json::json;
 use support::{Samples, Sync, setting};
 
-const TOKEN: &str = "bench";
-
-/// A relay process on a free port.
-struct Relay {
-    child: Child,
-    address: String,
-    /// From spawn to the line that says it serves.
-    took: Duration,
-}
-
-impl Relay {
-    fn start(directory: &Path, storage: &str) -> Self {
-        let mut command = Command::new(support::program());
-        command.args(["relay", "serve", "--listen", "127.0.0.1:0", "--token", TOKEN]);
-        command.args(["--rate-limit", "0", "--storage", storage, "--persist-dir"]).arg(directory);
-        if storage == "sqlite" {
-            command.arg("--db-path").arg(directory.join("relay.db"));
-        }
-        command.env("HOME", directory).stdout(Stdio::piped());
-        let start = Instant::now();
-        let mut child = command.spawn().expect("starts");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("piped");
-        BufReader::new(out).read_line(&mut line).expect("a line");
-        let took = start.elapsed();
-        let (_, address) = line.trim().split_once("http://").expect("an address");
-        Self { child, address: address.to_owned(), took }
-    }
-
-    fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let text = status.expect("its status");
-        let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
-        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
-    }
-
-    /// As an operator stops it: it writes the checkpoint that it owes.
-    fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
-        self.child.wait().expect("its end");
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn key(number: u8) -> SecretKey {
-    SecretKey::from_seed(&[number; 32])
-}
-
-fn nonce(number: u64) -> String {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&number.to_le_bytes());
-    bytes[8..].copy_from_slice(&c2c::clock::now_us().to_le_bytes());
-    sign::encode(&bytes)
-}
-
-fn post(target: &str, authorization: &str, body: &[u8]) -> Vec<u8> {
-    let mut head =
-        format!("POST {target} HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n", body.len());
-    if !authorization.is_empty() {
-        head.push_str(&format!("Authorization: {authorization}\r\n"));
-    }
-    head.push_str("\r\n");
-    [head.as_bytes(), body].concat()
-}
-
-fn signed(target: &str, body: &[u8], alias: &str, key: &SecretKey, number: u64) -> Vec<u8> {
-    let now_us = c2c::clock::now_us();
-    let ts = format!("{}.{:06}", now_us / 1_000_000, now_us % 1_000_000);
-    let nonce = nonce(number);
-    let request = Request { method: "POST", target, body, ts: &ts, nonce: &nonce };
-    let sig = key.sign(&request.text().expect("a text"));
-    post(target, &Header { alias: alias.into(), ts, nonce, sig }.to_string(), body)
-}
-
-/// Sends one request and reads its answer; the status.
-fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> u16 {
-    stream.write_all(request).expect("written");
-    buffer.clear();
-    let mut chunk = [0; 16 * 1024];
-    loop {
-        let read = stream.read(&mut chunk).expect("read");
-        assert!(read > 0, "closed: {}", String::from_utf8_lossy(buffer));
-        buffer.extend_from_slice(&chunk[..read]);
-        let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-        let length =
-            head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-        let length: usize = length.and_then(|text| text.trim().parse().ok()).expect("a length");
-        if buffer.len() >= end + 4 + length {
-            return head
-                .split(' ')
-                .nth(1)
-                .and_then(|status| status.parse().ok())
-                .expect("a status");
-        }
-    }
-}
-
-fn open(relay: &Relay) -> TcpStream {
-    let stream = TcpStream::connect(&relay.address).expect("a connection");
-    stream.set_nodelay(true).expect("no delay");
-    stream
-}
-
-fn register(relay: &Relay, alias: &str, node: &str, key: &SecretKey, number: u64) {
-    let ts = c2c::time::rfc3339_seconds(c2c::clock::now_us());
-    let (nonce, public) = (nonce(number), key.public().to_string());
-    let url = "http://bench";
-    let moment = Moment { ts: &ts, nonce: &nonce };
-    let text = sign::register(alias, url, &public, moment).expect("a text");
-    let body = json!({ "node_id": node, "session_id": alias, "alias": alias, "ttl": 3600,
-        "replicated": true, "identity_pk": public, "signature": key.sign(&text), "nonce": nonce,
-        "timestamp": ts });
-    let request = post("/register", "", body.to_string().as_bytes());
-    let mut buffer = Vec::new();
-    let status = exchange(&mut open(relay), &request, &mut buffer);
-    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
-}
-
-/// R1: durable sends of 1 KB, each signed, by so many connections; per second, and the times of each.
+/// R1: signed durable sends of 1 KB over several connections. Returns sends per second, and the time
+/// of each.
 fn sends(relay: &Relay, connections: usize, each: usize) -> (f64, Samples) {
     let text = "x".repeat(1024);
-    let made = |at: usize| {
+    let request = |at: usize| {
         let body = json!({ "from_alias": "ann", "to_alias": "bob", "content": text });
         signed("/send", body.to_string().as_bytes(), "ann", &key(1), at as u64)
     };
-    let (told, times) = mpsc::channel();
-    // Signed before, so that the clients do not take the processor from the relay.
-    let work: Vec<Vec<Vec<u8>>> =
-        (0..connections).map(|one| (0..each).map(|at| made(one * each + at)).collect()).collect();
+    let (finished, times) = mpsc::channel();
+    // Signed in advance, so that the clients do not compete with the relay for the processor.
+    let work: Vec<Vec<Vec<u8>>> = (0..connections)
+        .map(|one| (0..each).map(|at| request(one * each + at)).collect())
+        .collect();
     let start = Instant::now();
     thread::scope(|scope| {
         for requests in work {
-            let (told, mut stream) = (told.clone(), open(relay));
+            let (finished, mut stream) = (finished.clone(), open(relay));
             scope.spawn(move || {
                 let mut buffer = Vec::new();
                 for request in requests {
                     let begin = Instant::now();
                     let status = exchange(&mut stream, &request, &mut buffer);
                     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
-                    told.send(begin.elapsed()).expect("told");
+                    finished.send(begin.elapsed()).expect("a receiver");
                 }
             });
         }
     });
     let took = start.elapsed();
-    drop(told);
+    drop(finished);
     let mut samples = Samples::default();
     times.iter().for_each(|time| samples.add(time));
     ((connections * each) as f64 / took.as_secs_f64(), samples)
@@ -191,41 +69,37 @@ const PUSHERS: [Pusher; 4] =
 
 /// Signed batches of a thousand events.
 fn work_of(batches: u64, log: [u8; 16], (alias, node, seed): Pusher) -> Vec<Vec<u8>> {
-    let mut after = Cursor::start(log);
+    let mut after = WireCursor::start(log);
     let mut number = 0;
     let target = format!("/push?node_id={node}");
     (0..batches)
         .map(|_| {
-            let mut batch = Batch::after(after);
+            let mut batch = WireBatch::after(after);
             for _ in 0..1_000 {
                 number += 1;
                 let sent = Payload::MessageSent(MessageSent {
-                    message_id: format!("m-{}-{alias}-{number}", log_number(&log)),
-                    from: alias.into(),
                     from_mailbox: alias.into(),
-                    to: "bob@two".into(),
-                    body: "x".repeat(200),
                     sent_us: number,
-                    target: Target::Outbox { alias: "bob".into(), host: "two".into() },
-                    tag: None,
-                    reply_to: None,
-                    expires_us: None,
-                    deferrable: false,
-                    source: None,
-                    origin: None,
+                    ..MessageSent::new(
+                        format!("m-{}-{alias}-{number}", log_number(&log)),
+                        alias,
+                        "bob@two",
+                        Target::Outbox { alias: "bob".into(), host: "two".into() },
+                        "x".repeat(200),
+                    )
                 });
-                let item = Item::new(log, number, 7, &sent);
+                let item = WireItem::new(log, number, 7, &sent);
                 let place = item.origin();
                 batch.push(item, place);
             }
-            after = batch.upto();
+            after = batch.end();
             let bytes = batch.encode(Compression::None).expect("a batch");
             signed(&target, &bytes, alias, &key(seed), 1 << 40 | number)
         })
         .collect()
 }
 
-/// R2: events in batches of a thousand, from so many machines at once; per second.
+/// R2: events in batches of a thousand from several machines at once; returns events per second.
 fn pushes(relay: &Relay, batches: u64, log: [u8; 16], machines: usize) -> f64 {
     let mut work = Vec::new();
     for (at, pusher) in PUSHERS.into_iter().take(machines).enumerate() {
@@ -249,7 +123,7 @@ fn pushes(relay: &Relay, batches: u64, log: [u8; 16], machines: usize) -> f64 {
     (machines as u64 * batches * 1_000) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// A machine with a connector that runs.
+/// A machine with a running connector.
 struct Machine {
     root: PathBuf,
     home: PathBuf,
@@ -295,7 +169,7 @@ fn across(a: &Machine, b: &Machine, rounds: u64) -> Samples {
         let mut listen = Machine::command(&b.root, &b.home, "bob");
         listen.args(["listen", "--once", "--take", "--timeout", "30"]).stdout(Stdio::piped());
         let mut listening = listen.spawn().expect("starts");
-        // It sleeps in the kernel when it is ready.
+        // When it is ready, it sleeps in the kernel.
         let stat = format!("/proc/{}/wchan", listening.id());
         while std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains("futex")) {
             thread::yield_now();
@@ -317,47 +191,12 @@ fn across(a: &Machine, b: &Machine, rounds: u64) -> Samples {
     samples
 }
 
-/// A proxy before the relay that holds everything back for a time, each way.
-fn delayed(relay: &Relay, delay: Duration) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let (url, to) = (listener.local_addr().expect("its address"), relay.address.clone());
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(server) = TcpStream::connect(&to) else { continue };
-            let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let back = (server.try_clone().expect("fd"), client.try_clone().expect("fd"));
-            thread::spawn(move || pump(client, server, delay));
-            thread::spawn(move || pump(back.0, back.1, delay));
-        }
-    });
-    format!("http://{url}")
-}
-
-fn pump(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
-    let (piece, pieces) = mpsc::channel::<(Instant, Vec<u8>)>();
-    thread::spawn(move || {
-        for (due, bytes) in pieces {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            if to.write_all(&bytes).is_err() {
-                return;
-            }
-        }
-        let _ = to.shutdown(std::net::Shutdown::Both);
-    });
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if piece.send((Instant::now() + delay, buffer[..read].to_vec())).is_err() {
-            return;
-        }
-    }
-}
-
-/// A relay with so many events: messages that were delivered, but for the last thousand.
+/// Fills a relay with `events` events. All messages are delivered except the last thousand.
 fn fill(directory: &Path, events: u64) {
     let relay = Relay::start(directory, "log");
     register(&relay, "ann", "one", &key(1), 1);
     register(&relay, "bob", "two", &key(2), 2);
-    let (mut after, mut stream) = (Cursor::start([8; 16]), open(&relay));
+    let (mut after, mut stream) = (WireCursor::start([8; 16]), open(&relay));
     for round in 0..events / 1_000 {
         let log = 9_000 + round;
         let mut ids = [9; 16];
@@ -381,8 +220,8 @@ fn fill(directory: &Path, events: u64) {
             code: None,
         });
         let fact = ReceiptsRecorded { receipts: receipts.collect(), origin: None };
-        let mut batch = Batch::after(after);
-        let item = Item::new([8; 16], after.sequence + 1, 7, &Payload::ReceiptsRecorded(fact));
+        let mut batch = WireBatch::after(after);
+        let item = WireItem::new([8; 16], after.sequence + 1, 7, &Payload::ReceiptsRecorded(fact));
         let place = item.origin();
         batch.push(item, place);
         after = place;
@@ -480,10 +319,9 @@ fn starts(dir: &Path) {
         if events > 0 {
             fill(&place, events);
         }
-        // Killed in the middle of the load first, then stopped.
-        let whiles: &[&str] =
-            if events == 0 { &[""] } else { &[", killed under load", ", stopped"] };
-        for how in whiles {
+        // First killed under load, then stopped.
+        let ends: &[&str] = if events == 0 { &[""] } else { &[", killed under load", ", stopped"] };
+        for how in ends {
             if *how == ", stopped" {
                 Relay::start(&place, "log").stop();
             }
@@ -495,7 +333,7 @@ fn starts(dir: &Path) {
                     std::fs::create_dir_all(&place).expect("a directory");
                 }
                 let relay = Relay::start(&place, "log");
-                samples.add(relay.took);
+                samples.add(relay.start_time);
                 resident_kib = relay.resident_kib();
             }
             samples.print(&format!("  {events} events{how}"), floor_us);
@@ -532,7 +370,7 @@ fn main() {
     let scratch = support::scratch();
     let dir = scratch.path();
     let named: Vec<String> = std::env::args().filter(|arg| arg.starts_with('R')).collect();
-    let wanted = |name: &str| named.is_empty() || named.iter().any(|arg| arg == name);
+    let is_selected = |name: &str| named.is_empty() || named.iter().any(|arg| arg == name);
     let parts: [(&str, &dyn Fn()); 5] = [
         ("R1", &|| durable_sends(dir, runs)),
         ("R2", &|| replication(dir, runs)),
@@ -540,5 +378,5 @@ fn main() {
         ("R4", &|| starts(dir)),
         ("R5", &|| idle_connections(dir)),
     ];
-    parts.iter().filter(|(name, _)| wanted(name)).for_each(|(_, part)| part());
+    parts.iter().filter(|(name, _)| is_selected(name)).for_each(|(_, part)| part());
 }

@@ -1,4 +1,4 @@
-//! How fast is a whole log read by the operator's tool? (L7)
+//! Reading a whole log with `c2c-log` (L7).
 //!
 //! `C2C_BENCH_EVENTS` sets the size (2,500,000 events are about 1 GB), `C2C_BENCH_RUNS` the runs.
 //! The yardstick is reading the same files and doing nothing with them.
@@ -43,7 +43,7 @@ fn main() {
     }
 }
 
-/// Reads every segment; how long that took, and how many bytes there were.
+/// Reads every segment; returns the time and the number of bytes.
 fn read_all(root: &Path) -> (Duration, u64) {
     let start = Instant::now();
     let mut bytes = 0;

@@ -1,5 +1,4 @@
-//! How fast does a waiting process wake, how fast is the server, and what does it cost while idle?
-//! (L5, L6, L8, L9)
+//! Wake-up of a waiting process, calls of the MCP server, and its cost while idle (L5, L6, L8, L9).
 
 mod support;
 
@@ -22,7 +21,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts one and initializes it; the time from spawn to the reply.
+    /// Starts and initializes a server; returns the time from spawn to the reply.
     fn start(root: &Path) -> (Self, Duration) {
         let mut command = support::c2c(root, "s-3", &["mcp"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -33,17 +32,17 @@ impl Server {
         let reply = server.ask(INITIALIZE);
         let took = start.elapsed();
         assert!(reply.contains("serverInfo"), "{reply}");
-        server.say(INITIALIZED);
+        server.send(INITIALIZED);
         (server, took)
     }
 
-    fn say(&mut self, line: &str) {
+    fn send(&mut self, line: &str) {
         let to = self.to.as_mut().expect("open");
         to.write_all(format!("{line}\n").as_bytes()).expect("written");
     }
 
     fn ask(&mut self, line: &str) -> String {
-        self.say(line);
+        self.send(line);
         let mut reply = String::new();
         self.from.read_line(&mut reply).expect("read");
         reply
@@ -67,7 +66,7 @@ impl Server {
         self.child.wait().expect("ends");
     }
 
-    /// Resident memory in KB, and how often its threads slept and woke.
+    /// Resident memory in KB, and the number of wake-ups of its threads.
     fn usage(&self) -> (u64, u64) {
         let number = |text: &str, key: &str| -> u64 {
             let line = text.lines().find(|line| line.starts_with(key)).unwrap_or("");
@@ -134,8 +133,8 @@ fn main() {
     println!("binary: {:.2} MB", size as f64 / 1e6);
 }
 
-/// Microseconds from the end of `c2c send` to the first line of a `c2c listen` that was asleep
-/// (negative when it was sooner), and the time since `c2c send` was started.
+/// Microseconds from the end of `c2c send` to the first line of a waiting `c2c listen` (negative if
+/// the line was printed first), and the time since the start of `c2c send`.
 fn wake(root: &Path) -> (f64, Duration) {
     let mut listen = support::c2c(root, "s-1", &["listen", "--once"]);
     let mut listening = listen.stdout(Stdio::piped()).spawn().expect("starts");
@@ -159,7 +158,7 @@ fn wake(root: &Path) -> (f64, Duration) {
     (after, printed.duration_since(started))
 }
 
-/// What an idle server holds, and how often it wakes in 10 s.
+/// Memory of an idle server, and its wake-ups in 10 s.
 fn idle(root: &Path) {
     let (mut server, _) = Server::start(root);
     server.call("poll_inbox", "{}");

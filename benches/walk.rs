@@ -1,4 +1,4 @@
-//! How long does each command take on a large root, and does each still answer?
+//! Time of each command on a large root.
 //!
 //! 10^6 events, 1,000 sessions, and one mailbox with 10,000 messages and one of 1 MB.
 //! `C2C_BENCH_ROUNDS` sets the rounds.
@@ -7,11 +7,11 @@ mod support;
 
 use std::sync::Arc;
 
-use c2c::clock;
 use c2c::log::{Directory, Log, Options};
+use c2c::platform::clock;
 use support::Samples;
 
-/// Whose mailbox is full.
+/// The agent with the full mailbox.
 const FULL: u64 = 4;
 
 fn main() {
@@ -65,7 +65,7 @@ fn main() {
     ];
     for args in commands {
         let mut took = Samples::default();
-        // There is only one last poll: the mailbox is empty after it.
+        // The last poll empties the mailbox, so it runs once.
         let rounds = if args == ["poll-inbox", "--json"] { 1 } else { rounds };
         (0..rounds).for_each(|_| took.add(run(args)));
         took.print(&args.join(" "), floor.median());

@@ -1,37 +1,24 @@
-//! c2c: a message broker for AI coding agents. See `docs/architecture.md` for the map.
+//! c2c: a message broker for AI coding agents. `docs/architecture.md` has the overview.
 //!
-//! The library is public so that the binaries, tests and benches can reach it; its interface is not
-//! stable. Stable are the command line, the MCP tools and the log format.
+//! To use c2c from a program, open a [`mailbox::AgentMailbox`]. The other modules are public so that the
+//! binaries, tests and benches can use them; their interface is not stable. The command line, the MCP
+//! tools and the log format are stable.
+// Only `platform` and `log` have exceptions.
+#![deny(unsafe_code)]
 
-pub mod actor;
 pub mod broker;
 pub mod cli;
-pub mod clock;
-pub mod code;
-#[cfg(feature = "relay")]
-pub mod connector;
-pub mod decide;
-pub mod diagnosis;
-pub mod envelope;
-pub mod failure;
-pub mod files;
-#[cfg(feature = "relay")]
-pub mod identity;
-pub mod limits;
+pub mod env;
+pub mod error;
+pub mod legacy;
 pub mod log;
 pub mod log_tool;
+pub mod mailbox;
 pub mod mcp;
-pub mod mirror;
+pub mod platform;
+pub mod present;
 #[cfg(feature = "relay")]
 pub mod relay;
-#[cfg(feature = "relay")]
-pub mod replication;
-pub mod root;
 pub mod setup;
-pub mod shape;
-pub mod state;
 pub mod store;
-pub mod time;
 pub mod wake;
-#[cfg(feature = "relay")]
-pub mod wire;

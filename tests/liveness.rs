@@ -1,12 +1,13 @@
-//! Who counts as alive, and what becomes of the mail that a dead or foreign process had taken?
+//! Liveness of processes, and mail that a dead or foreign process has claimed.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::harness::skip;
 use crate::support::{World, contents, run};
 
-/// More than a pipe holds: whoever prints it blocks until somebody reads.
+/// A file longer than a pipe can hold: a program that prints it blocks until its output is read.
 fn long_body(world: &World) -> std::path::PathBuf {
     let file = world.path().join("body");
     std::fs::write(&file, "z".repeat(200_000)).expect("write");
@@ -20,7 +21,7 @@ fn send_long(world: &World) {
     run(send).ok();
 }
 
-/// Starts a poll that takes bob's mail and then hangs on a pipe that nobody reads.
+/// Starts a poll that claims the mail of bob and then blocks on an unread pipe.
 #[expect(clippy::zombie_processes, reason = "the caller waits; a panic ends the test anyway")]
 fn stuck_poll(world: &World, mut command: Command) -> Child {
     command.env("C2C_MCP_SESSION_ID", "s-bob").stdout(Stdio::piped()).stderr(Stdio::null());
@@ -32,12 +33,11 @@ fn stuck_poll(world: &World, mut command: Command) -> Child {
         if rows.iter().any(|row| row["alias"] == "bob" && row["claim"].is_string()) {
             return child;
         }
-        assert!(Instant::now() < deadline, "the poll never claimed");
+        assert!(Instant::now() < deadline, "the poll claimed no mail");
     }
 }
 
-#[test]
-fn while_the_claimer_lives_others_get_nothing_and_are_told() {
+fn while_the_claiming_process_lives_other_polls_are_empty_and_say_why() {
     let world = World::new();
     world.register(&["ada", "bob"]);
     send_long(&world);
@@ -50,32 +50,29 @@ fn while_the_claimer_lives_others_get_nothing_and_are_told() {
     assert_eq!(world.poll("bob").len(), 1);
 }
 
-#[test]
-fn a_zombie_claimer_is_dead_and_its_mail_comes_back_marked() {
+fn mail_claimed_by_a_zombie_is_redelivered_with_its_mark() {
     let world = World::new();
     world.register(&["ada", "bob"]);
     send_long(&world);
     let mut child = stuck_poll(&world, world.c2c(&["poll-inbox"]));
-    // Killed and not waited for: a zombie, whose number still stands in /proc.
+    // Killed and not waited for: a zombie that is still in /proc.
     child.kill().expect("kill");
     let stat = format!("/proc/{}/stat", child.id());
     let deadline = Instant::now() + Duration::from_secs(20);
     while !std::fs::read_to_string(&stat).is_ok_and(|text| text.contains(") Z ")) {
-        assert!(Instant::now() < deadline, "no zombie");
+        assert!(Instant::now() < deadline, "the process is not a zombie");
     }
     let rows = world.run("bob", &["poll-inbox", "--json"]).ok().json();
     assert_eq!(rows[0]["redelivered"], true);
     assert_eq!(contents(&rows)[0].len(), 200_000);
     assert_eq!(child.wait().expect("wait").signal(), Some(9));
-    assert!(world.poll("bob").is_empty(), "and not a second time");
+    assert!(world.poll("bob").is_empty(), "the mail is delivered once");
 }
 
-#[test]
 fn a_claim_from_another_pid_namespace_is_not_judged_by_its_pid() {
     let probe = Command::new("unshare").args(["-pf", "--mount-proc", "true"]).status();
     if !probe.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no right to make a pid namespace");
-        return;
+        skip("no right to create a pid namespace");
     }
     let world = World::new();
     world.register(&["ada", "bob"]);
@@ -85,11 +82,12 @@ fn a_claim_from_another_pid_namespace_is_not_judged_by_its_pid() {
     let mut child = stuck_poll(&world, inside);
     child.kill().expect("kill");
     child.wait().expect("wait");
-    // Whether that process lives cannot be seen from here: its mail stays claimed for a while.
+    // This namespace cannot see whether the process lives: its mail stays claimed until the claim
+    // expires.
     let other = world.run("bob", &["poll-inbox", "--json"]).ok();
     assert_eq!(other.json().as_array().map(Vec::len), Some(0));
     assert!(other.err.contains("claimed"), "{}", other.err);
-    // Its claim can be named and acked, and the mailbox goes on.
+    // The claim can be acked by its id, and the mailbox continues.
     let state = run(world.log_tool(&["state", "--json"])).ok().json();
     let rows = state["mailboxes"].as_array().cloned().unwrap_or_default();
     let bob = rows.iter().find(|row| row["alias"] == "bob").expect("bob");
@@ -99,11 +97,10 @@ fn a_claim_from_another_pid_namespace_is_not_judged_by_its_pid() {
     assert_eq!(world.poll("bob"), ["next"]);
 }
 
-#[test]
-fn a_sweep_ends_dead_sessions_and_their_mail_returns_with_the_alias() {
+fn a_sweep_ends_dead_sessions_and_keeps_their_mail_for_the_alias() {
     let world = World::new();
     world.register(&["ada"]);
-    // The shell is bob's process; it is gone when the line is done.
+    // The shell is the process of bob, and exits at the end of the line.
     let c2c = env!("CARGO_BIN_EXE_c2c");
     let line = format!("{c2c} register --alias bob -s s-bob; true");
     run(world.program("sh", &["-c", &line])).ok();
@@ -111,7 +108,7 @@ fn a_sweep_ends_dead_sessions_and_their_mail_returns_with_the_alias() {
     assert_eq!(sent["recipient_state"], "dead");
     let plan = world.run("ada", &["sweep", "--dry-run", "--json"]).ok().json();
     let done = world.run("ada", &["sweep", "--json"]).ok().json();
-    assert_eq!(plan, done, "the dry run tells what the sweep does");
+    assert_eq!(plan, done, "the dry run reports what the sweep does");
     assert_eq!(done["preserved_messages"], 1);
     let letters = world.run("ada", &["dead-letter", "--json"]).ok().json();
     assert_eq!(letters[0]["reason"], "sweep");
@@ -119,4 +116,12 @@ fn a_sweep_ends_dead_sessions_and_their_mail_returns_with_the_alias() {
     assert_eq!(back["redelivered"], 1);
     assert_eq!(world.poll("bob"), ["kept"]);
     assert!(world.poll("bob").is_empty());
+}
+
+crate::harness::tests! {
+    fast:
+        while_the_claiming_process_lives_other_polls_are_empty_and_say_why,
+        mail_claimed_by_a_zombie_is_redelivered_with_its_mark,
+        a_claim_from_another_pid_namespace_is_not_judged_by_its_pid,
+        a_sweep_ends_dead_sessions_and_keeps_their_mail_for_the_alias;
 }

@@ -1,14 +1,24 @@
-//! Do the programs keep their promises? The only integration-test binary.
+//! Tests of the programs through their front ends, and of the source tree: the only binary of
+//! integration tests.
 
 mod cli;
 mod clients;
 mod fixtures;
+mod harness;
 mod liveness;
 mod mcp;
-mod model;
 #[cfg(feature = "relay")]
 mod relay;
 mod support;
-mod swarm;
 mod tidy;
 mod tool;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::main(&tests())
+}
+
+harness::tests! {
+    modules: cli, clients, fixtures, liveness, mcp, #[cfg(feature = "relay")] relay, tidy, tool;
+}

@@ -1,4 +1,4 @@
-//! What do the benches share: a filled root, the yardsticks, and how numbers are printed?
+//! Shared parts of the benches: a filled root, the yardsticks, and the output.
 #![allow(dead_code)]
 
 use std::fs::{self, File, OpenOptions};
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use c2c::broker::Broker;
-use c2c::clock;
-use c2c::decide::Actor;
 use c2c::log::{Directory, Log, Options};
+use c2c::platform::clock;
+use c2c_core::decide::Actor;
 use c2c_log_format::payload::{
     ClaimAcked, InboxClaimed, MessageSent, Payload, SessionRegistered, Target,
 };
@@ -44,7 +44,7 @@ impl Samples {
         self.at(0.5)
     }
 
-    /// Median, spread and the ratio to a yardstick.
+    /// Prints the median, the spread, and the ratio to a yardstick.
     pub fn print(&self, name: &str, floor_us: f64) {
         println!(
             "{name:<34} median {:>8.0} us   p10 {:>7.0}   p90 {:>7.0}   max {:>8.0}   n {:>4}   {:>5.2} x floor",
@@ -63,16 +63,21 @@ pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// A directory that is gone afterwards; in `C2C_BENCH_DIR`, or where temporary files are.
+/// A directory that is deleted when dropped, in `C2C_BENCH_DIR` or the directory for temporary files.
 pub fn scratch() -> tempfile::TempDir {
     let parent = std::env::var_os("C2C_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     tempfile::Builder::new().prefix("c2c-bench-").tempdir_in(parent).expect("a directory")
 }
 
-/// The program under test: `C2C_BENCH_BIN`, or the one that was built along.
+/// The program under test: `C2C_BENCH_BIN`, or the one built with the bench.
 pub fn program() -> PathBuf {
     std::env::var_os("C2C_BENCH_BIN")
         .map_or_else(|| env!("CARGO_BIN_EXE_c2c").into(), PathBuf::from)
+}
+
+/// The program to compare with: `C2C_BENCH_BASE`, a build of an earlier version.
+pub fn base_program() -> Option<PathBuf> {
+    std::env::var_os("C2C_BENCH_BASE").map(PathBuf::from)
 }
 
 /// Builds the yardstick `fn main() {}` with the flags of the release binary.
@@ -92,7 +97,7 @@ pub fn build_floor(dir: &Path) -> PathBuf {
     binary
 }
 
-/// A working directory as agents have: inside a repository with a remote.
+/// Enters a working directory as agents have it, inside a repository with a remote.
 pub fn enter_repository(dir: &Path) {
     let here = dir.join("repository");
     fs::create_dir_all(here.join(".git")).expect("made");
@@ -102,9 +107,14 @@ pub fn enter_repository(dir: &Path) {
     std::env::set_current_dir(here).expect("entered");
 }
 
-/// A command of the program under test, as one session of one root, with no other environment.
+/// A command of the program under test, as a session of a root, in a clean environment.
 pub fn c2c(root: &Path, session: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(program());
+    with(&program(), root, session, args)
+}
+
+/// The same with another program.
+pub fn with(program: &Path, root: &Path, session: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(args)
         .env_clear()
@@ -117,7 +127,7 @@ pub fn c2c(root: &Path, session: &str, args: &[&str]) -> Command {
     command
 }
 
-/// From spawn to exit.
+/// Time from spawn to exit.
 pub fn timed(mut command: Command) -> Duration {
     let start = Instant::now();
     let status = command.status().expect("program starts");
@@ -126,7 +136,7 @@ pub fn timed(mut command: Command) -> Duration {
     took
 }
 
-/// From spawn to exit of the empty program.
+/// Time from spawn to exit of the empty program.
 pub fn timed_floor(floor: &Path) -> Duration {
     let mut command = Command::new(floor);
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
@@ -153,42 +163,35 @@ impl Sync {
 /// A message as the broker writes it.
 pub fn message(from: u64, to: u64, id: u64, bytes: usize) -> Payload {
     Payload::MessageSent(MessageSent {
-        message_id: format!("01900000-0000-7000-8000-{id:012x}"),
-        from: format!("a-{from}"),
         from_mailbox: format!("a-{from}"),
-        to: format!("a-{to}"),
-        body: "m".repeat(bytes),
         sent_us: clock::now_us(),
-        target: Target::Mailbox(format!("a-{to}")),
-        tag: None,
-        reply_to: None,
-        expires_us: None,
-        deferrable: false,
         source: Some("send".into()),
-        origin: None,
+        ..MessageSent::new(
+            format!("01900000-0000-7000-8000-{id:012x}"),
+            format!("a-{from}"),
+            format!("a-{to}"),
+            Target::Mailbox(format!("a-{to}")),
+            "m".repeat(bytes),
+        )
     })
 }
 
 fn registered(number: u64) -> Payload {
     Payload::SessionRegistered(SessionRegistered {
-        session_id: format!("s-{number}"),
-        alias: format!("a-{number}"),
-        mailbox: format!("a-{number}"),
-        node_id: "bench-node".into(),
-        process: None,
         client_type: Some("claude-code".into()),
-        role: None,
         cwd: Some("/home/agent/project".into()),
-        tmux_location: None,
-        takeover_from: None,
-        imported_from: None,
         build: env!("CARGO_PKG_VERSION").into(),
+        ..SessionRegistered::new(
+            format!("s-{number}"),
+            format!("a-{number}"),
+            format!("a-{number}"),
+            "bench-node",
+        )
     })
 }
 
-/// Fills a root: sessions `s-N` with aliases `a-N`; messages that were taken and acked; at the end
-/// messages that are pending for everybody but `a-0` to `a-3`. Writes the checkpoint that the
-/// broker would have written.
+/// Fills a root: sessions `s-N` with aliases `a-N`; messages that were claimed and acked; at the end
+/// messages that are pending for all agents except `a-0` to `a-3`. Writes a checkpoint if one is due.
 pub fn fill(root: &Path, events: u64, sessions: u64, pending: u64) {
     fs::create_dir_all(root).expect("made");
     let mut log = Log::open(Arc::new(Directory::new(&root.join("log"))), Options::default());
@@ -241,15 +244,15 @@ pub fn fill(root: &Path, events: u64, sessions: u64, pending: u64) {
         put(batch, true);
     }
     let mut broker = Broker::open(root);
-    broker.look(&nobody()).expect("read");
+    broker.refresh(&nobody()).expect("read");
     broker.checkpoint_if_due();
-    assert_eq!(broker.state().head, events, "the root holds what was asked for");
+    assert_eq!(broker.state().head, events, "the root has the requested number of events");
     let names = fs::read_dir(root.join("log")).expect("listed").flatten();
     let kept = names.filter(|e| e.file_name().to_string_lossy().starts_with("checkpoint-"));
     assert!(kept.count() > 0 || events < 256, "a checkpoint was written");
 }
 
-/// Fills in a process of its own, so that the one that measures stays small.
+/// Fills a root in another process, so that the measuring process stays small.
 pub fn fill_apart(root: &Path, events: u64, sessions: u64, pending: u64) {
     let this = std::env::current_exe().expect("known");
     let numbers = [events, sessions, pending].map(|number| number.to_string());
@@ -257,7 +260,7 @@ pub fn fill_apart(root: &Path, events: u64, sessions: u64, pending: u64) {
     assert!(status.success(), "filling failed");
 }
 
-/// Does what [`fill_apart`] asked this process for; false if it asked for nothing.
+/// Fills a root if [`fill_apart`] started this process for that; returns whether it did.
 pub fn filled() -> bool {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).map(String::as_str) != Some("fill") {
@@ -277,7 +280,7 @@ pub fn nobody() -> Actor {
 pub fn acting(session: &str) -> Actor {
     Actor {
         inherited: false,
-        session_id: (!session.is_empty()).then(|| session.to_owned()),
+        session_id: (!session.is_empty()).then(|| session.into()),
         alias: None,
         process: None,
         node_id: "bench-node".into(),

@@ -1,23 +1,23 @@
-//! How are integers read from and written to bytes, without ever reading past the end?
+//! Bounds-checked reading and writing of integers in byte slices.
 //!
-//! The only place that turns offsets into slices; everything else asks here.
+//! Only this module turns offsets into slices.
 
 use crate::FormatError;
 
-/// `N` bytes at `offset`, or an error that says what was missing.
+/// Returns `N` bytes at `offset`, or an error with the number of missing bytes.
 pub fn array<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], FormatError> {
     let end = offset.checked_add(N);
     match end.and_then(|end| bytes.get(offset..end)) {
-        Some(found) => {
+        Some(source) => {
             let mut out = [0; N];
-            out.copy_from_slice(found);
+            out.copy_from_slice(source);
             Ok(out)
         }
         None => Err(FormatError::short(offset, N, bytes.len().saturating_sub(offset))),
     }
 }
 
-/// `len` bytes at `offset`.
+/// Returns `len` bytes at `offset`, or an error with the number of missing bytes.
 pub fn slice(bytes: &[u8], offset: usize, len: usize) -> Result<&[u8], FormatError> {
     let end = offset.checked_add(len);
     end.and_then(|end| bytes.get(offset..end)).ok_or(FormatError::short(
@@ -27,32 +27,36 @@ pub fn slice(bytes: &[u8], offset: usize, len: usize) -> Result<&[u8], FormatErr
     ))
 }
 
-/// Little-endian `u16` at `offset`.
+/// Reads a little-endian `u16` at `offset`.
 pub fn u16_at(bytes: &[u8], offset: usize) -> Result<u16, FormatError> {
     Ok(u16::from_le_bytes(array(bytes, offset)?))
 }
 
-/// Little-endian `u32` at `offset`.
+/// Reads a little-endian `u32` at `offset`.
 pub fn u32_at(bytes: &[u8], offset: usize) -> Result<u32, FormatError> {
     Ok(u32::from_le_bytes(array(bytes, offset)?))
 }
 
-/// Little-endian `u64` at `offset`.
+/// Reads a little-endian `u64` at `offset`.
 pub fn u64_at(bytes: &[u8], offset: usize) -> Result<u64, FormatError> {
     Ok(u64::from_le_bytes(array(bytes, offset)?))
 }
 
-/// Overwrites the bytes at `offset`; the caller owns a buffer that is long enough.
+/// Overwrites the bytes at `offset`.
+///
+/// # Panics
+///
+/// Panics if `target` ends before the last byte of `value`.
 pub fn put(target: &mut [u8], offset: usize, value: &[u8]) {
     target[offset..offset + value.len()].copy_from_slice(value);
 }
 
-/// Whether every byte is zero.
+/// Returns whether every byte is zero.
 pub fn all_zero(bytes: &[u8]) -> bool {
     first_nonzero(bytes).is_none()
 }
 
-/// Offset of the first byte that is not zero.
+/// Returns the offset of the first byte that is not zero.
 pub fn first_nonzero(bytes: &[u8]) -> Option<usize> {
     let mut offset = 0;
     for block in bytes.chunks_exact(64) {
@@ -64,7 +68,7 @@ pub fn first_nonzero(bytes: &[u8]) -> Option<usize> {
     bytes[offset..].iter().position(|byte| *byte != 0).map(|at| offset + at)
 }
 
-/// The next multiple of 8.
+/// Rounds up to a multiple of 8.
 pub const fn align8(len: usize) -> usize {
     len.div_ceil(8) * 8
 }

@@ -1,27 +1,29 @@
-//! What does a checksum cover, and how is a name hashed?
+//! Checksums, digests and name hashes.
 
 use sha2::{Digest, Sha256};
 
-/// CRC-32 (IEEE) of some bytes. Zero bytes never have the checksum zero-filled space would show,
-/// because every checksummed structure starts with a non-zero magic.
+/// Returns the CRC-32 (IEEE) of `bytes`.
+///
+/// Zero-filled space never passes for a checksummed structure, because every such structure starts
+/// with a non-zero magic.
 pub fn crc32(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
-/// SHA-256 of some bytes.
+/// Returns the SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The digest of a segment, fed piece by piece.
+/// The digest of a segment, computed frame by frame.
 ///
-/// It covers the segment header, then each frame's header and the SHA-256 of each frame's body, so
-/// a body can later be redacted without breaking the chain of segments.
+/// It covers the segment header, then the header of each frame and the SHA-256 of its body, so a
+/// body can later be redacted without breaking the chain of segments.
 #[derive(Clone)]
 pub struct SegmentDigest(Sha256);
 
 impl SegmentDigest {
-    /// Starts with the encoded header of the segment.
+    /// Starts a digest with the encoded header of the segment.
     pub fn new(segment_header: &[u8]) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(segment_header);
@@ -34,15 +36,15 @@ impl SegmentDigest {
         self.0.update(sha256(body));
     }
 
-    /// The digest so far.
+    /// Returns the digest of everything added so far.
     pub fn finish(&self) -> [u8; 32] {
         self.0.clone().finalize().into()
     }
 }
 
-/// FNV-1a, 64 bit: the hash of mailbox names, room ids and message ids in event heads.
+/// Returns the 64-bit FNV-1a hash of a mailbox name, room id or message id in an event head.
 ///
-/// It only narrows a search; whoever finds a match compares the full text in the payload.
+/// The hash only narrows a search: a match must be confirmed with the full text in the payload.
 pub fn name_hash(name: &str) -> u64 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in name.as_bytes() {

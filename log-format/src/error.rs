@@ -1,42 +1,42 @@
-//! What is wrong with these bytes, and where?
+//! Decoding errors, with the offset of the problem.
 
 use core::fmt;
 
-/// Why bytes could not be decoded: the offset in the slice, and what was expected there.
+/// A decoding error: the offset in the slice, and the problem at that offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FormatError {
-    /// Byte offset in the slice that was given.
+    /// Byte offset in the decoded slice.
     pub offset: usize,
-    /// What was wrong there.
+    /// The problem at that offset.
     pub problem: Problem,
 }
 
-/// The kinds of decoding trouble.
+/// The kinds of decoding errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// The slice ended: bytes needed, bytes there.
+    /// The slice is too short.
     Short {
-        /// Bytes needed at the offset.
+        /// Number of bytes needed at the offset.
         needed: usize,
-        /// Bytes found there.
+        /// Number of bytes available at the offset.
         found: usize,
     },
-    /// A fixed marker was missing.
+    /// The magic bytes are missing.
     Magic,
-    /// A header did not match its checksum.
+    /// A header does not match its checksum.
     HeaderChecksum,
-    /// A body did not match its checksum.
+    /// A body does not match its checksum.
     BodyChecksum,
-    /// A length, count or order that no writer produces.
+    /// A length, count or sequence is not one that any writer produces.
     Implausible,
-    /// Space that must be zero was not.
+    /// Space that must be zero is not.
     NotZero,
-    /// Written by a newer major version of the format.
+    /// The bytes were written by a newer major version of the format.
     FutureVersion {
-        /// The major version found.
+        /// The major version of the bytes.
         major: u16,
     },
-    /// The frame does not follow the one before it.
+    /// The frame does not continue the chain of the frame before it.
     BrokenChain,
 }
 
@@ -55,17 +55,19 @@ impl fmt::Display for FormatError {
         let Self { offset, problem } = self;
         match problem {
             Problem::Short { needed, found } => {
-                write!(f, "offset {offset}: {needed} bytes needed, {found} there")
+                write!(f, "offset {offset}: {needed} bytes needed, {found} available")
             }
-            Problem::Magic => write!(f, "offset {offset}: no frame starts here"),
+            Problem::Magic => write!(f, "offset {offset}: no magic bytes found"),
             Problem::HeaderChecksum => write!(f, "offset {offset}: header checksum does not match"),
             Problem::BodyChecksum => write!(f, "offset {offset}: body checksum does not match"),
-            Problem::Implausible => write!(f, "offset {offset}: a value no writer produces"),
+            Problem::Implausible => write!(f, "offset {offset}: implausible value"),
             Problem::NotZero => write!(f, "offset {offset}: unused space is not zero"),
             Problem::FutureVersion { major } => {
                 write!(f, "offset {offset}: format version {major} is newer than this program")
             }
-            Problem::BrokenChain => write!(f, "offset {offset}: does not follow the frame before"),
+            Problem::BrokenChain => {
+                write!(f, "offset {offset}: does not continue the previous frame")
+            }
         }
     }
 }

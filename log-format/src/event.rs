@@ -1,4 +1,4 @@
-//! How is one event laid out inside a batch?
+//! Events inside a batch: a binary head and a JSON payload.
 //!
 //! ```text
 //! offset  size  field
@@ -7,13 +7,13 @@
 //!      3     1  schema version of the kind
 //!      4     4  payload length in bytes
 //!      8     8  sequence
-//!     16     8  hash of the mailbox or room that it concerns, 0 for none
-//!     24     8  hash of the mailbox that acted, 0 for none
-//!     32     8  hash of its message_id, 0 for none
+//!     16     8  hash of the mailbox or room concerned, 0 for none
+//!     24     8  hash of the acting mailbox, 0 for none
+//!     32     8  hash of the message_id, 0 for none
 //!     40     n  payload, JSON
 //! ```
 //!
-//! A reader that cares for one mailbox skips by the head and parses only what touches it.
+//! A reader interested in one mailbox filters by the head and parses only the matching payloads.
 
 use alloc::vec::Vec;
 
@@ -30,7 +30,7 @@ const FLAG_MUST_UNDERSTAND: u8 = 1;
 pub struct EventHead {
     /// Number of the kind; see [`crate::payload`].
     pub kind: u16,
-    /// A reader that does not know the kind must not write.
+    /// Whether a reader that does not know the kind must not write to the log.
     pub must_understand: bool,
     /// Version of the payload's schema.
     pub schema: u8,
@@ -38,28 +38,28 @@ pub struct EventHead {
     pub sequence: Sequence,
     /// Hash of the mailbox or room concerned.
     pub scope: u64,
-    /// Hash of the mailbox that acted.
+    /// Hash of the acting mailbox.
     pub actor: u64,
     /// Hash of the message_id.
     pub message: u64,
 }
 
-/// One event as it lies in a batch: its head and its payload's bytes.
+/// An encoded event in a batch: its head and the bytes of its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event<'a> {
     /// The binary head.
     pub head: EventHead,
-    /// The JSON payload, not yet parsed.
+    /// The JSON payload, unparsed.
     pub payload: &'a [u8],
 }
 
 impl EventHead {
-    /// Appends head and payload to a batch.
+    /// Appends the head and `payload` to a batch.
     pub fn encode(&self, payload: &[u8], out: &mut Vec<u8>) {
         self.encode_with(out, |out| out.extend_from_slice(payload));
     }
 
-    /// Appends the head and what `payload` appends.
+    /// Appends the head and the bytes that `payload` appends, and fills in their length.
     pub fn encode_with(&self, out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
         let at = out.len();
         out.extend_from_slice(&self.kind.to_le_bytes());
@@ -78,9 +78,11 @@ impl EventHead {
 }
 
 impl Event<'_> {
-    /// The digest by which other logs know this event: the SHA-256 of its time, head and payload.
-    /// Without the time, a log restored from a copy could come to hold the same words at the same
-    /// sequence again and pass for the one that it was.
+    /// Returns the digest by which other logs identify this event: the SHA-256 of its time, head
+    /// and payload.
+    ///
+    /// The time is included so that a log restored from a copy, which may write the same payload at
+    /// the same sequence again, is not mistaken for the original log.
     pub fn digest(&self, time_us: u64) -> [u8; 32] {
         let mut bytes = Vec::with_capacity(8 + EVENT_HEAD_BYTES + self.payload.len());
         bytes.extend_from_slice(&time_us.to_le_bytes());
@@ -89,7 +91,7 @@ impl Event<'_> {
     }
 }
 
-/// The events of a batch, in order.
+/// Iterator over the events of a batch, in order; it ends after the first error.
 #[derive(Debug, Clone)]
 pub struct Events<'a> {
     body: &'a [u8],
@@ -98,7 +100,8 @@ pub struct Events<'a> {
     left: u16,
 }
 
-/// Iterates over the events in the body of a frame.
+/// Iterates over the `count` events in the body of a frame; `first` is the sequence of the first
+/// one.
 pub fn events(body: &[u8], first: Sequence, count: u16) -> Events<'_> {
     Events { body, offset: 0, expected: first, left: count }
 }
@@ -122,7 +125,7 @@ impl<'a> Events<'a> {
         let len = u32_at(self.body, at + 4)? as usize;
         let payload = slice(self.body, at + EVENT_HEAD_BYTES, len)?;
         self.offset = at + EVENT_HEAD_BYTES + len;
-        // A good frame header leaves room for all its sequences.
+        // The frame header was checked: its sequences do not overflow.
         self.expected = self.expected.saturating_add(1);
         self.left -= 1;
         if self.left == 0 && self.offset != self.body.len() {

@@ -1,4 +1,4 @@
-//! How is one batch of events framed?
+//! Frames: one batch of events with its length, checksums and chain.
 //!
 //! ```text
 //! offset  size  field
@@ -9,18 +9,18 @@
 //!     24     2  number of events; 0 in a seal
 //!     26     2  flags: bit 0 durable, bit 1 seal
 //!     28     4  zero
-//!     32     8  highest sequence known durable when this frame was written
-//!     40     4  header checksum of the frame before (in a first frame: of the segment header's
-//!               `previous frame`)
+//!     32     8  highest sequence known to be durable when this frame was written
+//!     40     4  header checksum of the previous frame (in a first frame: `previous frame` of the
+//!               segment header)
 //!     44     4  CRC-32 of the body
 //!     48     4  zero
 //!     52     4  CRC-32 of bytes 0 to 51: the checksum of this frame
 //!     56     n  body, then zeros to a multiple of 8
 //! ```
 //!
-//! The header has a checksum of its own, so a flipped bit in a body costs that one frame and never
-//! the place of the next. The body's checksum stands in the header, so each header checksum
-//! vouches for its whole frame, and the chain through `frame before` for all frames before it.
+//! The header has its own checksum, so a flipped bit in a body costs only that frame, never the
+//! position of the next. The header includes the checksum of the body, so the header checksum
+//! covers the whole frame, and the chain of previous checksums covers all earlier frames.
 
 use alloc::vec::Vec;
 
@@ -30,15 +30,15 @@ use crate::checksum::crc32;
 use crate::error::{FormatError, Problem};
 use crate::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
 
-/// The magic of a frame before it is salted.
+pub use crate::limits::SEAL_BODY_BYTES;
+
+/// The magic of a frame, before the salt is applied.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"c2cF");
-/// Bytes of a seal's body: frames, last sequence, earliest and latest time, digest.
-pub const SEAL_BODY_BYTES: usize = 64;
 
 const FLAG_DURABLE: u16 = 1;
 const FLAG_SEAL: u16 = 2;
 
-/// Everything in a frame's header that its writer chooses.
+/// A decoded frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Sequence of the first event.
@@ -47,15 +47,15 @@ pub struct FrameHeader {
     pub time_us: u64,
     /// Number of events, 0 in a seal.
     pub count: u16,
-    /// Whether its writer promised that it is on disk before success is reported.
+    /// Whether its writer reported success only after the frame was on disk.
     pub durable: bool,
-    /// Whether this frame closes the segment.
+    /// Whether the frame seals the segment.
     pub seal: bool,
-    /// Highest sequence known durable when it was written.
+    /// Highest sequence known to be durable when the frame was written.
     pub durable_sequence: Sequence,
-    /// Checksum of the frame before.
+    /// Checksum of the previous frame.
     pub previous_frame: u32,
-    /// Bytes of the body, without padding.
+    /// Length of the body without padding, bytes.
     pub body_len: u32,
     /// CRC-32 of the body.
     pub body_crc: u32,
@@ -64,17 +64,17 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// Sequence of the last event; of a seal, the last one before it.
+    /// Returns the sequence of the last event; for a seal, of the last event before it.
     pub fn last_sequence(&self) -> Sequence {
         self.sequence + Sequence::from(self.count) - 1
     }
 
-    /// Bytes of the whole frame, padding included.
+    /// Returns the length of the whole frame including padding, bytes.
     pub fn frame_len(&self) -> usize {
         FRAME_HEADER_BYTES + align8(self.body_len as usize)
     }
 
-    /// Reads a frame header at the start of `bytes`.
+    /// Decodes a frame header at the start of `bytes`.
     pub fn decode(bytes: &[u8], salt: u32) -> Result<Self, FormatError> {
         let header = slice(bytes, 0, FRAME_HEADER_BYTES)?;
         if u32_at(header, 0)? ^ salt != MAGIC {
@@ -108,7 +108,7 @@ impl FrameHeader {
     }
 }
 
-/// What a writer says about a new frame; lengths and checksums are computed.
+/// A frame to be written; lengths and checksums are computed by [`NewFrame::encode`].
 #[derive(Debug, Clone, Copy)]
 pub struct NewFrame<'a> {
     /// Sequence of the first event.
@@ -117,13 +117,13 @@ pub struct NewFrame<'a> {
     pub time_us: u64,
     /// Number of events.
     pub count: u16,
-    /// Whether success waits for the disk.
+    /// Whether success is reported only after the frame is on disk.
     pub durable: bool,
-    /// Whether it closes the segment.
+    /// Whether the frame seals the segment.
     pub seal: bool,
-    /// Highest sequence known durable.
+    /// Highest sequence known to be durable.
     pub durable_sequence: Sequence,
-    /// Checksum of the frame before.
+    /// Checksum of the previous frame.
     pub previous_frame: u32,
     /// The encoded events.
     pub body: &'a [u8],
@@ -153,7 +153,7 @@ impl NewFrame<'_> {
     }
 }
 
-/// The body of a frame whose header was read, with its checksum and padding verified.
+/// Returns the body of a frame at the start of `bytes`, after verifying its checksum and padding.
 pub fn body<'a>(bytes: &'a [u8], header: &FrameHeader) -> Result<&'a [u8], FormatError> {
     let len = header.body_len as usize;
     let body = slice(bytes, FRAME_HEADER_BYTES, len)?;
@@ -170,7 +170,7 @@ pub fn body<'a>(bytes: &'a [u8], header: &FrameHeader) -> Result<&'a [u8], Forma
 /// The body of a seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seal {
-    /// Frames in the segment, this one not counted.
+    /// Number of frames in the segment, not counting the seal.
     pub frames: u64,
     /// Last sequence in the segment.
     pub last: Sequence,
@@ -178,12 +178,12 @@ pub struct Seal {
     pub from_us: u64,
     /// Latest frame time, microseconds.
     pub to_us: u64,
-    /// Digest of the segment up to here.
+    /// Digest of the segment up to the seal.
     pub digest: [u8; 32],
 }
 
 impl Seal {
-    /// The 64 bytes of the body.
+    /// Encodes the seal as the 64 bytes of its body.
     pub fn encode(&self) -> [u8; SEAL_BODY_BYTES] {
         let mut out = [0; SEAL_BODY_BYTES];
         put(&mut out, 0, &self.frames.to_le_bytes());
@@ -194,7 +194,7 @@ impl Seal {
         out
     }
 
-    /// Reads the body of a seal.
+    /// Decodes the body of a seal.
     pub fn decode(body: &[u8]) -> Result<Self, FormatError> {
         Ok(Self {
             frames: u64_at(body, 0)?,

@@ -1,33 +1,33 @@
-//! Which names may be used, and how are they compared?
+//! Grammar and comparison of names and message ids.
 //!
-//! Aliases, session ids and room ids become parts of paths and of envelopes, so one narrow
-//! grammar holds for all three: 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot.
+//! Aliases, session ids and room ids become parts of paths and envelopes, so all three share one
+//! narrow grammar: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, not starting with a dot.
 
 use alloc::string::String;
 use core::fmt;
 
 use crate::limits::{MESSAGE_ID_BYTES_MAX, NAME_CHARS_MAX};
 
-/// Names that no agent may take: they speak for the system.
+/// Aliases reserved for the system, which no agent may take.
 pub const RESERVED_ALIASES: [&str; 6] =
     ["admin", "broker", "c2c", "c2c-nudge", "c2c-system", "system"];
 
-/// Why a name is refused.
+/// The reason why a name or message id is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
-    /// Nothing was given.
+    /// The name is empty.
     Empty,
-    /// More than 64 characters.
+    /// The name has more than 64 characters.
     TooLong,
-    /// A leading dot.
+    /// The name starts with a dot.
     LeadingDot,
-    /// A character outside the grammar.
+    /// The name contains a character outside the grammar.
     Character(char),
-    /// A message id of more than 128 bytes.
+    /// The message id has more than 128 bytes.
     LongMessageId,
-    /// A character that a message id must not have.
+    /// The message id contains a character that is not printable ASCII.
     MessageIdCharacter(char),
-    /// Spoken for by the system.
+    /// The alias is reserved for the system.
     Reserved,
 }
 
@@ -67,7 +67,7 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Checks an alias: the common grammar, and not a reserved name.
+/// Checks an alias: the common grammar, without the reserved names.
 pub fn check_alias(alias: &str) -> Result<(), NameError> {
     check_name(alias)?;
     if RESERVED_ALIASES.contains(&fold(alias).as_str()) {
@@ -76,7 +76,7 @@ pub fn check_alias(alias: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Checks a message id that a caller chose: printable ASCII without spaces, 1 to 128 bytes.
+/// Checks a caller's message id: printable ASCII without spaces, 1 to 128 bytes.
 pub fn check_message_id(id: &str) -> Result<(), NameError> {
     if id.is_empty() {
         return Err(NameError::Empty);
@@ -90,12 +90,12 @@ pub fn check_message_id(id: &str) -> Result<(), NameError> {
     }
 }
 
-/// The form in which names are compared: ASCII lower case.
+/// Returns a name in ASCII lower case, the form in which names are compared.
 pub fn fold(name: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-/// Bytes as lower-case hex digits.
+/// Encodes bytes as lower-case hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {

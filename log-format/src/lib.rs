@@ -1,22 +1,22 @@
-//! What do the bytes of a c2c log mean?
+//! The on-disk format of a c2c log.
 //!
-//! This crate is the whole format and nothing else: it takes byte slices and gives values, or takes
-//! values and gives bytes. It opens no file, reads no clock and cannot: it is `no_std`.
+//! This crate converts between bytes and values, and does nothing else. It is `no_std`, so it
+//! cannot open files or read the clock.
 //!
 //! # A log on one page
 //!
 //! A log is a sequence of **events**, numbered from 1 without reuse. Events that belong together
-//! form a **batch**; a batch is written as one **frame**, the unit of atomic append. Frames lie one
-//! after the other in **segments**, files named by the first sequence that they may hold:
+//! form a **batch**; a batch is written as one **frame**, the unit of atomic append. Frames follow
+//! one another in **segments**, files named after the first sequence that they may hold:
 //!
 //! ```text
 //! 00000000000000000001.seg   [ header 4096 ][ frame ][ frame ] ... [ seal ]
 //! 00000000000000032768.seg   [ header 4096 ][ frame ][ frame ][ zeros ............ ]
 //! ```
 //!
-//! All integers are little-endian, all frames start at a multiple of 8. Unused space is zero.
+//! All integers are little-endian. All frames start at a multiple of 8. Unused space is zero.
 //!
-//! | piece | module | size |
+//! | structure | module | size |
 //! |---|---|---|
 //! | segment header | [`segment`] | 4096 bytes |
 //! | frame header | [`frame`] | 56 bytes, then the body, zero-padded to 8 |
@@ -48,5 +48,5 @@ pub use error::FormatError;
 pub use event::{Event, EventHead};
 pub use payload::Payload;
 
-/// Position of an event in one log, from 1. Zero means "before the first event".
+/// Position of an event in one log, starting at 1. Zero means "before the first event".
 pub type Sequence = u64;

@@ -1,20 +1,22 @@
-//! What is the largest of everything that the format can hold?
+//! Sizes and size limits of the on-disk format.
 
-/// Bytes of a segment header.
+/// Length of a segment header, bytes.
 pub const SEGMENT_HEADER_BYTES: usize = 4096;
-/// Bytes of a frame header.
+/// Length of a frame header, bytes.
 pub const FRAME_HEADER_BYTES: usize = 56;
-/// Bytes of an event head.
+/// Length of an event head, bytes.
 pub const EVENT_HEAD_BYTES: usize = 40;
-/// Bytes of a checkpoint header.
+/// Length of a checkpoint header, bytes.
 pub const CHECKPOINT_HEADER_BYTES: usize = 256;
-/// Largest body of one frame.
+/// Largest body of a frame, bytes.
 pub const FRAME_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Most events in one frame.
+/// Largest number of events in a frame.
 pub const BATCH_EVENTS_MAX: usize = u16::MAX as usize;
-/// Space kept at the end of a segment for its seal frame.
-pub const SEAL_BYTES: usize = FRAME_HEADER_BYTES + crate::frame::SEAL_BODY_BYTES;
-/// Longest alias, session id and room id, in characters.
+/// Length of the body of a seal, bytes: frame count, last sequence, earliest and latest time, digest.
+pub const SEAL_BODY_BYTES: usize = 64;
+/// Space reserved at the end of a segment for its seal frame, bytes.
+pub const SEAL_BYTES: usize = FRAME_HEADER_BYTES + SEAL_BODY_BYTES;
+/// Longest alias, session id or room id, characters.
 pub const NAME_CHARS_MAX: usize = 64;
-/// Longest message id given by a caller, in bytes.
+/// Longest message id that a caller may choose, bytes.
 pub const MESSAGE_ID_BYTES_MAX: usize = 128;

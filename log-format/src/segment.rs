@@ -1,22 +1,22 @@
-//! What does a segment file start with, and what is it called?
+//! The header and the file name of a segment.
 //!
 //! ```text
 //! offset  size  field
 //!      0     8  magic "c2c-seg\n"
-//!      8     2  format version, major: another major is refused
+//!      8     2  format version, major: readers reject another major version
 //!     10     2  format version, minor: informative
 //!     12     4  header length, 4096
 //!     16    16  log id
 //!     32     8  base sequence: no event in this file has a smaller one
-//!     40     8  durable sequence: the highest one that counts in all earlier segments;
-//!               events above it there are void
-//!     48     8  base sequence of the segment before, 0 in the first
-//!     56    32  digest of the segment before, zeros in the first
+//!     40     8  durable sequence: the highest valid one in all earlier segments;
+//!               events above it in those segments are void
+//!     48     8  base sequence of the previous segment, 0 in the first
+//!     56    32  digest of the previous segment, zeros in the first
 //!     88     4  checksum of the last frame before this segment, 0 in the first
 //!     92     4  salt: XORed into the magic of each frame
 //!     96     8  time of creation, microseconds since 1970 UTC
 //!    104    16  boot id of the machine that created it
-//!    120     2  why it was opened: 0 first, 1 rotation, 2 recovery, 3 failed sync, 4 restored copy
+//!    120     2  reason for opening: 0 first, 1 rotation, 2 recovery, 3 failed sync, 4 restored copy
 //!    122     2  zero
 //!    124     4  CRC-32 of bytes 0 to 123
 //!    128  3968  zero
@@ -31,24 +31,24 @@ use crate::checksum::crc32;
 use crate::error::{FormatError, Problem};
 use crate::limits::SEGMENT_HEADER_BYTES;
 
-/// First bytes of every segment.
+/// First bytes of a segment.
 pub const MAGIC: [u8; 8] = *b"c2c-seg\n";
 /// The major format version that this crate writes and reads.
 pub const VERSION_MAJOR: u16 = 1;
 /// The minor format version that this crate writes.
 pub const VERSION_MINOR: u16 = 0;
 
-/// Why a segment was opened.
+/// The reason for opening a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
-pub enum Reason {
-    /// The first of its log.
+pub enum OpenReason {
+    /// The first segment of its log.
     First = 0,
-    /// The one before was full and is sealed.
+    /// The previous segment was full and is sealed.
     Rotation = 1,
-    /// The one before ended in damage and was left as it was.
+    /// The previous segment ended in damage and was left unchanged.
     Recovery = 2,
-    /// A sync of the one before failed.
+    /// A sync of the previous segment failed.
     FailedSync = 3,
     /// The log was restored from a copy.
     Restored = 4,
@@ -57,30 +57,30 @@ pub enum Reason {
 /// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// Which log.
+    /// Id of the log.
     pub log_id: [u8; 16],
     /// No event in this file has a smaller sequence.
     pub base: Sequence,
-    /// Events above this one in earlier segments are void.
+    /// Events above this sequence in earlier segments are void.
     pub durable: Sequence,
-    /// Base sequence of the segment before; 0 in the first.
+    /// Base sequence of the previous segment; 0 in the first.
     pub previous_base: Sequence,
-    /// Digest of the segment before; zeros in the first.
+    /// Digest of the previous segment; zeros in the first.
     pub previous_digest: [u8; 32],
-    /// Header checksum of the last frame before; 0 in the first.
+    /// Header checksum of the last frame before this segment; 0 in the first.
     pub previous_frame: u32,
     /// XORed into the magic of each frame.
     pub salt: u32,
-    /// Creation, microseconds since 1970 UTC.
+    /// Time of creation, microseconds since 1970 UTC.
     pub created_us: u64,
     /// Boot id of the machine that created it.
     pub boot_id: [u8; 16],
-    /// Why it was opened.
-    pub reason: Reason,
+    /// The reason for opening the segment.
+    pub reason: OpenReason,
 }
 
 impl SegmentHeader {
-    /// The 4096 bytes on disk.
+    /// Encodes the header as its 4096 bytes on disk.
     pub fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
         let mut out = [0; SEGMENT_HEADER_BYTES];
         put(&mut out, 0, &MAGIC);
@@ -102,7 +102,7 @@ impl SegmentHeader {
         out
     }
 
-    /// Reads a header; the slice must start with the segment.
+    /// Decodes the header at the start of a segment.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let header = slice(bytes, 0, SEGMENT_HEADER_BYTES)?;
         if array::<8>(header, 0)? != MAGIC {
@@ -119,11 +119,11 @@ impl SegmentHeader {
             return Err(FormatError::at(128, Problem::NotZero));
         }
         let reason = match u16_at(header, 120)? {
-            0 => Reason::First,
-            1 => Reason::Rotation,
-            2 => Reason::Recovery,
-            3 => Reason::FailedSync,
-            4 => Reason::Restored,
+            0 => OpenReason::First,
+            1 => OpenReason::Rotation,
+            2 => OpenReason::Recovery,
+            3 => OpenReason::FailedSync,
+            4 => OpenReason::Restored,
             _ => return Err(FormatError::at(120, Problem::Implausible)),
         };
         Ok(Self {
@@ -141,12 +141,12 @@ impl SegmentHeader {
     }
 }
 
-/// The file name of the segment with this base sequence.
+/// Returns the file name of the segment with this base sequence.
 pub fn file_name(base: Sequence) -> String {
     format!("{base:020}.seg")
 }
 
-/// The base sequence in a segment's file name; `None` for any other file.
+/// Returns the base sequence in a segment's file name, or `None` for any other name.
 pub fn parse_file_name(name: &str) -> Option<Sequence> {
     let digits = name.strip_suffix(".seg")?;
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {

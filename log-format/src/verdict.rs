@@ -1,47 +1,47 @@
-//! What does a bad or missing frame mean: the normal end, a torn last write, or damage?
+//! Classification of an invalid or missing frame: normal end, torn last write or damage.
 //!
 //! | case | unused | followed | sealed | proven | verdict |
 //! |---|---|---|---|---|---|
-//! | the frames end, only zeros or nothing come after | yes | – | – | no | clean |
-//! | the frames end before something that is known to have been acknowledged | yes | – | – | yes | corrupt |
-//! | bad bytes, good frames after them | no | yes | – | – | corrupt |
-//! | bad bytes at the end of a sealed segment | no | no | yes | – | corrupt |
-//! | bad bytes at the end, below the durable mark | no | no | no | yes | corrupt |
-//! | bad bytes at the end, nothing proves that they were acknowledged | no | no | no | no | torn |
+//! | the frames end; only zeros or nothing follows | yes | – | – | no | clean |
+//! | the frames end before an event known to have been acknowledged | yes | – | – | yes | corrupt |
+//! | invalid bytes followed by valid frames | no | yes | – | – | corrupt |
+//! | invalid bytes at the end of a sealed segment | no | no | yes | – | corrupt |
+//! | invalid bytes at the end, below the durable sequence | no | no | no | yes | corrupt |
+//! | invalid bytes at the end, not proven to have been acknowledged | no | no | no | no | torn |
 
-/// What is known about the place where reading stopped or stumbled.
+/// Observations at the position where reading stopped or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
-    /// Only zeros, or nothing at all, from here on.
+pub struct Evidence {
+    /// Only zeros or nothing follows.
     pub unused: bool,
-    /// A good frame of the same segment comes later.
+    /// A valid frame of the same segment follows.
     pub followed: bool,
-    /// The segment was closed properly: a seal comes later, or a segment that continues it.
+    /// The segment was closed properly: a seal follows, or a segment that continues it.
     pub sealed: bool,
-    /// A durable mark is at or above the first missing sequence.
+    /// The durable sequence is at or above the first missing sequence.
     pub proven: bool,
 }
 
-/// What a place in a segment means.
+/// The classification of a position in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The normal end.
+    /// The normal end of the log.
     Clean,
-    /// The last write was not finished; nothing proves that anybody was told it had been.
+    /// The last write is incomplete, and nothing proves that it was ever acknowledged.
     Torn,
-    /// Something that had been written, and maybe acknowledged, is gone.
+    /// Data that had been written, and may have been acknowledged, is lost.
     Corrupt,
 }
 
-/// The decision table above.
-pub const fn judge(facts: Facts) -> Verdict {
+/// Applies the decision table in the module documentation.
+pub const fn judge(facts: Evidence) -> Verdict {
     match facts {
-        Facts { unused: true, proven: false, .. } => Verdict::Clean,
-        Facts { unused: true, proven: true, .. } => Verdict::Corrupt,
-        Facts { followed: true, .. } => Verdict::Corrupt,
-        Facts { sealed: true, .. } => Verdict::Corrupt,
-        Facts { proven: true, .. } => Verdict::Corrupt,
-        Facts { unused: false, followed: false, sealed: false, proven: false } => Verdict::Torn,
+        Evidence { unused: true, proven: false, .. } => Verdict::Clean,
+        Evidence { unused: true, proven: true, .. } => Verdict::Corrupt,
+        Evidence { followed: true, .. } => Verdict::Corrupt,
+        Evidence { sealed: true, .. } => Verdict::Corrupt,
+        Evidence { proven: true, .. } => Verdict::Corrupt,
+        Evidence { unused: false, followed: false, sealed: false, proven: false } => Verdict::Torn,
     }
 }
 
@@ -50,9 +50,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_combination_has_the_verdict_of_the_table() {
+    fn every_combination_of_facts_has_the_verdict_of_the_table() {
         for bits in 0..16u8 {
-            let facts = Facts {
+            let facts = Evidence {
                 unused: bits & 1 != 0,
                 followed: bits & 2 != 0,
                 sealed: bits & 4 != 0,

@@ -1,19 +1,19 @@
-//! What do damaged bytes cost? Never more than the frames they lie in, and never a wrong one.
+//! Damage tests: damaged bytes cost only the frames they are in, and never yield a wrong frame.
 
 use c2c_log_format::event::events;
 use c2c_log_format::frame::{NewFrame, Seal};
 use c2c_log_format::limits::{FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use c2c_log_format::payload::{DndChanged, MessageSent, Payload, SessionHeartbeat, Target};
-use c2c_log_format::scan::{Damage, Piece, Place, Scanner};
-use c2c_log_format::segment::{Reason, SegmentHeader};
-use c2c_log_format::verdict::{Facts, Verdict, judge};
+use c2c_log_format::scan::{FramePosition, ScanDamage, Scanned, Scanner};
+use c2c_log_format::segment::{OpenReason, SegmentHeader};
+use c2c_log_format::verdict::{Evidence, Verdict, judge};
 
 const TIME_US: u64 = 1_700_000_000_000_000;
 const FREE_BYTES: usize = 256;
 
-/// Where a frame lies, and what is in it.
+/// A frame as written: its range, its sequences and its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Original {
+struct WrittenFrame {
     offset: usize,
     len: usize,
     sequence: u64,
@@ -24,24 +24,14 @@ struct Original {
 struct Sample {
     header: SegmentHeader,
     bytes: Vec<u8>,
-    frames: Vec<Original>,
+    frames: Vec<WrittenFrame>,
 }
 
 fn message(n: u64, body: &str) -> Payload {
     Payload::MessageSent(MessageSent {
-        message_id: format!("m-{n}"),
-        from: "alice".into(),
         from_mailbox: "alice".into(),
-        to: "bob".into(),
-        body: body.into(),
         sent_us: TIME_US + n,
-        target: Target::Mailbox("bob".into()),
-        tag: None,
-        reply_to: None,
-        expires_us: None,
-        deferrable: false,
-        source: None,
-        origin: None,
+        ..MessageSent::new(format!("m-{n}"), "alice", "bob", Target::Mailbox("bob".into()), body)
     })
 }
 
@@ -62,7 +52,7 @@ fn batches() -> Vec<Vec<Payload>> {
     ]
 }
 
-/// A segment of six frames, then zeros; sealed after the frames if wanted.
+/// Creates a segment of six frames, followed by a seal or by zeros.
 fn sample(sealed: bool) -> Sample {
     let header = SegmentHeader {
         log_id: [7; 16],
@@ -74,7 +64,7 @@ fn sample(sealed: bool) -> Sample {
         salt: 0x5a17_5a17,
         created_us: TIME_US,
         boot_id: [9; 16],
-        reason: Reason::First,
+        reason: OpenReason::First,
     };
     let mut bytes = header.encode().to_vec();
     let mut frames = Vec::new();
@@ -98,7 +88,7 @@ fn sample(sealed: bool) -> Sample {
         }
         .encode(header.salt, &mut bytes);
         let last = sequence + u64::from(count) - 1;
-        frames.push(Original { offset, len: bytes.len() - offset, sequence, last, body });
+        frames.push(WrittenFrame { offset, len: bytes.len() - offset, sequence, last, body });
         sequence = last + 1;
     }
     if sealed {
@@ -123,30 +113,40 @@ fn sample(sealed: bool) -> Sample {
         }
         .encode(header.salt, &mut bytes);
         let len = bytes.len() - offset;
-        frames.push(Original { offset, len, sequence, last: sequence - 1, body: body.to_vec() });
+        frames.push(WrittenFrame {
+            offset,
+            len,
+            sequence,
+            last: sequence - 1,
+            body: body.to_vec(),
+        });
     } else {
         bytes.resize(bytes.len() + FREE_BYTES, 0);
     }
     Sample { header, bytes, frames }
 }
 
-/// What a scan found; reads every event of every frame on the way.
-fn scan(bytes: &[u8], header: &SegmentHeader) -> (Vec<Original>, Vec<Damage>) {
-    let place = Place {
+/// Scans a segment and returns its valid frames and its damage, checking every event on the way.
+fn scan(bytes: &[u8], header: &SegmentHeader) -> (Vec<WrittenFrame>, Vec<ScanDamage>) {
+    let position = FramePosition {
         offset: SEGMENT_HEADER_BYTES,
         sequence: header.base,
         previous_frame: header.previous_frame,
     };
     let rest = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or(&[]);
     let (mut frames, mut damages) = (Vec::new(), Vec::new());
-    for (pieces, piece) in Scanner::new(rest, header.salt, place).enumerate() {
-        assert!(pieces < 100, "the scan does not end");
+    for (pieces, piece) in Scanner::new(rest, header.salt, position).enumerate() {
+        assert!(pieces < 100, "the scan does not terminate");
         match piece {
-            Piece::Frame { offset, header, body } => {
-                let good = events(body, header.sequence, header.count);
-                let good = good.filter(|event| event.is_ok()).count();
-                assert_eq!(good, usize::from(header.count), "a good frame holds bad events");
-                frames.push(Original {
+            Scanned::Frame { offset, header, body } => {
+                let events = events(body, header.sequence, header.count);
+                let valid = events.filter(Result::is_ok).count();
+                assert_eq!(
+                    valid,
+                    usize::from(header.count),
+                    "a valid frame contains invalid events"
+                );
+                frames.push(WrittenFrame {
                     offset,
                     len: header.frame_len(),
                     sequence: header.sequence,
@@ -154,18 +154,18 @@ fn scan(bytes: &[u8], header: &SegmentHeader) -> (Vec<Original>, Vec<Damage>) {
                     body: body.to_vec(),
                 });
             }
-            Piece::Damage(damage) => damages.push(damage),
+            Scanned::Damage(damage) => damages.push(damage),
         }
     }
     (frames, damages)
 }
 
-fn facts(damage: &Damage) -> Facts {
-    Facts { unused: false, followed: damage.followed, sealed: false, proven: false }
+fn facts(damage: &ScanDamage) -> Evidence {
+    Evidence { unused: false, followed: damage.followed, sealed: false, proven: false }
 }
 
 #[test]
-fn an_undamaged_segment_reads_back() {
+fn an_undamaged_segment_is_read_in_full() {
     for sealed in [false, true] {
         let Sample { header, bytes, frames } = sample(sealed);
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
@@ -174,55 +174,60 @@ fn an_undamaged_segment_reads_back() {
 }
 
 #[test]
-fn a_cut_costs_only_what_lay_behind_it() {
+fn a_truncated_segment_loses_only_the_frames_after_the_cut() {
     for sealed in [false, true] {
         let Sample { header, bytes, frames } = sample(sealed);
         for cut in 0..bytes.len() {
             let left = &bytes[..cut];
             assert_eq!(SegmentHeader::decode(left).is_ok(), cut >= SEGMENT_HEADER_BYTES);
-            let (found, damages) = scan(left, &header);
+            let (read, damages) = scan(left, &header);
             let whole = frames.iter().filter(|frame| frame.offset + frame.len <= cut);
-            assert_eq!(found, whole.cloned().collect::<Vec<_>>(), "cut at {cut}");
+            assert_eq!(read, whole.cloned().collect::<Vec<_>>(), "cut at {cut}");
             assert!(damages.len() <= 1, "cut at {cut}: {damages:?}");
-            // A torn tail: nothing follows it, nothing proves it.
+            // A torn tail: nothing follows it, and nothing proves that it was acknowledged.
             for damage in &damages {
                 assert_eq!(judge(facts(damage)), Verdict::Torn, "cut at {cut}: {damage:?}");
-                assert_eq!(damage.first, found.last().map_or(1, |frame| frame.last + 1));
+                assert_eq!(damage.first, read.last().map_or(1, |frame| frame.last + 1));
             }
         }
     }
 }
 
 #[test]
-fn a_cut_filled_with_zeros_costs_only_what_lay_behind_it() {
+fn a_segment_zeroed_from_a_cut_on_loses_only_the_frames_after_the_cut() {
     let Sample { header, bytes, frames } = sample(false);
     for cut in SEGMENT_HEADER_BYTES..bytes.len() {
         let mut torn = bytes.clone();
         torn[cut..].fill(0);
-        let (found, damages) = scan(&torn, &header);
-        // The bytes after the cut may have been zero before: then nothing was lost.
-        let kept = |frame: &&Original| {
+        let (read, damages) = scan(&torn, &header);
+        // If the bytes after the cut were zero already, nothing was lost.
+        let unchanged = |frame: &&WrittenFrame| {
             let range = frame.offset..frame.offset + frame.len;
             torn[range.clone()] == bytes[range]
         };
-        assert_eq!(found, frames.iter().filter(kept).cloned().collect::<Vec<_>>(), "cut at {cut}");
+        assert_eq!(
+            read,
+            frames.iter().filter(unchanged).cloned().collect::<Vec<_>>(),
+            "cut at {cut}"
+        );
         assert!(damages.len() <= 1, "cut at {cut}: {damages:?}");
     }
 }
 
 #[test]
-fn a_flipped_bit_costs_exactly_the_frame_it_is_in() {
+fn a_flipped_bit_loses_exactly_the_frame_that_contains_it() {
     for sealed in [false, true] {
         let Sample { header, bytes, frames } = sample(sealed);
         let mut flipped = bytes.clone();
         for at in SEGMENT_HEADER_BYTES..bytes.len() {
             for bit in 0..8 {
                 flipped[at] ^= 1 << bit;
-                let (found, damages) = scan(&flipped, &header);
+                let (read, damages) = scan(&flipped, &header);
                 flipped[at] ^= 1 << bit;
-                let hit = |frame: &Original| (frame.offset..frame.offset + frame.len).contains(&at);
+                let hit =
+                    |frame: &WrittenFrame| (frame.offset..frame.offset + frame.len).contains(&at);
                 let spared: Vec<_> = frames.iter().filter(|frame| !hit(frame)).cloned().collect();
-                assert_eq!(found, spared, "byte {at}, bit {bit}");
+                assert_eq!(read, spared, "byte {at}, bit {bit}");
                 assert_eq!(damages.len(), 1, "byte {at}, bit {bit}: {damages:?}");
                 let Some(frame) = frames.iter().find(|frame| hit(frame)) else { continue };
                 let (damage, is_last) = (&damages[0], frames.last() == Some(frame));
@@ -241,7 +246,7 @@ fn a_flipped_bit_costs_exactly_the_frame_it_is_in() {
 }
 
 #[test]
-fn a_flipped_bit_in_a_segment_header_is_noticed() {
+fn a_flipped_bit_in_a_segment_header_is_detected() {
     let Sample { header, bytes, .. } = sample(false);
     let mut flipped = bytes[..SEGMENT_HEADER_BYTES].to_vec();
     assert_eq!(SegmentHeader::decode(&flipped), Ok(header));
@@ -255,10 +260,10 @@ fn a_flipped_bit_in_a_segment_header_is_noticed() {
 }
 
 #[test]
-fn a_damaged_batch_never_panics() {
+fn decoding_a_damaged_batch_never_panics() {
     let frame = &sample(false).frames[1];
     let count = (frame.last - frame.sequence + 1) as u16;
-    let ends = |body: &[u8]| {
+    let decode = |body: &[u8]| {
         let mut seen = 0;
         for event in events(body, frame.sequence, count) {
             seen += 1;
@@ -269,27 +274,27 @@ fn a_damaged_batch_never_panics() {
         assert!(seen <= count);
     };
     for cut in 0..frame.body.len() {
-        ends(&frame.body[..cut]);
+        decode(&frame.body[..cut]);
     }
     let mut flipped = frame.body.clone();
     for at in 0..flipped.len() {
         for bit in 0..8 {
             flipped[at] ^= 1 << bit;
-            ends(&flipped);
+            decode(&flipped);
             flipped[at] ^= 1 << bit;
         }
     }
 }
 
 #[test]
-fn a_frame_that_is_gone_is_named() {
+fn a_missing_frame_is_reported_with_its_sequences() {
     let Sample { header, bytes, frames } = sample(false);
-    for gone in 1..frames.len() - 1 {
+    for missing in 1..frames.len() - 1 {
         let mut without = bytes.clone();
-        let frame = &frames[gone];
+        let frame = &frames[missing];
         without.drain(frame.offset..frame.offset + frame.len);
-        let (found, damages) = scan(&without, &header);
-        assert_eq!(found.len(), frames.len() - 1);
+        let (read, damages) = scan(&without, &header);
+        assert_eq!(read.len(), frames.len() - 1);
         assert_eq!(damages.len(), 1, "{damages:?}");
         assert_eq!((damages[0].first, damages[0].last), (frame.sequence, Some(frame.last)));
         assert!(damages[0].followed);

@@ -1,4 +1,4 @@
-//! Are the hex bytes in SPEC.md the bytes that this crate writes and reads?
+//! Test vectors: this crate writes and reads the hex blocks of SPEC.md.
 
 use c2c_log_format::checkpoint::CheckpointHeader;
 use c2c_log_format::checksum::{crc32, sha256};
@@ -6,8 +6,8 @@ use c2c_log_format::event::events;
 use c2c_log_format::frame::{self, FrameHeader, NewFrame};
 use c2c_log_format::limits::{CHECKPOINT_HEADER_BYTES, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use c2c_log_format::payload::{MessageSent, Payload, Target};
-use c2c_log_format::scan::Place;
-use c2c_log_format::segment::{Reason, SegmentHeader};
+use c2c_log_format::scan::FramePosition;
+use c2c_log_format::segment::{OpenReason, SegmentHeader};
 
 const TIME_US: u64 = 1_700_000_000_000_000;
 const SALT: u32 = 0x0102_0304;
@@ -25,7 +25,7 @@ fn spec() -> String {
     std::fs::read_to_string(path).expect("SPEC.md is beside the crate")
 }
 
-/// The bytes of the block that starts with "```hex LABEL".
+/// Returns the bytes of the block of SPEC.md that starts with "```hex LABEL".
 fn block(label: &str) -> Vec<u8> {
     let spec = spec();
     let opening = format!("```hex {label}");
@@ -61,25 +61,15 @@ fn segment_header() -> SegmentHeader {
         salt: SALT,
         created_us: TIME_US,
         boot_id: boot_id(),
-        reason: Reason::First,
+        reason: OpenReason::First,
     }
 }
 
 fn message() -> Payload {
     Payload::MessageSent(MessageSent {
-        message_id: "m-1".into(),
-        from: "alice".into(),
         from_mailbox: "alice".into(),
-        to: "bob".into(),
-        body: "hello".into(),
         sent_us: TIME_US,
-        target: Target::Mailbox("bob".into()),
-        tag: None,
-        reply_to: None,
-        expires_us: None,
-        deferrable: false,
-        source: None,
-        origin: None,
+        ..MessageSent::new("m-1", "alice", "bob", Target::Mailbox("bob".into()), "hello")
     })
 }
 
@@ -90,7 +80,7 @@ fn event() -> Vec<u8> {
 }
 
 #[test]
-fn the_segment_header_is_as_specified() {
+fn segment_headers_match_the_specification() {
     let encoded = segment_header().encode();
     check("segment-header", &encoded[..128]);
     let mut written = block("segment-header");
@@ -99,19 +89,19 @@ fn the_segment_header_is_as_specified() {
 }
 
 #[test]
-fn the_event_is_as_specified() {
+fn events_match_the_specification() {
     check("event", &event());
     let written = block("event");
-    let mut found = events(&written, 1, 1);
-    let event = found.next().expect("one event").expect("a good event");
+    let mut read = events(&written, 1, 1);
+    let event = read.next().expect("one event").expect("a valid event");
     assert_eq!(event.head, message().head(1));
     let decoded = Payload::decode(event.head.kind, event.payload).expect("a known kind");
-    assert_eq!(decoded.expect("good JSON"), message());
-    assert!(found.next().is_none());
+    assert_eq!(decoded.expect("valid JSON"), message());
+    assert!(read.next().is_none());
 }
 
 #[test]
-fn the_frame_is_as_specified() {
+fn frames_match_the_specification() {
     let body = event();
     let mut encoded = Vec::new();
     let new = NewFrame {
@@ -127,7 +117,7 @@ fn the_frame_is_as_specified() {
     let crc = new.encode(SALT, &mut encoded);
     check("frame", &encoded);
     let written = block("frame");
-    let header = FrameHeader::decode(&written, SALT).expect("a good header");
+    let header = FrameHeader::decode(&written, SALT).expect("a valid header");
     assert_eq!((header.sequence, header.count, header.time_us), (1, 1, TIME_US));
     assert_eq!((header.durable, header.seal, header.durable_sequence), (true, false, 0));
     assert_eq!((header.previous_frame, header.crc), (0, crc));
@@ -137,13 +127,13 @@ fn the_frame_is_as_specified() {
 }
 
 #[test]
-fn the_checkpoint_header_is_as_specified() {
+fn checkpoint_headers_match_the_specification() {
     let header = CheckpointHeader {
         projection: 1,
         log_id: log_id(),
         sequence: 1,
         segment: 1,
-        place: Place { offset: 4360, sequence: 2, previous_frame: 0x0a0b_0c0d },
+        position: FramePosition { offset: 4360, sequence: 2, previous_frame: 0x0a0b_0c0d },
         rows_len: 64,
         index_len: 32,
         index_crc: crc32(&[0; 32]),
@@ -157,7 +147,7 @@ fn the_checkpoint_header_is_as_specified() {
 }
 
 #[test]
-fn every_kind_has_its_row() {
+fn the_specification_lists_every_event_kind() {
     let spec = spec();
     for (number, name) in Payload::KINDS {
         let row = format!("| {number} | `{name}` |");

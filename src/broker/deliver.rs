@@ -1,74 +1,82 @@
-//! How does mail reach whoever shows it: claim, show, ack?
+//! Mail delivery: claim, show, acknowledge or release.
 //!
-//! Taking a message is not showing it. The ack is written only after the showing succeeded; a
-//! showing that fails gives everything back, and one whose process dies is given back by the next
-//! poll.
+//! Claiming a message is not showing it. The ack is written only after the message was shown. If
+//! showing fails, the claim is released; if the process dies, the next poll releases it.
 
+use c2c_log_format::payload::{AckLevel, ClaimReturnReason};
 use std::io;
 
-use super::{Broker, Message};
-use crate::code::Code;
-use crate::decide::{Actor, Command, Refusal, Reply};
-use crate::failure::Failure;
+use super::Broker;
+use crate::error::Failure;
+use c2c_core::command;
+use c2c_core::decide::Actor;
+use c2c_core::view::MessageView;
 
-/// How much to take, and for which surface.
+/// Limits and purpose of a claim.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct DeliveryOptions {
+    /// Messages at most.
     pub limit: usize,
+    /// Bytes of bodies at most.
     pub max_bytes: usize,
+    /// Surface that shows the messages, as recorded in the log.
     pub surface: &'static str,
+    /// Whether the recipient acknowledges the claim itself.
     pub manual: bool,
-    /// Whether messages that may wait are wanted, too.
+    /// Whether to include deferrable messages.
     pub deferrable: bool,
 }
 
-impl Wish {
-    /// Everything there is.
+impl DeliveryOptions {
+    /// All unread mail.
     pub fn all(surface: &'static str) -> Self {
         Self { limit: usize::MAX, max_bytes: usize::MAX, surface, manual: false, deferrable: true }
     }
 }
 
-/// Mail that was taken.
+/// Claimed mail.
 #[derive(Debug, Clone, Default)]
 pub struct Delivery {
-    /// Alias that it is for.
+    /// Alias of the recipient.
     pub alias: String,
-    /// The open claim, if anything was taken.
+    /// Id of the open claim; `None` if nothing was claimed.
     pub claim: Option<String>,
-    pub messages: Vec<Message>,
-    /// Unread and not taken now.
+    pub messages: Vec<MessageView>,
+    /// Number of unread messages that were not claimed.
     pub remaining: usize,
-    /// Held by another poller.
+    /// Number of messages that another poller holds.
     pub claimed: usize,
 }
 
+/// # Delivery
 impl Broker {
-    /// Takes mail without saying that it was shown: the caller acks or gives back.
-    pub fn claim(&mut self, actor: &Actor, wish: &Wish) -> Result<Delivery, Failure> {
-        self.look(actor)?;
+    /// Claims mail. The caller must [`Self::ack`] or [`Self::release`] the claim.
+    pub fn claim(&mut self, actor: &Actor, options: &DeliveryOptions) -> Result<Delivery, Failure> {
+        self.refresh(actor)?;
         let mailbox = self.own_mailbox(actor);
-        // The common case of a hook: nobody has written. No lock, no event, nothing created.
+        // The common case of a hook: no new mail. No lock, no event, nothing created.
         match &mailbox {
             Some(mailbox) if !self.has_mail(mailbox) => {
+                self.check_base()?;
                 return Ok(Delivery { alias: mailbox.alias.clone(), ..Delivery::default() });
             }
-            None if actor.session_id.is_none() => return Ok(Delivery::default()),
+            None if actor.session_id.is_none() => {
+                self.check_base()?;
+                return Ok(Delivery::default());
+            }
             _ => {}
         }
-        let command = Command::Claim {
-            limit: wish.limit,
-            max_bytes: wish.max_bytes,
-            surface: wish.surface.to_owned(),
-            manual: wish.manual,
-            deferrable: wish.deferrable,
+        let command = command::ClaimInbox {
+            limit: options.limit,
+            max_bytes: options.max_bytes,
+            surface: options.surface.to_owned(),
+            manual: options.manual,
+            deferrable: options.deferrable,
         };
-        let Reply::Claimed(claimed) = self.execute(&command, actor)?.reply else {
-            return Ok(Delivery::default());
-        };
+        let claimed = self.execute(&command, actor)?.reply;
         let messages = self.messages(&claimed.items)?;
         Ok(Delivery {
-            alias: claimed.alias,
+            alias: claimed.alias.into(),
             claim: claimed.claim,
             messages,
             remaining: claimed.remaining,
@@ -76,42 +84,43 @@ impl Broker {
         })
     }
 
-    /// Says that a claim's messages were shown.
-    pub fn ack(&mut self, actor: &Actor, claim: &str, level: &str) -> Result<(), Failure> {
-        let command = Command::Ack { claim: claim.to_owned(), level: level.to_owned() };
-        match self.execute(&command, actor)?.reply {
-            Reply::Moved { .. } => {
-                let message = format!("claim '{claim}' is not open");
-                Err(Refusal::new(Code::ClaimNotOpen, "claim", message)
-                    .hint("poll again: its messages went back to the mailbox")
-                    .into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Gives a claim's messages back to the mailbox.
-    pub fn give_back(&mut self, actor: &Actor, claim: &str, reason: &str) -> Result<(), Failure> {
-        let command = Command::Return { claim: claim.to_owned(), reason: reason.to_owned() };
+    /// Acknowledges a claim: its messages were shown, with `level` as the evidence. Fails with
+    /// `claim_not_open` if the claim has expired.
+    pub fn ack(&mut self, actor: &Actor, claim: &str, level: AckLevel) -> Result<(), Failure> {
+        let command = command::AckClaim { claim: claim.to_owned(), level };
         self.execute(&command, actor).map(|_| ())
     }
 
-    /// Claims, shows, and acks or gives back.
+    /// Releases a claim: its messages are unread again.
+    pub fn release(
+        &mut self,
+        actor: &Actor,
+        claim: &str,
+        reason: ClaimReturnReason,
+    ) -> Result<(), Failure> {
+        let command = command::ReleaseClaim { claim: claim.to_owned(), reason };
+        self.execute(&command, actor).map(|_| ())
+    }
+
+    /// Claims mail and shows it; then acknowledges the claim, or releases it if `show` fails. A manual
+    /// claim stays open after it was shown.
     pub fn deliver(
         &mut self,
         actor: &Actor,
-        wish: &Wish,
+        options: &DeliveryOptions,
         show: &mut dyn FnMut(&Delivery) -> io::Result<()>,
     ) -> Result<Delivery, Failure> {
-        let delivery = self.claim(actor, wish)?;
+        let delivery = self.claim(actor, options)?;
         match (show(&delivery), &delivery.claim) {
-            (Ok(()), Some(claim)) if !wish.manual => self.ack(actor, claim, "written")?,
-            (Ok(()), _) => {}
-            (Err(cause), Some(claim)) => {
-                self.give_back(actor, claim, "output_failed")?;
-                return Err(Failure::Output(cause));
+            (Ok(()), Some(claim)) if !options.manual => {
+                self.ack(actor, claim, AckLevel::Written)?;
             }
-            (Err(cause), None) => return Err(Failure::Output(cause)),
+            (Ok(()), _) => {}
+            (Err(source), Some(claim)) => {
+                self.release(actor, claim, ClaimReturnReason::OutputFailed)?;
+                return Err(Failure::Output(source));
+            }
+            (Err(source), None) => return Err(Failure::Output(source)),
         }
         Ok(delivery)
     }

@@ -1,12 +1,11 @@
-//! How does a session that does nothing hear of mail?
+//! Wake files ("doorbells"): empty files that the clients of idle sessions watch.
 //!
-//! By an empty file of its own under the root, which its client watches. It is touched once the mail
-//! is on disk, for the first message that nobody has read; then not again for a while, because a
-//! client that is rung all the time waits for quiet.
+//! Each session has its own file under the root. It is touched once the mail is on disk, for the
+//! first unread message, and then not again for a while: some clients wait until the file has been
+//! quiet before they react.
 
-use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
+use std::fs::{self, File, FileTimes};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,96 +14,106 @@ use c2c_log_format::id::check_name;
 use c2c_log_format::payload::Target;
 
 use super::Broker;
-use crate::clock;
-use crate::limits::{DOORBELL_S, WAKE_PAUSE_S_MIN};
-use crate::mirror;
+use crate::legacy;
+use crate::platform::clock;
+use crate::platform::fs::{create_private_directory, private_options};
+use c2c_core::limits::{WAKE_FILE_RETENTION_S, WAKE_PAUSE_S_MIN};
 
-/// Directory of the doorbells under a broker root.
+/// Directory of the wake files under a broker root.
 const DIRECTORY: &str = "doorbells";
 
-/// A session to tell of mail, once that is on disk.
+/// A session to notify of mail, once that is on disk.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct MailNotice {
     session_id: String,
-    /// Nothing else waits for it.
-    first: bool,
+    /// Whether no other mail is unread.
+    is_first: bool,
 }
 
+/// # Wake files
 impl Broker {
-    fn doorbell(&self, session_id: &str) -> Option<PathBuf> {
+    fn wake_file(&self, session_id: &str) -> Option<PathBuf> {
         check_name(session_id).ok().map(|()| self.root.join(DIRECTORY).join(session_id))
     }
 
-    /// Makes the doorbell of a session; the file for its client to watch.
-    pub fn hang_doorbell(&self, session_id: &str) -> io::Result<PathBuf> {
-        mirror::check_root(&self.root).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let path = self.doorbell(session_id).ok_or(io::ErrorKind::InvalidInput)?;
+    /// Creates the wake file of a session and returns its path, for the client to watch.
+    pub fn create_wake_file(&self, session_id: &str) -> io::Result<PathBuf> {
+        legacy::create_or_check_root(&self.root).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let path = self.wake_file(session_id).ok_or(io::ErrorKind::InvalidInput)?;
         let directory = path.parent().unwrap_or(Path::new("/"));
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+        create_private_directory(directory)?;
+        private_options().create(true).append(true).open(&path)?;
         Ok(path)
     }
 
-    /// Who is to be told of these events; to be asked before they are applied.
-    pub(super) fn rings(&self, events: &[Payload]) -> Vec<Ring> {
-        let sends =
+    /// The sessions to notify of these events. Must be called before the events are applied.
+    pub(super) fn mail_notices(&self, events: &[Payload]) -> Vec<MailNotice> {
+        let notifies =
             |event: &Payload| matches!(event, Payload::MessageSent(sent) if !sent.deferrable);
-        if self.relay.is_some() || !events.iter().any(sends) || !self.root.join(DIRECTORY).exists()
+        if self.relay.is_some()
+            || !events.iter().any(notifies)
+            || !self.root.join(DIRECTORY).exists()
         {
             return Vec::new();
         }
         let now_us = clock::now_us();
-        let ring = |name: &str| {
-            let mailbox = self.state.mailboxes.get(name).filter(|row| !row.is_dnd(now_us))?;
-            let session_id = mailbox.session?;
-            // What may wait has rung for nobody.
-            Some(Ring { session_id, first: self.state.unread(name).pressing().is_none() })
-        };
-        let mut rings = Vec::new();
+        let mut notices = Vec::new();
         for event in events {
             let Payload::MessageSent(sent) = event else { continue };
             match &sent.target {
                 _ if sent.deferrable => {}
-                Target::Mailbox(mailbox) => rings.extend(ring(mailbox)),
+                Target::Mailbox(mailbox) => notices.extend(self.mail_notice(mailbox, now_us)),
                 Target::Room { room_id, skipped, .. } => {
-                    let members = self.state.members_of(room_id).into_iter().map(|(name, _)| name);
-                    let others = members
+                    let members =
+                        self.state.members_of_room(room_id).into_iter().map(|(name, _)| name);
+                    let recipients = members
                         .filter(|name| *name != sent.from_mailbox && !skipped.contains(name));
-                    rings.extend(others.filter_map(|name| ring(&name)));
+                    notices.extend(recipients.filter_map(|name| self.mail_notice(&name, now_us)));
                 }
                 Target::Outbox { .. } | Target::DeadLetter { .. } => {}
             }
         }
-        rings
+        notices
     }
 
-    /// Rings. Who has no doorbell is not told, and what goes wrong fails nobody.
-    pub(super) fn ring(&self, rings: &[Ring]) {
-        for ring in rings {
-            if let Some(path) = self.doorbell(&ring.session_id) {
-                let _ = touch(&path, ring.first);
+    /// The notice for the session that holds a mailbox, unless it is on do-not-disturb.
+    fn mail_notice(&self, mailbox: &str, now_us: u64) -> Option<MailNotice> {
+        let row = self.state.mailboxes.get(mailbox).filter(|row| !row.is_dnd(now_us))?;
+        let session_id = row.session?;
+        // Deferrable mail has not caused a notice, so it does not count as earlier mail.
+        let is_first = self.state.unread(mailbox).urgent_range().is_none();
+        Some(MailNotice { session_id: session_id.into(), is_first })
+    }
+
+    /// Touches the wake files of these sessions. A session without a file is skipped, and errors are
+    /// ignored: the mail is on disk already.
+    pub(super) fn notify_of_mail(&self, notices: &[MailNotice]) {
+        for notice in notices {
+            if let Some(path) = self.wake_file(&notice.session_id) {
+                let _ = touch(&path, notice.is_first);
             }
         }
     }
 
-    /// Takes away doorbells of sessions that never registered and have not rung for long.
-    pub fn take_down_old_doorbells(&self) {
+    /// Removes old wake files of sessions that are not registered.
+    pub fn remove_old_wake_files(&self) {
         let now = UNIX_EPOCH + Duration::from_micros(clock::now_us());
         for entry in fs::read_dir(self.root.join(DIRECTORY)).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let rang = entry.metadata().and_then(|found| found.modified()).ok();
-            let age = rang.and_then(|rang| now.duration_since(rang).ok()).unwrap_or_default();
-            if self.state.sessions.get(&name).is_none() && age.as_secs() > DOORBELL_S {
+            let touched = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            let age =
+                touched.and_then(|touched| now.duration_since(touched).ok()).unwrap_or_default();
+            if self.state.sessions.get(&name).is_none() && age.as_secs() > WAKE_FILE_RETENTION_S {
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
 
-    /// Takes away doorbells of sessions that are no more.
-    pub(super) fn take_down_doorbells(&self, events: &[Payload]) {
+    /// Removes the wake files of sessions that these events end.
+    pub(super) fn remove_wake_files(&self, events: &[Payload]) {
         for event in events {
             if let Payload::SessionEnded(fact) = event
-                && let Some(path) = self.doorbell(&fact.session_id)
+                && let Some(path) = self.wake_file(&fact.session_id)
             {
                 let _ = fs::remove_file(path);
             }
@@ -112,12 +121,13 @@ impl Broker {
     }
 }
 
-fn touch(path: &Path, first: bool) -> io::Result<()> {
+/// Touches a wake file. Later mail touches it only after a pause since the last time.
+fn touch(path: &Path, is_first: bool) -> io::Result<()> {
     let file = File::options().append(true).open(path)?;
     let now = UNIX_EPOCH + Duration::from_micros(clock::now_us());
-    let rang = file.metadata()?.modified()?;
+    let touched = file.metadata()?.modified()?;
     let pause = Duration::from_secs(WAKE_PAUSE_S_MIN);
-    if first || now.duration_since(rang).map_or(true, |since| since >= pause) {
+    if is_first || now.duration_since(touched).map_or(true, |since| since >= pause) {
         file.set_times(FileTimes::new().set_modified(now))?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! How does one command go from request to reply?
+//! Command execution: catch up, lock, decide, append, wait for the disk, reply.
 
 use std::collections::HashSet;
 
@@ -7,43 +7,72 @@ use c2c_log_format::limits::{BATCH_EVENTS_MAX, EVENT_HEAD_BYTES, FRAME_BODY_BYTE
 use c2c_log_format::payload::MessageSent;
 use c2c_log_format::{Payload, Sequence};
 
-use super::doorbell::Ring;
+use super::doorbell::MailNotice;
 use super::{Broker, liveness};
-use crate::actor;
-use crate::clock;
-use crate::code::Code;
-use crate::decide::{self, Actor, Command, Decision, Facts, Refusal, Reply};
-use crate::failure::Failure;
-use crate::limits::{CONFLICT_RETRIES, HEARTBEAT_S};
-use crate::mirror;
-use crate::state::sequence_of;
-use crate::store::{StoreError, Stored};
+use crate::env::actor;
+use crate::error::Failure;
+use crate::legacy;
+use crate::platform::clock;
+use crate::platform::process::{is_ancestor, liveness_of, this_process};
+use crate::store::{EventRef, StoreError};
+use c2c_core::code::Code;
+use c2c_core::command::{Command, ForeignFile, Heartbeat, ImportFiles, Prior};
+use c2c_core::decide::{self, Actor, Facts, Rejection};
+use c2c_core::limits::{CONFLICT_RETRIES, HEARTBEAT_INTERVAL_S};
+use c2c_core::state::State;
 
-/// A reply, and where its events are in the log.
+/// Bytes of an encoded event at most, apart from a message body.
+const EVENT_BYTES_MAX: usize = 1024;
+/// Encoded bytes of one escaped byte of text at most.
+const ESCAPED_BYTES_MAX: usize = 6;
+
+/// A reply, and the position of its events in the log.
 #[derive(Debug)]
-pub struct Executed {
-    pub reply: Reply,
-    /// Last sequence written; 0 when nothing was.
+pub struct Executed<R> {
+    pub reply: R,
+    /// Last sequence written; 0 if no event was.
     pub last: u64,
 }
 
-/// Events in as few frames as hold them: nearly always one. Only what a broadcast or a sweep says of
-/// very many, each for itself, is ever more.
-fn frames(events: &[Payload]) -> Vec<&[Payload]> {
-    // Text may need six bytes for one when it is escaped.
-    let most = |event: &Payload| match event {
-        Payload::MessageSent(sent) => 1024 + 6 * sent.body.len(),
-        _ => 1024,
+/// A command without its reply type, so that the code that runs it exists once for all commands.
+struct AnyCommand<'c> {
+    /// Decides the command and keeps the reply for the caller.
+    decide: &'c mut dyn FnMut(&State, &Facts<'_>) -> Result<Verdict, Rejection>,
+    prior: &'c dyn Fn(&State) -> Prior,
+    imports_older_files: bool,
+}
+
+/// The part of a decision that concerns the log.
+struct Verdict {
+    events: Vec<Payload>,
+    durable: bool,
+}
+
+/// Outcome of a command under the writer lock.
+struct Appended {
+    /// Last sequence written; 0 if no event was.
+    last: u64,
+    /// Sequence that must be on disk before the reply.
+    wait_for: Sequence,
+    notices: Vec<MailNotice>,
+}
+
+/// Splits events into as few frames as can hold them: nearly always one. A broadcast or a sweep over
+/// very many sessions may need more; its events are independent of each other.
+fn split_into_frames(events: &[Payload]) -> Vec<&[Payload]> {
+    let bytes_max = |event: &Payload| match event {
+        Payload::MessageSent(sent) => EVENT_BYTES_MAX + ESCAPED_BYTES_MAX * sent.body.len(),
+        _ => EVENT_BYTES_MAX,
     };
-    let fits = events.iter().map(most).sum::<usize>() <= FRAME_BODY_BYTES_MAX;
+    let fits = events.iter().map(bytes_max).sum::<usize>() <= FRAME_BODY_BYTES_MAX;
     if fits && events.len() <= BATCH_EVENTS_MAX {
         return vec![events];
     }
     let (mut frames, mut begin, mut bytes) = (Vec::new(), 0, 0);
     for (at, event) in events.iter().enumerate() {
         let needed = EVENT_HEAD_BYTES + event.encode().len();
-        let full = bytes + needed > FRAME_BODY_BYTES_MAX || at - begin >= BATCH_EVENTS_MAX;
-        if full && at > begin {
+        let is_full = bytes + needed > FRAME_BODY_BYTES_MAX || at - begin >= BATCH_EVENTS_MAX;
+        if is_full && at > begin {
             frames.push(&events[begin..at]);
             (begin, bytes) = (at, 0);
         }
@@ -53,45 +82,81 @@ fn frames(events: &[Payload]) -> Vec<&[Payload]> {
     frames
 }
 
-/// The id of an item that is a message.
-fn id_of(item: &decide::Item) -> Option<&str> {
-    match &item.payload {
-        Payload::MessageSent(sent) => Some(&sent.message_id),
-        _ => None,
-    }
-}
-
+/// # Commands
 impl Broker {
-    /// Decides a command, appends its events, and returns when what the reply says is on disk.
-    pub fn execute(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {
-        let executed = self.attempt(command, &actor::complete(actor));
-        // A checkpoint tells only what is on disk: of a group, when it ends.
-        if executed.is_ok() && self.group.is_none() {
+    /// Runs one command to completion.
+    ///
+    /// Returns once every event that the reply depends on is on disk. If the sync fails, returns
+    /// [`StoreError::Unknown`] with the last sequence written: the caller cannot know whether the
+    /// command took effect and should retry with the same message id.
+    pub fn execute<C: Command>(
+        &mut self,
+        command: &C,
+        actor: &Actor,
+    ) -> Result<Executed<C::Reply>, Failure> {
+        let undecided = Rejection::new(Code::Internal, "", "the command was not decided");
+        let mut outcome = Err(undecided);
+        let mut decide = |state: &State, facts: &Facts<'_>| {
+            let decision = decide::decide(state, command, facts)?;
+            outcome = decision.outcome;
+            Ok(Verdict { events: decision.events, durable: decision.durable })
+        };
+        let mut any = AnyCommand {
+            decide: &mut decide,
+            prior: &|state| command.prior(state),
+            imports_older_files: command.imports_older_files(),
+        };
+        let last = self.run(&mut any, &actor::complete(actor))?;
+        Ok(Executed { reply: outcome?, last })
+    }
+
+    fn run(&mut self, command: &mut AnyCommand<'_>, actor: &Actor) -> Result<u64, Failure> {
+        let last = self.attempt(command, actor)?;
+        // A checkpoint may contain only what is on disk; for a group, that is known when it ends.
+        if self.group.is_none() {
             self.checkpoint_if_due();
         }
-        executed
+        Ok(last)
     }
 
-    /// Notes that a registered session is active, if that was not noted lately. A session whose
-    /// client does nothing is not noted, and what cannot be noted fails nobody.
+    /// Records that a registered session is active, unless that was recorded recently. Errors are
+    /// ignored. Called only with requests of the client, so that an idle client does not count.
     pub fn heartbeat_if_due(&mut self, actor: &Actor) {
         let session = actor.session_id.as_ref().and_then(|id| self.state.sessions.get(id));
-        let due_us = session.map(|session| session.active_us + HEARTBEAT_S * 1_000_000);
+        let due_us = session.map(|session| session.active_us + HEARTBEAT_INTERVAL_S * 1_000_000);
         if due_us.is_some_and(|due_us| due_us <= clock::now_us()) {
-            let _ = self.execute(&Command::Heartbeat, actor);
+            let _ = self.execute(&Heartbeat, actor);
         }
     }
 
-    fn attempt(&mut self, command: &Command, actor: &Actor) -> Result<Executed, Failure> {
+    /// The effects that a sweep would have.
+    pub fn plan_sweep(&mut self, actor: &Actor) -> Result<decide::SweepPlan, Failure> {
+        self.refresh(actor)?;
+        let facts = Facts {
+            now_us: clock::now_us(),
+            actor,
+            worker: None,
+            liveness: &liveness_of,
+            is_callers_process: &is_ancestor,
+            prior: Vec::new(),
+            mint: &String::new,
+            relay: self.relay.as_ref(),
+        };
+        let plan = decide::plan_sweep(&self.state, &facts);
+        self.check_base()?;
+        Ok(plan)
+    }
+
+    fn attempt(&mut self, command: &mut AnyCommand<'_>, actor: &Actor) -> Result<u64, Failure> {
         self.catch_up()?;
-        // A refused command must not even create the root. With rows to import first, only the state
-        // under the lock can tell.
-        if self.state.head == 0 && self.foreign.files(&self.root, &self.state)?.is_empty() {
+        // Decide once without the lock so that a rejected command never creates the root. If older
+        // files are waiting to be imported, skip this: the decision needs the state after the import.
+        if self.state.head == 0 && self.foreign.changed_files(&self.root, &self.state)?.is_empty() {
             self.decide(command, actor, Vec::new())?;
         }
-        mirror::check_root(&self.root)?;
+        legacy::create_or_check_root(&self.root)?;
         for _ in 0..CONFLICT_RETRIES {
-            // ORDER: the older locks before the writer lock, as in a mirror in place.
+            // ORDER: the locks of the legacy files before the writer lock, as in a mirror.
             let older = self.lock_older_files(command)?;
             match self.store.lock() {
                 // The root was removed or replaced while this process ran.
@@ -101,184 +166,191 @@ impl Broker {
                 }
                 other => other?,
             }
-            let done = self.locked(command, actor, older.is_some());
+            let outcome = self.decide_and_append(command, actor, older.is_some());
             self.store.unlock();
             drop(older);
-            match done {
+            match outcome {
                 Err(Failure::Store(StoreError::Conflict { .. })) => {}
                 Err(failure) => return Err(failure),
-                Ok((executed, wait_for, rings)) => {
-                    return match self.wait_durable(wait_for) {
-                        Ok(()) => {
-                            self.ring(&rings);
-                            Ok(executed)
-                        }
-                        Err(StoreError::Reload) => {
-                            let file = String::from("the log");
-                            Err(StoreError::Unknown { file, sequence: executed.last }.into())
-                        }
-                        Err(other) => Err(other.into()),
-                    };
-                }
+                Ok(appended) => return self.wait_and_notify(appended),
             }
         }
         Err(Failure::Store(StoreError::Busy { waited_ms: 0 }))
     }
 
-    /// Under the writer lock: nobody else appends between the decision and its events.
-    fn locked(
+    /// Waits until the events are on disk, then notifies their recipients.
+    fn wait_and_notify(&mut self, appended: Appended) -> Result<u64, Failure> {
+        let Appended { last, wait_for, notices } = appended;
+        match self.wait_durable(wait_for) {
+            Ok(()) => {
+                self.notify_of_mail(&notices);
+                Ok(last)
+            }
+            Err(StoreError::Reload) => {
+                let file = String::from("the log");
+                Err(StoreError::Unknown { file, sequence: last }.into())
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Runs under the writer lock: no other process appends between the decision and its events.
+    fn decide_and_append(
         &mut self,
-        command: &Command,
+        command: &mut AnyCommand<'_>,
         actor: &Actor,
         imports: bool,
-    ) -> Result<(Executed, u64, Vec<Ring>), Failure> {
+    ) -> Result<Appended, Failure> {
         self.catch_up()?;
         if imports {
             self.import_foreign(actor)?;
         }
-        let prior = self.prior(command)?;
-        let Decision { events, reply, durable } = self.decide(command, actor, prior)?;
-        let rings = self.rings(&events);
+        let prior = self.prior_messages((command.prior)(&self.state))?;
+        let Verdict { events, durable } = self.decide(command, actor, prior)?;
+        let notices = self.mail_notices(&events);
         let last = self.append(&events, durable)?;
-        self.take_down_doorbells(&events);
+        self.remove_wake_files(&events);
         if self.group.is_some() {
-            self.spent.push(events);
+            self.committed.push(events);
         }
-        Ok((Executed { reply, last }, self.relied_on, rings))
+        Ok(Appended { last, wait_for: self.relied_on, notices })
     }
 
+    /// Appends events and returns the last sequence; 0 without any.
     fn append(&mut self, events: &[Payload], durable: bool) -> Result<u64, Failure> {
         if events.is_empty() {
             return Ok(0);
         }
         if self.state.upgrade_needed {
-            return Err(Refusal::new(
-                Code::UpgradeNeeded,
-                "",
-                "the log holds events of a newer c2c",
-            )
-            .hint("update c2c on this machine")
-            .into());
+            let message = "the log contains events of a newer version of c2c";
+            return Err(Rejection::new(Code::UpgradeNeeded, "", message)
+                .hint("update c2c on this machine")
+                .into());
         }
         let now_us = clock::now_us();
-        // The first append after a boot may have found that this is a copy.
+        // The first append after a boot may find that this log is a copy, and give it a new id.
         self.log_id.clear();
         let mut last = 0;
-        for batch in frames(events) {
+        for batch in split_into_frames(events) {
             last = self.store.append(self.state.head, batch, now_us, durable)?.last;
             self.read_back(batch)?;
         }
         Ok(last)
     }
 
-    /// The locks of older files with rows that this command has to import first; `None` if there
-    /// are none.
-    fn lock_older_files(&mut self, command: &Command) -> Result<Option<mirror::Sidecars>, Failure> {
-        if matches!(command, Command::Import { .. } | Command::Ack { .. } | Command::Return { .. })
-        {
+    /// Locks the legacy files with rows that this command has to import first; `None` if there are
+    /// none.
+    fn lock_older_files(
+        &mut self,
+        command: &AnyCommand<'_>,
+    ) -> Result<Option<legacy::LegacyLocks>, Failure> {
+        if !command.imports_older_files {
             return Ok(None);
         }
-        let files = self.foreign.files(&self.root, &self.state)?;
+        let files = self.foreign.changed_files(&self.root, &self.state)?;
         if files.is_empty() {
             return Ok(None);
         }
         let names = files.iter().map(|file| file.file.as_str());
-        Ok(Some(mirror::Sidecars::take(&self.root, names)?))
+        Ok(Some(legacy::LegacyLocks::take(&self.root, names)?))
     }
 
-    /// Rows of older files are taken into the log, in a frame of their own before the command's.
+    /// Imports rows of legacy files into the log, in a separate frame before the command's.
     fn import_foreign(&mut self, actor: &Actor) -> Result<(), Failure> {
-        // Read again: the older program cannot be writing now.
-        let files = self.foreign.files(&self.root, &self.state)?;
+        // Read again under the locks, while the older program cannot write.
+        let files = self.foreign.changed_files(&self.root, &self.state)?;
         if files.is_empty() {
             return Ok(());
         }
-        let decision = self.decide(&Command::Import { files }, actor, Vec::new())?;
-        self.append(&decision.events, true)?;
+        let events = self.decide_import(files, actor)?;
+        self.append(&events, true)?;
         Ok(())
     }
 
-    /// Decides against the present state.
-    pub(super) fn decide(
+    /// The events that import these files.
+    pub(super) fn decide_import(
         &self,
-        command: &Command,
+        files: Vec<ForeignFile>,
+        actor: &Actor,
+    ) -> Result<Vec<Payload>, Failure> {
+        let command = ImportFiles { files };
+        let mut decide = |state: &State, facts: &Facts<'_>| {
+            let decision = decide::decide(state, &command, facts)?;
+            Ok(Verdict { events: decision.events, durable: decision.durable })
+        };
+        let mut any =
+            AnyCommand { decide: &mut decide, prior: &|_| Prior::None, imports_older_files: false };
+        Ok(self.decide(&mut any, actor, Vec::new())?.events)
+    }
+
+    /// Decides a command against the current state.
+    fn decide(
+        &self,
+        command: &mut AnyCommand<'_>,
         actor: &Actor,
         prior: Vec<(Sequence, MessageSent)>,
-    ) -> Result<Decision, Refusal> {
-        let actor = liveness::adopt(&self.state, actor);
+    ) -> Result<Verdict, Failure> {
+        let actor = liveness::without_accidental_session(&self.state, actor);
         let facts = Facts {
             now_us: clock::now_us(),
             actor: &actor,
-            worker: liveness::this_process(),
-            liveness: &liveness::of,
-            is_mine: &liveness::is_ancestor,
+            worker: this_process(),
+            liveness: &liveness_of,
+            is_callers_process: &is_ancestor,
             prior,
             mint: &|| uuid::Uuid::now_v7().to_string(),
             relay: self.relay.as_ref(),
         };
-        decide::decide(&self.state, command, &facts)
+        let verdict = (command.decide)(&self.state, &facts);
+        self.check_base()?;
+        Ok(verdict?)
     }
 
-    /// Earlier messages under the ids that a command names.
-    fn prior(&mut self, command: &Command) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
-        let parts = match command {
-            Command::SendAll { message_id: Some(id), .. } => decide::part_ids(&self.state, id),
-            _ => Vec::new(),
-        };
-        let ids: HashSet<&str> = match command {
-            Command::Send(send) | Command::RoomSend { send, .. } => {
-                send.message_id.iter().map(String::as_str).collect()
-            }
-            Command::SendAll { .. } => parts.iter().map(String::as_str).collect(),
-            Command::Receive(batch) => batch.items.iter().filter_map(id_of).collect(),
-            _ => HashSet::new(),
-        };
-        if let Command::DeadLetterReplay { messages, .. } = command {
-            let all = || {
-                self.state.dead_letters.scan([]).iter().map(|(key, _)| sequence_of(key)).collect()
-            };
-            let wanted = if messages.is_empty() { all() } else { messages.clone() };
-            let found = self.fetch(&wanted)?.into_iter();
-            return Ok(found
-                .filter_map(|event| match event.payload {
-                    Some(Payload::MessageSent(sent)) => Some((event.head.sequence, sent)),
-                    _ => None,
-                })
-                .collect());
+    /// Earlier messages that a decision needs.
+    fn prior_messages(&mut self, prior: Prior) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
+        match prior {
+            Prior::None => Ok(Vec::new()),
+            Prior::Ids(ids) => self.messages_with_ids(&ids.iter().map(String::as_str).collect()),
+            Prior::Sequences(sequences) => self.messages_at(&sequences),
         }
+    }
+
+    /// Messages at these sequences.
+    fn messages_at(
+        &mut self,
+        sequences: &[Sequence],
+    ) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
+        let events = self.fetch(sequences)?.into_iter();
+        Ok(events
+            .filter_map(|event| match event.payload {
+                Some(Payload::MessageSent(sent)) => Some((event.head.sequence, sent)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Messages with these ids, from any sender.
+    fn messages_with_ids(
+        &mut self,
+        ids: &HashSet<&str>,
+    ) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let hashes: Vec<u64> = ids.iter().map(|id| name_hash(id)).collect();
-        let mut found = Vec::new();
-        let mut see = |stored: Stored<'_>| {
+        let mut messages = Vec::new();
+        let mut visit = |stored: EventRef<'_>| {
             let payload = Payload::decode(stored.event.head.kind, stored.event.payload);
             if let Some(Ok(Payload::MessageSent(sent))) = payload
                 && ids.contains(sent.message_id.as_str())
             {
-                found.push((stored.event.head.sequence, sent));
+                messages.push((stored.event.head.sequence, sent));
             }
         };
-        match self.ids.as_mut().and_then(|known| known.find(&hashes)) {
-            Some(places) => self.store.fetch(&places, &mut see)?,
-            None => self.store.find(&hashes, &mut see)?,
+        match self.message_index.as_mut().and_then(|index| index.find(&hashes)) {
+            Some(sequences) => self.store.fetch(&sequences, &mut visit)?,
+            None => self.store.find(&hashes, &mut visit)?,
         }
-        Ok(found)
-    }
-
-    /// What a sweep would do.
-    pub fn plan_sweep(&mut self, actor: &Actor) -> Result<decide::SweepPlan, Failure> {
-        self.look(actor)?;
-        let facts = Facts {
-            now_us: clock::now_us(),
-            actor,
-            worker: None,
-            liveness: &liveness::of,
-            is_mine: &liveness::is_ancestor,
-            prior: Vec::new(),
-            mint: &String::new,
-            relay: self.relay.as_ref(),
-        };
-        Ok(decide::plan_sweep(&self.state, &facts))
+        Ok(messages)
     }
 }

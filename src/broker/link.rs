@@ -1,6 +1,7 @@
-//! How is the way to other machines, as the connector of this root last said?
+//! Status of the link to other machines, as the connector of this root last recorded it.
 //!
-//! A note beside the log, not a part of it: it is about now, and a lost one costs nothing.
+//! The connector writes the status to a file next to the log. The file describes the present, so
+//! losing it does no harm.
 
 use std::fs;
 use std::io;
@@ -9,82 +10,73 @@ use std::path::Path;
 use c2c_log_format::payload::Process;
 use serde::{Deserialize, Serialize};
 
-use super::{Broker, liveness};
-use crate::decide::{Liveness, Sent};
-use crate::files::write_private;
+use super::Broker;
+use crate::platform::fs::write_private;
+use crate::platform::process::{liveness_of, this_process};
+use c2c_core::decide::{Liveness, Sent};
+use c2c_core::view::LinkStatus;
 
-/// Name of the note in the broker root.
+/// Name of the status file in the broker root.
 const FILE: &str = "connector.json";
 
-/// What a connector says.
+/// Last known status of a connector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct ConnectorStatus {
     pub relay_url: String,
     pub node_id: String,
-    /// The connector, if it goes on; none after a single round.
+    /// The connector's process; `None` after a single sync.
     pub process: Option<Process>,
-    /// Since when it is as it is.
+    /// Time of the last change of status, microseconds since 1970 UTC.
     pub since_us: u64,
     /// Why the relay cannot be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Why the relay does not take something that is pushed again and again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub waits: Option<String>,
+    /// Why the relay rejects an event that the connector keeps pushing.
+    #[serde(rename = "waits", default, skip_serializing_if = "Option::is_none")]
+    pub rejection: Option<String>,
 }
 
-/// How mail for other machines fares now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
-    /// No connector has run on this root.
-    Never,
-    /// It leaves at once, or with the next round.
-    Open,
-    /// The connector has ended.
-    NoConnector,
-    /// The relay does not answer.
-    Unavailable { since_us: u64, error: String },
-}
-
-impl Link {
-    /// Leaves the note.
-    pub fn keep(&self, root: &Path) -> io::Result<()> {
+impl ConnectorStatus {
+    /// Writes the status file.
+    pub fn write(&self, root: &Path) -> io::Result<()> {
         write_private(&root.join(FILE), &serde_json::to_vec(self).unwrap_or_default())
     }
 }
 
+/// # Link to other machines
 impl Broker {
-    /// The note of this root's connector, if one ran here.
-    pub fn link(&self) -> Option<Link> {
+    /// Last known status of this root's connector; `None` if no connector ran here.
+    pub fn connector_status(&self) -> Option<ConnectorStatus> {
         let text = fs::read(self.root.join(FILE)).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
-    /// How a message fares that was sent just now: one that stays here has no way to go.
-    pub fn way_of(&self, sent: &Sent) -> Way {
-        self.way_if(sent.outbox || !sent.queued.is_empty())
+    /// Status of the link for a message that was just sent; `Open` for a message that stays on this
+    /// machine.
+    pub fn link_status_for(&self, sent: &Sent) -> LinkStatus {
+        self.link_status_if(sent.outbox || !sent.queued.is_empty())
     }
 
-    /// The same, of something that leaves or does not.
-    pub fn way_if(&self, leaves: bool) -> Way {
-        if leaves { self.way() } else { Way::Open }
+    /// Status of the link for mail that leaves this machine; `Open` for mail that does not.
+    pub fn link_status_if(&self, is_outgoing: bool) -> LinkStatus {
+        if is_outgoing { self.link_status() } else { LinkStatus::Open }
     }
 
-    /// How mail for other machines fares now.
-    fn way(&self) -> Way {
-        let Some(link) = self.link() else {
-            return if self.state.cursors.any([]) { Way::Open } else { Way::Never };
+    fn link_status(&self) -> LinkStatus {
+        let Some(link) = self.connector_status() else {
+            let has_connected = self.state.cursors.any([]);
+            return if has_connected { LinkStatus::Open } else { LinkStatus::NeverConnected };
         };
-        let gone = |process: &Process| liveness::of(Some(process)) == Liveness::Dead;
+        let is_dead = |process: &Process| liveness_of(Some(process)) == Liveness::Dead;
         match link.error {
-            _ if link.process.as_ref().is_some_and(gone) => Way::NoConnector,
-            Some(error) => Way::Unavailable { since_us: link.since_us, error },
-            None => Way::Open,
+            _ if link.process.as_ref().is_some_and(is_dead) => LinkStatus::NoConnector,
+            Some(error) => LinkStatus::Unavailable { since_us: link.since_us, error },
+            None => LinkStatus::Open,
         }
     }
 
-    /// This process, for a note of its own.
+    /// This process, as the connector's status file records it.
     pub fn this_process(&self) -> Option<Process> {
-        liveness::this_process()
+        this_process()
     }
 }

@@ -1,86 +1,91 @@
-//! How does a whole root move to another directory, and leave word where it went?
+//! Moving a whole root to another directory.
 //!
-//! First the old root is closed: whoever has it open is refused from then on, and told where to go.
-//! Then the log is copied, and opened again at its new place. A move that was interrupted is
-//! finished by the same command.
+//! The move closes the old root first: the root then rejects every command and names the new
+//! directory. Next it copies the log and opens the copy. Running the same command again finishes an
+//! interrupted move.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::{Broker, LOG_DIRECTORY};
-use crate::code::Code;
-use crate::decide::{Actor, Command, Refusal};
-use crate::failure::Failure;
-use crate::log::{ARCHIVE, LogError};
+use crate::error::Failure;
+use crate::log::ARCHIVE;
+use crate::platform::fs::{create_private_directory, private_options, sync_directory};
+use crate::store::StoreError;
+use c2c_core::code::Code;
+use c2c_core::command;
+use c2c_core::decide::{Actor, Rejection};
 
-/// Files of a log that belong to one place and one boot.
-const LEFT_BEHIND: [&str; 3] = ["control", "place", ".lock"];
+/// Suffixes of files that are valid only for one directory and one boot, and are not copied.
+const NOT_COPIED: [&str; 3] = ["control", "place", ".lock"];
 
-/// Directory of a copy that is not finished yet.
-const PART: &str = "log.part";
+/// Directory of an unfinished copy.
+const PARTIAL_COPY: &str = "log.part";
 
+/// # Relocation
 impl Broker {
-    /// Moves this root to a directory that holds no log yet; answers with the broker there.
+    /// Moves this root to a directory that holds no log yet, and returns the broker of the new root.
+    ///
+    /// Fails with `bad_root` if the directory holds another log.
     pub fn relocate(&mut self, to: &Path, actor: &Actor) -> Result<Self, Failure> {
-        self.look(actor)?;
+        self.refresh(actor)?;
         let target = std::path::absolute(to).unwrap_or_else(|_| to.to_owned());
         let shown = target.display().to_string();
-        let mut there = Self::open(&target);
-        there.look(actor)?;
-        let interrupted = there.moved_to().as_deref() == Some(&*shown);
-        if there.state.head > 0 && !interrupted {
-            let message = format!("{shown} holds a log of its own");
-            return Err(Refusal::new(Code::BadRoot, "to", message)
-                .hint("name an empty directory")
+        let mut at_target = Self::open(&target);
+        at_target.refresh(actor)?;
+        let is_copied = at_target.moved_to().as_deref() == Some(&*shown);
+        if at_target.state.head > 0 && !is_copied {
+            let message = format!("{shown} holds another log");
+            return Err(Rejection::new(Code::BadRoot, "to", message)
+                .hint("choose an empty directory")
                 .into());
         }
         if self.moved_to().as_deref() != Some(&*shown) {
-            self.execute(&Command::Move { to: shown.clone() }, actor)?;
+            self.execute(&command::MoveRoot { to: shown.clone() }, actor)?;
         }
-        if !interrupted {
-            let failed = |e| Failure::from(LogError::io("copy the log to", &shown, e));
+        if !is_copied {
+            let failed = |e| Failure::from(StoreError::io("copy the log to", &shown, e));
             copy_log(&self.root.join(LOG_DIRECTORY), &target).map_err(failed)?;
         }
-        let mut there = Self::open(&target);
-        there.execute(&Command::Move { to: String::new() }, actor)?;
-        Ok(there)
+        let mut relocated = Self::open(&target);
+        relocated.execute(&command::MoveRoot { to: String::new() }, actor)?;
+        Ok(relocated)
     }
 
-    /// Where this root moved to, if it did.
+    /// Directory that this root was moved to; `None` if it was not moved.
     pub fn moved_to(&self) -> Option<String> {
         self.state.meta.get([])?.moved_to
     }
 }
 
-/// Copies a log under another name, and gives it its own when it is whole and on disk.
+/// Copies a log to a temporary directory, and renames the directory once the copy is complete and
+/// on disk.
 fn copy_log(from: &Path, root: &Path) -> io::Result<()> {
-    let part = root.join(PART);
-    copy_files(from, &part)?;
+    let partial = root.join(PARTIAL_COPY);
+    copy_files(from, &partial)?;
     if from.join(ARCHIVE).is_dir() {
-        copy_files(&from.join(ARCHIVE), &part.join(ARCHIVE))?;
+        copy_files(&from.join(ARCHIVE), &partial.join(ARCHIVE))?;
     }
-    fs::rename(&part, root.join(LOG_DIRECTORY))?;
-    File::open(root)?.sync_all()
+    fs::rename(&partial, root.join(LOG_DIRECTORY))?;
+    sync_directory(root)
 }
 
-/// Copies the files of a directory, whole and on disk when this returns.
+/// Copies the files of a directory. The copies are on disk when this returns.
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(to)?;
+    create_private_directory(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
-        let stays = text == "lock" || LEFT_BEHIND.iter().any(|end| text.ends_with(end));
-        if stays || !entry.file_type()?.is_file() {
+        let is_excluded = text == "lock" || NOT_COPIED.iter().any(|end| text.ends_with(end));
+        if is_excluded || !entry.file_type()?.is_file() {
             continue;
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut copy = options.open(to.join(&name))?;
+        let mut options = private_options();
+        let mut copy = options.write(true).create(true).truncate(true).open(to.join(&name))?;
         io::copy(&mut File::open(entry.path())?, &mut copy)?;
         copy.sync_all()?;
     }
-    File::open(to)?.sync_all()
+    sync_directory(to)
 }

@@ -1,45 +1,52 @@
-//! `c2c doctor`: what is wrong here, and which command mends it?
+//! The `c2c doctor` command, which checks an installation and names a fix for each finding.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
+use super::context::{Context, Run};
+use super::output;
+use super::overdue_mail::overdue_mail;
+use super::relay_health::relay_health;
 use super::setup::detect;
-use super::{Context, Run, output, upkeep};
 use crate::broker::LOG_DIRECTORY;
-use crate::clock;
-use crate::code::Code;
-use crate::decide::Refusal;
-use crate::envelope::for_terminal;
-use crate::failure::Failure;
+use crate::error::Failure;
+use crate::platform::clock;
+use crate::platform::fs::mode_of;
+use crate::present::envelope::for_terminal;
+use crate::present::shell::single_quote;
+use c2c_core::code::Code;
+use c2c_core::decide::Rejection;
 
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    c2c doctor         check the broker root, the log, the clients and the relay\n  \
+    c2c doctor --json  print the findings as JSON; the exit status is 1 if there are any")]
 pub struct Doctor {}
 
-/// One thing that is not as it should be.
+/// One problem, and how to fix it.
 #[derive(Debug, Serialize)]
-struct Finding {
-    /// A stable name for this kind.
+struct DoctorFinding {
+    /// A stable name of this kind of problem.
     kind: &'static str,
     what: String,
-    /// A command, or what else to do.
+    /// A command to run, or an action in words.
     fix: String,
 }
 
-/// What was looked at, and what came of it.
+/// The results of all checks.
 #[derive(Default)]
-struct Report {
+struct DoctorReport {
     good: Vec<String>,
-    findings: Vec<Finding>,
+    findings: Vec<DoctorFinding>,
 }
 
-impl Report {
+impl DoctorReport {
     fn bad(&mut self, kind: &'static str, what: impl Into<String>, fix: impl Into<String>) {
-        self.findings.push(Finding { kind, what: what.into(), fix: fix.into() });
+        self.findings.push(DoctorFinding { kind, what: what.into(), fix: fix.into() });
     }
 
     fn good(&mut self, what: impl Into<String>) {
@@ -49,28 +56,28 @@ impl Report {
 
 impl Run for Doctor {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let mut report = Report::default();
-        modes(context, &mut report);
-        match context.broker.look(&context.actor) {
+        let mut report = DoctorReport::default();
+        check_modes(context, &mut report);
+        match context.broker.refresh(&context.actor) {
             Ok(()) => {
-                log(context, &mut report)?;
-                people(context, &mut report);
+                check_log(context, &mut report)?;
+                check_sessions(context, &mut report);
             }
             Err(failure) => {
                 let fix = failure.hint().unwrap_or_else(|| "c2c-log verify".into());
                 report.bad("log_unreadable", failure.message(), fix);
             }
         }
-        clients(&mut report);
-        relay(context, &mut report);
-        tell(context, &report)
+        check_clients(&mut report);
+        check_relay(context, &mut report);
+        print(context, &report)
     }
 }
 
-fn tell(context: &Context, report: &Report) -> Result<(), Failure> {
+fn print(context: &Context, report: &DoctorReport) -> Result<(), Failure> {
     let count = report.findings.len();
     if context.common.json {
-        output::say_json(&json!({
+        output::print_json(&json!({
             "ok": count == 0,
             "version": env!("CARGO_PKG_VERSION"),
             "broker_root": context.root.path,
@@ -86,17 +93,21 @@ fn tell(context: &Context, report: &Report) -> Result<(), Failure> {
             let (what, fix) = (for_terminal(&row.what), for_terminal(&row.fix));
             text.push_str(&format!("✗ {what} [{}]\n    {fix}\n", row.kind));
         }
-        output::say(&text)?;
+        output::print(&text)?;
     }
     if count == 0 {
         return Ok(());
     }
     let plural = if count == 1 { "" } else { "s" };
-    Err(Failure::Told(Refusal::new(Code::Findings, "", format!("{count} finding{plural}"))))
+    Err(Failure::AlreadyReported(Rejection::new(
+        Code::Findings,
+        "",
+        format!("{count} finding{plural}"),
+    )))
 }
 
-/// Only this user may read what is below the root.
-fn modes(context: &Context, report: &mut Report) {
+/// Checks that only this user may access the files in the root.
+fn check_modes(context: &Context, report: &mut DoctorReport) {
     let root = &context.root.path;
     if !root.exists() {
         report.good(format!(
@@ -106,59 +117,70 @@ fn modes(context: &Context, report: &mut Report) {
         ));
         return;
     }
-    let open: Vec<PathBuf> = below(root, 2).into_iter().filter(|path| is_open(path)).collect();
+    let open: Vec<PathBuf> =
+        paths_below(root, 2).into_iter().filter(|path| is_open_to_others(path)).collect();
     for path in &open {
         let mode = if path.is_dir() { "700" } else { "600" };
-        let what = format!("others may read {}", path.display());
-        report.bad("file_mode", what, format!("chmod {mode} '{}'", path.display()));
+        let what = format!("other users may access {}", path.display());
+        let path = single_quote(&path.display().to_string());
+        report.bad("file_mode", what, format!("chmod {mode} {path}"));
     }
     if open.is_empty() {
         report.good(format!("Broker root: {} ({})", root.display(), context.root.reason));
     }
 }
 
-fn is_open(path: &Path) -> bool {
-    fs::symlink_metadata(path)
-        .is_ok_and(|found| !found.is_symlink() && found.permissions().mode() & 0o077 != 0)
+fn is_open_to_others(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| !file.is_symlink() && mode_of(&file) & 0o077 != 0)
 }
 
-/// A path and what is in it, so many directories deep.
-fn below(path: &Path, depth: usize) -> Vec<PathBuf> {
-    let mut found = vec![path.to_owned()];
+/// A path and all paths in it, down to `depth` levels of directories.
+fn paths_below(path: &Path, depth: usize) -> Vec<PathBuf> {
+    let mut paths = vec![path.to_owned()];
     if depth > 0 && path.is_dir() {
-        let inner = fs::read_dir(path).into_iter().flatten().flatten();
-        inner.for_each(|entry| found.extend(below(&entry.path(), depth - 1)));
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.for_each(|entry| paths.extend(paths_below(&entry.path(), depth - 1)));
     }
-    found
+    paths
 }
 
-fn log(context: &mut Context, report: &mut Report) -> Result<(), Failure> {
+fn check_log(context: &mut Context, report: &mut DoctorReport) -> Result<(), Failure> {
     let health = context.broker.health()?;
     if let Some(to) = context.broker.moved_to() {
-        report.bad("root_moved", format!("this root moved to {to}"), "work where it is now");
+        report.bad(
+            "root_moved",
+            format!("this root moved to {to}"),
+            format!("pass --broker-root {to}"),
+        );
     }
     if !health.is_whole() {
         let count = health.damage.len() + health.quarantine.len();
         report.bad("log_damaged", format!("{count} damaged ranges in the log"), "c2c-log verify");
     }
     if health.checkpoint_damaged {
-        let what = "the newest checkpoint cannot be read; answers come from the log";
-        report.bad("checkpoint_damaged", what, "c2c-log verify; the next send makes it anew");
+        let what = "the newest checkpoint cannot be read; c2c reads the log instead";
+        report.bad(
+            "checkpoint_damaged",
+            what,
+            "c2c-log verify; the next send writes a new checkpoint",
+        );
     }
     if health.upgrade_needed {
-        report.bad("upgrade_needed", "the log holds events of a newer c2c", "update c2c here");
+        let what = "the log contains events of a newer version of c2c";
+        report.bad("upgrade_needed", what, "update c2c on this machine");
     }
     if health.dead > 0 {
-        let what = format!("{} of {} sessions are gone", health.dead, health.sessions);
+        let what =
+            format!("{} of {} sessions have no running process", health.dead, health.sessions);
         report.bad("stale_sessions", what, "c2c sweep");
     }
     if health.dead_letters > 0 {
         let what = format!("{} messages could not be delivered", health.dead_letters);
         report.bad("dead_letters", what, "c2c dead-letter");
     }
-    let waits = health.outbox_oldest_us.map(|us| clock::now_us().saturating_sub(us) / 1_000_000);
-    if let Some(age_s) = waits.filter(|age_s| *age_s > crate::limits::UNREAD_ALARM_S) {
-        let what = format!("{} messages wait for a relay, one for {age_s} s", health.outbox);
+    let age_s = health.outbox_oldest_us.map(|us| clock::now_us().saturating_sub(us) / 1_000_000);
+    if let Some(age_s) = age_s.filter(|age_s| *age_s > c2c_core::limits::UNREAD_ALARM_AFTER_S) {
+        let what = format!("{} messages wait for a relay, the oldest for {age_s} s", health.outbox);
         report.bad("outbox_old", what, "c2c relay status, then c2c relay connect");
     }
     let mib = health.log_bytes as f64 / (1024.0 * 1024.0);
@@ -167,7 +189,7 @@ fn log(context: &mut Context, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
-fn people(context: &mut Context, report: &mut Report) {
+fn check_sessions(context: &mut Context, report: &mut DoctorReport) {
     let rows = context.broker.state().sessions.scan([]);
     let mut builds: Vec<String> = rows.into_iter().map(|(_, session)| session.build).collect();
     builds.retain(|build| !build.is_empty());
@@ -175,31 +197,36 @@ fn people(context: &mut Context, report: &mut Report) {
     builds.dedup();
     if builds.iter().any(|build| build != env!("CARGO_PKG_VERSION")) {
         let what = format!("sessions were registered by c2c {}", builds.join(", "));
-        report.bad("mixed_versions", what, "restart the clients that run an older one");
+        report.bad("mixed_versions", what, "restart the clients that run an older version");
     }
-    for old in upkeep::old_mail(context) {
-        let what =
-            format!("{} has {} unread messages, one for {} s", old.alias, old.unread, old.age_s);
+    for old in overdue_mail(context) {
+        let what = format!(
+            "{} has {} unread messages, the oldest for {} s",
+            old.alias, old.unread, old.age_s
+        );
         report.bad("unread_old", what, format!("c2c wake --alias {} --tmux PANE", old.alias));
     }
 }
 
-fn clients(report: &mut Report) {
-    let found = match detect() {
-        Ok(found) => found,
-        Err(failure) => return report.bad("home", failure.message(), "set HOME"),
+fn check_clients(report: &mut DoctorReport) {
+    let clients = match detect() {
+        Ok(clients) => clients,
+        Err(failure) => {
+            let fix = failure.hint().unwrap_or_else(|| "set HOME".into());
+            return report.bad("home", failure.message(), fix);
+        }
     };
-    for row in found {
+    for row in clients {
         let setup = format!("c2c setup {}", row.client);
         if let Some(problem) = row.problem {
-            report.bad("client_file", problem, format!("mend the file, then {setup}"));
+            report.bad("client_file", problem, format!("correct the file, then run {setup}"));
         }
         for file in &row.files {
             let text = fs::read_to_string(file).unwrap_or_default();
-            for program in programs(&text) {
-                if !runs(&program) {
+            for program in programs_in(&text) {
+                if !is_executable(&program) {
                     let what = format!(
-                        "{} runs {}, which is no program",
+                        "{} starts {}, which is not an executable file",
                         file.display(),
                         program.display()
                     );
@@ -211,7 +238,7 @@ fn clients(report: &mut Report) {
             (true, false) => report.good(format!("{}: set up", row.client)),
             (true, true) => report.bad(
                 "client_not_set_up",
-                format!("{} is here and not set up", row.client),
+                format!("{} is installed but not set up", row.client),
                 setup,
             ),
             (false, _) => {}
@@ -219,10 +246,10 @@ fn clients(report: &mut Report) {
     }
 }
 
-/// Absolute paths of programs called c2c that a file names as commands.
-fn programs(text: &str) -> Vec<PathBuf> {
-    // In JSON and in TOML a command stands in one of the next quotes.
-    let quoted = |rest: &str| -> Option<PathBuf> {
+/// Absolute paths of programs named c2c that a client's file names as commands.
+fn programs_in(text: &str) -> Vec<PathBuf> {
+    // In JSON and in TOML the command is in one of the quotes that follow its key.
+    let command_path = |rest: &str| -> Option<PathBuf> {
         let is_path = |word: &&str| word.trim_start_matches('\'').starts_with('/');
         let word = rest.split('"').take(3).find(is_path)?;
         let word = match word.strip_prefix('\'') {
@@ -231,21 +258,20 @@ fn programs(text: &str) -> Vec<PathBuf> {
         };
         word.map(PathBuf::from)
     };
-    let named = text.split("command").skip(1).filter_map(quoted);
-    let mut found: Vec<PathBuf> =
-        named.filter(|path| path.file_name().is_some_and(|name| name == "c2c")).collect();
-    found.sort();
-    found.dedup();
-    found
+    let commands = text.split("command").skip(1).filter_map(command_path);
+    let mut programs: Vec<PathBuf> =
+        commands.filter(|path| path.file_name().is_some_and(|name| name == "c2c")).collect();
+    programs.sort();
+    programs.dedup();
+    programs
 }
 
-fn runs(program: &Path) -> bool {
-    fs::metadata(program)
-        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+fn is_executable(program: &Path) -> bool {
+    fs::metadata(program).is_ok_and(|file| file.is_file() && mode_of(&file) & 0o111 != 0)
 }
 
-fn relay(context: &Context, report: &mut Report) {
-    let (row, _) = upkeep::relay_health(context);
+fn check_relay(context: &Context, report: &mut DoctorReport) {
+    let (row, _) = relay_health(context);
     let message = row["message"].as_str().unwrap_or_default();
     match row["status"].as_str() {
         Some("unreachable") => report.bad("relay", message, "c2c relay status"),

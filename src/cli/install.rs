@@ -1,24 +1,27 @@
-//! `c2c install`: the programs on the PATH with their completions and manual, or a client set up.
+//! The `c2c install` command, which installs this program or sets up a client.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_complete::Shell;
 use serde_json::json;
 
+use super::context::{Context, Run};
+use super::output;
 use super::setup::Setup;
-use super::{Context, Run, output};
-use crate::code::Code;
-use crate::decide::Refusal;
-use crate::failure::Failure;
-use crate::log::LogError;
+use crate::env::directories;
+use crate::error::Failure;
+use crate::platform::fs::{
+    PreparedFile, WriteOptions, create_private_directory, set_mode, write_atomic,
+};
+use c2c_core::code::Code;
+use c2c_core::decide::Rejection;
 
-/// What stands for this program instead of a client.
-const ITSELF: &str = "self";
-/// Where each shell looks for completions, below a directory for data.
+/// Argument that selects this program instead of a client.
+const THIS_PROGRAM: &str = "self";
+/// Shell completion files, relative to a data directory.
 const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Bash, "bash-completion/completions/c2c"),
     (Shell::Fish, "fish/vendor_completions.d/c2c.fish"),
@@ -26,112 +29,136 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 ];
 
 #[derive(Args)]
-#[command(
-    after_help = "`install self` puts this program on the PATH; `install CLIENT` is `setup CLIENT`."
-)]
+#[command(after_help = "Examples:\n  \
+    c2c install self                       install c2c and c2c-log in ~/.local/bin\n  \
+    c2c install self --dest /usr/local/bin\n  \
+    c2c install claude-code --alias ann    same as `c2c setup claude-code --alias ann`")]
 pub struct Install {
     #[command(flatten)]
     setup: Setup,
-    /// Directory for the programs, of `install self` [default: ~/.local/bin]
+    /// Directory for the programs, with `install self` [default: ~/.local/bin]
     #[arg(long, value_name = "DIR")]
     dest: Option<PathBuf>,
 }
 
 impl Run for Install {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        if self.setup.client.as_deref() == Some(ITSELF) {
-            return itself(context, self.dest);
+        if self.setup.client.as_deref() == Some(THIS_PROGRAM) {
+            return install_self(context, self.dest);
         }
         if self.dest.is_some() {
-            return Err(
-                Refusal::new(Code::InvalidArgument, "dest", "--dest is for install self").into()
-            );
+            let message = "--dest applies only to `c2c install self`";
+            return Err(Rejection::new(Code::InvalidArgument, "dest", message).into());
         }
         self.setup.run(context)
     }
 }
 
-fn itself(context: &Context, dest: Option<PathBuf>) -> Result<(), Failure> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-    let home =
-        home.ok_or_else(|| Refusal::new(Code::InvalidArgument, "HOME", "HOME is not set"))?;
-    let base = |name: &str, default: &str| {
-        let set = std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        set.unwrap_or_else(|| home.join(default))
-    };
-    let data = base("XDG_DATA_HOME", ".local/share");
-    // Beside a `bin` of the caller's own choice, completions and manual go to its `share`.
-    let own = dest.as_ref().filter(|dest| dest.ends_with("bin")).and_then(|dest| dest.parent());
-    let share = own.map_or_else(|| data.clone(), |above| above.join("share"));
-    let bin = dest.unwrap_or_else(|| home.join(".local/bin"));
-    for dir in [base("XDG_CONFIG_HOME", ".config").join("c2c"), data.join("c2c")] {
-        at(&dir, DirBuilder::new().recursive(true).mode(0o700).create(&dir))?;
-        at(&dir, fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)))?;
+/// Directories that `c2c install self` writes to.
+struct Destination {
+    bin: PathBuf,
+    /// Data directory for completions and manual pages.
+    share: PathBuf,
+    /// Directories for the user's configuration and data.
+    private: [PathBuf; 2],
+}
+
+impl Destination {
+    fn new(dest: Option<PathBuf>) -> Result<Self, Rejection> {
+        let not_set =
+            || Rejection::new(Code::InvalidArgument, "HOME", "HOME is not set").hint("set HOME");
+        let home = directories::home().ok_or_else(not_set)?;
+        let config = directories::config_home().ok_or_else(not_set)?;
+        let data = directories::data_home().ok_or_else(not_set)?;
+        // With --dest PREFIX/bin, completions and manual pages belong in PREFIX/share.
+        let prefix =
+            dest.as_ref().filter(|dest| dest.ends_with("bin")).and_then(|bin| bin.parent());
+        let share = prefix.map_or_else(|| data.clone(), |prefix| prefix.join("share"));
+        let private = [config.join("c2c"), data.join("c2c")];
+        Ok(Self { bin: dest.unwrap_or_else(|| home.join(".local/bin")), share, private })
     }
-    at(&bin, fs::create_dir_all(&bin))?;
-    let me = at(Path::new("c2c"), std::env::current_exe())?;
+}
+
+fn install_self(context: &Context, dest: Option<PathBuf>) -> Result<(), Failure> {
+    let Destination { bin, share, private } = Destination::new(dest)?;
+    for directory in &private {
+        create_private_directory(directory).map_err(|e| Failure::io("create", directory, e))?;
+        set_mode(directory, 0o700).map_err(|e| Failure::io("set the mode of", directory, e))?;
+    }
+    fs::create_dir_all(&bin).map_err(|e| Failure::io("create", &bin, e))?;
+    let program = std::env::current_exe().map_err(|e| Failure::io("find", "this program", e))?;
     let mut installed = Vec::new();
     for name in ["c2c", "c2c-log"] {
-        let source = me.with_file_name(name);
+        let source = program.with_file_name(name);
         if source.exists() {
             let target = bin.join(name);
-            copy(&source, &target)?;
+            install_program(&source, &target)?;
             installed.push(target);
         }
     }
-    for (shell, place) in COMPLETIONS {
+    for (shell, file) in COMPLETIONS {
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut super::whole(), "c2c", &mut script);
-        installed.push(write(&share.join(place), &script)?);
+        clap_complete::generate(shell, &mut context.command_line(), "c2c", &mut script);
+        installed.push(install_data(share.join(file), &script)?);
     }
-    manual(&super::whole(), &share.join("man/man1"), &mut installed)?;
-    let on_path = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir == bin));
+    install_manual(&context.command_line(), &share.join("man/man1"), &mut installed)?;
+    let on_path = directories::program_directories().contains(&bin);
     if context.common.json {
-        return output::say_json(
+        return output::print_json(
             &json!({ "ok": true, "installed": installed, "on_path": on_path }),
         );
     }
     let mut text: String =
         installed.iter().map(|path| format!("installed {}\n", path.display())).collect();
     if !on_path {
-        text.push_str(&format!("add it to your PATH: export PATH=\"{}:$PATH\"\n", bin.display()));
+        let bin = bin.display();
+        text.push_str(&format!("{bin} is not on the PATH: export PATH=\"{bin}:$PATH\"\n"));
     }
-    output::say(&text)
+    output::print(&text)
 }
 
-/// A page for the program, and one for each of its commands.
-fn manual(whole: &Command, directory: &Path, done: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let mut pages = vec![(whole.clone(), "c2c".to_owned())];
-    let inner = whole.get_subcommands().filter(|command| command.get_name() != "help");
-    pages.extend(inner.map(|command| (command.clone(), format!("c2c-{}", command.get_name()))));
+/// Installs a manual page for the program and one for each command.
+fn install_manual(
+    program: &Command,
+    directory: &Path,
+    installed: &mut Vec<PathBuf>,
+) -> Result<(), Failure> {
+    let mut pages = vec![(program.clone(), "c2c".to_owned())];
+    let commands = program.get_subcommands().filter(|command| command.get_name() != "help");
+    pages.extend(commands.map(|command| (command.clone(), format!("c2c-{}", command.get_name()))));
     for (command, name) in pages {
+        let path = directory.join(format!("{name}.1"));
         let mut page = Vec::new();
         let man = clap_mangen::Man::new(command.display_name(name.clone())).title(&name);
-        at(directory, man.render(&mut page))?;
-        done.push(write(&directory.join(format!("{name}.1")), &page)?);
+        man.render(&mut page).map_err(|e| Failure::io("write", &path, e))?;
+        installed.push(install_data(path, &page)?);
     }
     Ok(())
 }
 
-/// Copies beside and renames: a running program keeps its old file.
-fn copy(source: &Path, target: &Path) -> Result<(), Failure> {
+/// Replaces a program. Processes that are running the old one continue to use it.
+fn install_program(source: &Path, target: &Path) -> Result<(), Failure> {
     if fs::canonicalize(source).ok() == fs::canonicalize(target).ok() && target.exists() {
         return Ok(());
     }
-    let aside = target.with_extension("new");
-    at(&aside, fs::copy(source, &aside))?;
-    at(&aside, fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)))?;
-    at(target, fs::rename(&aside, target))
+    let options = WriteOptions {
+        mode: 0o755,
+        keep_attributes: false,
+        follow_links: false,
+        ..WriteOptions::default()
+    };
+    let mut program = fs::File::open(source).map_err(|e| Failure::io("read", source, e))?;
+    PreparedFile::create_with(target, options, |file| io::copy(&mut program, file).map(|_| ()))
+        .and_then(PreparedFile::commit)
+        .map_err(|e| Failure::io("write", target, e))
 }
 
-/// Others read what is here, so it has the modes of any program's data.
-fn write(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
-    at(path, fs::create_dir_all(path.parent().unwrap_or(path)))?;
-    at(path, File::create(path).and_then(|mut file| file.write_all(bytes)))?;
-    Ok(path.to_owned())
-}
-
-fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T, Failure> {
-    result.map_err(|e| LogError::io("install", &path.display().to_string(), e).into())
+/// Installs a file that every user may read.
+fn install_data(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, Failure> {
+    // Not durable: running the command again writes the file again.
+    let options = WriteOptions { mode: 0o644, durable: false, ..WriteOptions::default() };
+    let directory = path.parent().unwrap_or(&path);
+    fs::create_dir_all(directory).map_err(|e| Failure::io("create", directory, e))?;
+    write_atomic(&path, bytes, options).map_err(|e| Failure::io("write", &path, e))?;
+    Ok(path)
 }

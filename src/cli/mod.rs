@@ -1,80 +1,72 @@
-//! What can be typed?
+//! The command line: table of commands and dispatch.
 //!
-//! Only the command that was named is built: a hook that runs after every tool call must not pay
-//! for the others.
+//! Only the definition of the named command is built: a hook runs after every tool call and must
+//! not pay for the other commands.
 
+mod ack;
+mod arguments;
+mod completion;
+mod context;
+mod dead_letter;
 mod demo;
+mod dnd;
 mod doctor;
+mod exit_status;
+mod health;
+mod hints;
+mod history;
 mod hook;
-mod identity;
 mod init;
 mod install;
-mod message;
+mod list;
+mod listen;
+mod mail_text;
+mod mcp;
+mod message_body;
+mod migrate;
+mod mirror;
+mod monitor;
+mod my_rooms;
 mod output;
+mod overdue_mail;
+mod peek_inbox;
+mod poll_inbox;
+mod register;
+mod registration;
 #[cfg(feature = "relay")]
 mod relay;
+mod relay_health;
+mod rename;
 mod rooms;
-mod server;
+mod send;
+mod send_all;
+mod server_info;
 mod setup;
-mod upkeep;
-mod wait;
+mod status;
+mod sweep;
+mod sweep_dryrun;
+mod tags;
+mod trace;
 mod wake;
 mod watch;
+mod whoami;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use crate::actor;
-use crate::broker::Broker;
-use crate::decide::Actor;
-use crate::diagnosis::note;
-use crate::failure::Failure;
-use crate::root::{self, Root};
+use context::{Common, Context, Run};
+use exit_status::{SUCCESS, USAGE};
 
-/// Options of every command.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Options of every command")]
-pub struct Common {
-    /// Broker root to use instead of the one for this directory
-    #[arg(long, visible_alias = "root", value_name = "DIR")]
-    broker_root: Option<PathBuf>,
-    /// Print one JSON value
-    #[arg(long, short = 'j')]
-    json: bool,
-    /// Act as this session
-    #[arg(long, short = 's', value_name = "ID")]
-    session_id: Option<String>,
-    /// Show times in UTC
-    #[arg(long)]
-    utc: bool,
-}
+use crate::error::Failure;
+use crate::present::diagnostics::note;
 
-/// One command: its arguments, and what it does.
-trait Run: Args {
-    fn run(self, context: &mut Context) -> Result<(), Failure>;
-}
+/// The command that clients run by themselves.
+const HOOK: &str = "hook";
+/// The command that runs the operator's program `c2c-log`.
+const LOG: &str = "log";
 
-/// What every command works with.
-pub struct Context {
-    common: Common,
-    root: Root,
-    broker: Broker,
-    actor: Actor,
-}
-
-impl Context {
-    fn new(common: Common) -> Result<Self, Failure> {
-        let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        let root = root::resolve(common.broker_root.as_deref(), &here)?;
-        let actor = actor::resolve(common.session_id.as_deref(), &here);
-        let broker = Broker::open(&root.path);
-        Ok(Self { common, root, broker, actor })
-    }
-}
-
-/// One row of the table of commands.
+/// One command in the table of commands.
 struct Entry {
     name: &'static str,
     aliases: &'static [&'static str],
@@ -90,210 +82,210 @@ fn entry<T: Run>(name: &'static str, about: &'static str) -> Entry {
         about,
         augment: T::augment_args,
         run: |matches, context| {
-            // The matches come from the same definition, so this cannot fail.
+            // The matches were made with the same definition, so this cannot fail.
             T::from_arg_matches(matches).unwrap_or_else(|e| e.exit()).run(context)
         },
     }
 }
 
-fn also(mut entry: Entry, aliases: &'static [&'static str]) -> Entry {
+fn with_aliases(mut entry: Entry, aliases: &'static [&'static str]) -> Entry {
     entry.aliases = aliases;
     entry
 }
 
 fn table() -> Vec<Entry> {
     vec![
-        entry::<identity::Register>("register", "Take an alias for this session"),
-        entry::<identity::Whoami>("whoami", "Show alias and session"),
-        entry::<identity::List>("list", "List who is registered"),
-        entry::<message::Send>("send", "Send a message to an alias"),
-        entry::<message::SendAll>("send-all", "Send a message to everybody"),
-        entry::<message::PollInbox>("poll-inbox", "Take and show unread messages"),
-        entry::<message::PeekInbox>("peek-inbox", "Show unread messages without taking them"),
-        entry::<message::Ack>("ack", "Say that a manual claim was shown"),
-        entry::<hook::Hook>("hook", "Mail for the model, as a client's hook; reads its JSON"),
-        entry::<message::History>("history", "Show messages that were taken before"),
-        entry::<message::Trace>("trace", "Tell the whole life of one message"),
-        entry::<wait::Listen>("listen", "Wait for messages; takes none unless told to"),
-        entry::<wake::Wake>("wake", "Nudge a session that does nothing when it has mail"),
-        entry::<watch::Watch>("watch", "Forward a command's output as messages"),
-        entry::<wait::Monitor>("monitor", "Show events as they happen"),
-        also(entry::<rooms::Rooms>("rooms", "Rooms: list, create, join, send, ..."), &["room"]),
-        entry::<rooms::MyRooms>("my-rooms", "List the rooms that this session is in"),
-        entry::<upkeep::DeadLetter>("dead-letter", "Messages that could not be delivered"),
-        entry::<upkeep::Sweep>("sweep", "Clear away sessions whose process is gone"),
-        also(
-            entry::<upkeep::SweepDryRun>("sweep-dryrun", "What sweep would do"),
+        entry::<register::RegisterArgs>("register", "Register an alias for this session"),
+        entry::<whoami::Whoami>("whoami", "Show this session's alias and id"),
+        entry::<list::List>("list", "List registered agents"),
+        entry::<send::SendArgs>("send", "Send a message to one agent"),
+        entry::<send_all::SendAllArgs>("send-all", "Send a message to all agents"),
+        entry::<poll_inbox::PollInbox>("poll-inbox", "Take and show unread messages"),
+        entry::<peek_inbox::PeekInbox>("peek-inbox", "Show unread messages without taking them"),
+        entry::<ack::Ack>("ack", "Acknowledge a manual claim"),
+        entry::<hook::Hook>(HOOK, "Deliver mail to a model from a client's hook"),
+        entry::<history::HistoryArgs>("history", "Show messages received earlier"),
+        entry::<trace::Trace>("trace", "Show a message's history"),
+        entry::<listen::Listen>("listen", "Wait for messages and announce or take them"),
+        entry::<wake::Wake>("wake", "Wake an idle session when mail arrives"),
+        entry::<watch::Watch>("watch", "Run a command and send its output as messages"),
+        entry::<monitor::Monitor>("monitor", "Show events as they happen"),
+        with_aliases(
+            entry::<rooms::Rooms>("rooms", "Manage rooms: list, create, join, send and more"),
+            &["room"],
+        ),
+        entry::<my_rooms::MyRooms>("my-rooms", "List the rooms this session is in"),
+        entry::<dead_letter::DeadLetterArgs>(
+            "dead-letter",
+            "List, replay or purge undeliverable messages",
+        ),
+        entry::<sweep::SweepArgs>("sweep", "End sessions whose process has exited"),
+        with_aliases(
+            entry::<sweep_dryrun::SweepDryRun>("sweep-dryrun", "Show what a sweep would do"),
             &["sweep-dry-run"],
         ),
-        entry::<upkeep::Health>("health", "How this broker root is"),
-        entry::<upkeep::Status>("status", "Agents and rooms at a glance"),
-        entry::<identity::Dnd>("dnd", "Do-not-disturb on or off"),
-        entry::<identity::Rename>("rename", "Change the alias; the mailbox comes along"),
-        also(entry::<upkeep::Migrate>("migrate", "Bring in an older root"), &["migrate-broker"]),
-        entry::<upkeep::Mirror>("mirror", "Write the older JSON files as views of the log"),
-        also(entry::<server::Mcp>("mcp", "Serve MCP on standard input and output"), &["serve"]),
+        entry::<health::Health>("health", "Show broker health"),
+        entry::<status::Status>("status", "Show agents, unread messages and rooms"),
+        entry::<dnd::Dnd>("dnd", "Show or set do-not-disturb"),
+        entry::<rename::RenameArgs>("rename", "Change the alias and keep the mailbox"),
+        with_aliases(
+            entry::<migrate::Migrate>("migrate", "Import or move an older broker root"),
+            &["migrate-broker"],
+        ),
+        entry::<mirror::Mirror>("mirror", "Write the log as JSON files for older programs"),
+        with_aliases(
+            entry::<mcp::Mcp>("mcp", "Serve MCP on standard input and output"),
+            &["serve"],
+        ),
         #[cfg(feature = "relay")]
-        entry::<relay::Relay>("relay", "Messages between machines: serve, connect, status, ..."),
-        entry::<server::ServerInfo>("server-info", "Version and features"),
-        entry::<doctor::Doctor>("doctor", "Find what is wrong, and say how to mend it"),
-        entry::<init::Init>("init", "Set up one client whole, in one command"),
-        entry::<setup::Setup>(
-            "setup",
-            "Make a client send and receive: setup claude-code, codex, ...",
+        entry::<relay::RelayArgs>(
+            "relay",
+            "Exchange messages between machines: serve, connect, status and more",
         ),
-        entry::<demo::Demo>("demo", "Show two agents at work on a fresh root"),
-        entry::<install::Install>(
-            "install",
-            "Put c2c on the PATH: install self; or set up a client",
-        ),
-        entry::<server::Completion>("completion", "Print shell completions"),
+        entry::<server_info::ServerInfo>("server-info", "Show version and features"),
+        entry::<doctor::Doctor>("doctor", "Find problems and suggest fixes"),
+        entry::<init::Init>("init", "Set up one client in a single step"),
+        entry::<setup::Setup>("setup", "Configure a client: claude-code, codex and more"),
+        entry::<demo::Demo>("demo", "Run two agents on a temporary broker root"),
+        entry::<install::Install>("install", "Install c2c on the PATH, or set up a client"),
+        entry::<completion::Completion>("completion", "Print shell completions"),
     ]
 }
 
 fn build(entry: &Entry) -> Command {
     let command = Command::new(entry.name).visible_aliases(entry.aliases);
-    // A group of options brings its own description along, so the command's comes last.
+    // A flattened group of options sets a description as well, so the command's is set last.
     let command = Common::augment_args((entry.augment)(command)).about(entry.about);
     if !command.has_subcommands() {
         return command;
     }
-    // The options of every command may stand behind the inner one, too. There `-s` is taken;
-    // elsewhere it has become the long form.
+    // Global options may also follow a subcommand. There `-s` belongs to the subcommand; elsewhere
+    // it was replaced by the long form.
     let options = ["broker_root", "json", "session_id", "utc"];
     let command =
-        options.iter().fold(command, |command, id| command.mut_arg(id, |a| a.global(true)));
+        options.iter().fold(command, |command, id| command.mut_arg(id, |arg| arg.global(true)));
     command.mut_arg("session_id", |arg| arg.short(None))
 }
 
-/// The whole command line, for help and completions.
-pub fn whole() -> Command {
-    let log = Command::new("log").about("Inspect, verify and replay the log: the same as c2c-log");
+/// Builds the definition of the complete command line, for help and completions.
+fn command_line() -> Command {
+    let log = Command::new(LOG).about("Inspect, verify and replay the log (same as c2c-log)");
     program().subcommands(table().iter().map(build)).subcommand(log)
 }
 
 fn program() -> Command {
     Command::new("c2c")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Messages between AI coding agents: durable, never doubled, traceable")
+        .about("Message broker for AI coding agents: durable, deduplicated, traceable")
         .subcommand_required(false)
         .arg_required_else_help(false)
 }
 
-/// The command that clients run by themselves.
-const HOOK: &str = "hook";
-/// Exit status of a command that did its work.
-const DONE: u8 = 0;
-/// Exit status of a command line that makes no sense.
-const USAGE: u8 = 2;
-
-/// Runs the command line of this process; answers with the exit status.
+/// Runs the command line of this process and returns its exit status.
 pub fn main() -> u8 {
-    let words = arguments();
-    let named = words.get(1).map_or_else(String::new, |word| word.to_string_lossy().into_owned());
-    if named == "log" {
-        // The operator's tool under the one name that everybody has.
-        let words = std::iter::once("c2c-log".into()).chain(words.into_iter().skip(2));
-        return crate::log_tool::main(words);
+    let arguments = arguments::read();
+    let name = arguments.get(1).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if name == LOG {
+        let arguments = std::iter::once("c2c-log".into()).chain(arguments.into_iter().skip(2));
+        return crate::log_tool::main(arguments);
     }
     let table = table();
-    let entry = table.iter().find(|row| row.name == named || row.aliases.contains(&&*named));
-    let Some(entry) = entry else { return without_command(words) };
-    let matches = match program().subcommand(build(entry)).try_get_matches_from(words) {
+    let entry = table.iter().find(|entry| entry.name == name || entry.aliases.contains(&&*name));
+    let Some(entry) = entry else { return without_command(arguments) };
+    let matches = match program().subcommand(build(entry)).try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
-            let status = usage(&error);
-            // To a client another status would mean that its step is refused.
-            return if named == HOOK { DONE } else { status };
+            let status = print_parser_message(&error);
+            // A client would take another status as the rejection of its step.
+            return if name == HOOK { SUCCESS } else { status };
         }
     };
-    let Some((_, matches)) = matches.subcommand() else { return DONE };
+    let Some((_, matches)) = matches.subcommand() else { return SUCCESS };
     let common = Common::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
-    if named == HOOK {
-        // Where it is at work is what the client says; and nothing that goes wrong stops a client.
+    if name == HOOK {
+        // A hook takes its directory from the client and reports no failure in its status.
         let hook = hook::Hook::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
         return hook::main(&common, &hook);
     }
-    let json = common.json;
-    let done = Context::new(common).and_then(|mut context| {
-        (entry.run)(matches, &mut context)?;
-        if let Some(to) = context.broker.moved_to() {
-            note(&format!("note: this root moved to {to}"));
+    let as_json = common.json;
+    match run(entry, matches, common) {
+        Ok(()) => SUCCESS,
+        Err(failure) => {
+            output::report_failure(&failure, hints::hint(&failure, entry.name), as_json)
         }
-        Ok(())
-    });
-    match done {
-        Ok(()) => DONE,
-        Err(failure) => output::failed(&failure, json),
     }
 }
 
-/// The words of the command line, the command first: options of every command may stand before it,
-/// and `-s` before or right behind it even where an inner command has a `-s` of its own.
-fn arguments() -> Vec<OsString> {
-    let mut words: Vec<OsString> = std::env::args_os().collect();
-    let (mut at, mut command) = (1, None);
-    while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
-        at += match word {
-            "-s" => {
-                words[at] = "--session-id".into();
-                2
-            }
-            "--broker-root" | "--root" | "--session-id" => 2,
-            "--json" | "-j" | "--utc" => 1,
-            word if word.starts_with("--") && word.contains('=') => 1,
-            word if word.starts_with('-') || command.is_some() => break,
-            _ => {
-                command = Some(at);
-                1
-            }
-        };
+fn run(entry: &Entry, matches: &ArgMatches, common: Common) -> Result<(), Failure> {
+    let mut context = Context::new(common, command_line)?;
+    (entry.run)(matches, &mut context)?;
+    if let Some(to) = context.broker.moved_to() {
+        note(&format!("note: this root moved to {to}"));
     }
-    if let Some(at) = command {
-        words[1..=at].rotate_right(1);
-    }
-    words
+    Ok(())
 }
 
-/// No command, or an unknown one: the landing page, help, or a usage error.
-fn without_command(words: Vec<OsString>) -> u8 {
-    if words.len() < 2 {
-        let _ = whole().print_help();
-        return DONE;
+/// Handles a missing or unknown command: prints the help or a usage error.
+fn without_command(arguments: Vec<OsString>) -> u8 {
+    if arguments.len() < 2 {
+        let _ = command_line().print_help();
+        return SUCCESS;
     }
-    match whole().try_get_matches_from(words) {
-        Ok(_) => DONE,
-        Err(error) => usage(&error),
+    match command_line().try_get_matches_from(arguments) {
+        Ok(_) => SUCCESS,
+        Err(error) => print_parser_message(&error),
     }
 }
 
-fn usage(error: &clap::Error) -> u8 {
+/// Prints a usage error, or the help or version that was requested; returns the exit status.
+fn print_parser_message(error: &clap::Error) -> u8 {
     let _ = error.print();
-    if error.use_stderr() { USAGE } else { DONE }
+    if error.use_stderr() { USAGE } else { SUCCESS }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Everything below a command that lacks a description of its own.
-    fn undescribed(command: &Command, found: &mut Vec<String>) {
+    /// Collects what the help of a command and its subcommands lacks.
+    fn check_help(command: &Command, problems: &mut Vec<String>) {
         let name = command.get_name();
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        if about.is_empty() || about.contains("every command") || about.contains("Marks on") {
-            found.push(format!("{name}: {about:?}"));
+        if about.is_empty() || about.ends_with('.') || about.contains("every command") {
+            problems.push(format!("{name}: description {about:?}"));
         }
-        let bare = command.get_arguments().filter(|arg| arg.get_help().is_none());
-        found.extend(bare.map(|arg| format!("{name} {}", arg.get_id())));
-        command.get_subcommands().for_each(|inner| undescribed(inner, found));
+        for argument in command.get_arguments() {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            if help.is_empty() || help.ends_with('.') {
+                problems.push(format!("{name} {}: help {help:?}", argument.get_id()));
+            }
+        }
+        command.get_subcommands().for_each(|inner| check_help(inner, problems));
+    }
+
+    fn check_examples(command: &Command, problems: &mut Vec<String>) {
+        let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        if !text.contains("Examples:\n  ") {
+            problems.push(format!("{} has no examples", command.get_name()));
+        }
+        command.get_subcommands().for_each(|inner| check_examples(inner, problems));
     }
 
     #[test]
     fn every_command_and_every_option_is_described() {
-        let whole = whole();
+        let whole = command_line();
         whole.clone().debug_assert();
-        let mut found = Vec::new();
-        undescribed(&whole, &mut found);
-        assert!(found.is_empty(), "{found:#?}");
+        let mut problems = Vec::new();
+        check_help(&whole, &mut problems);
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example() {
+        let mut problems = Vec::new();
+        for entry in &table() {
+            check_examples(&build(entry), &mut problems);
+        }
+        assert!(problems.is_empty(), "{problems:#?}");
     }
 }

@@ -1,4 +1,4 @@
-//! `c2c setup`: one command makes a client send and receive.
+//! The `c2c setup` command, which configures a client to start c2c.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -8,63 +8,66 @@ use clap::Args;
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use super::{Context, Run, output};
-use crate::code::Code;
-use crate::decide::Refusal;
-use crate::envelope::for_terminal;
-use crate::failure::Failure;
-use crate::setup::{self, CLIENTS, Change, Client, Plan, Wish};
+use super::context::{Context, Run};
+use super::output;
+use crate::env::{LOGNAME, USER, directories, hide_prefixed};
+use crate::error::Failure;
+use crate::platform::user::host_name;
+use crate::present::envelope::for_terminal;
+use crate::setup::{self, CLIENTS, FileChange, SetupOptions, SetupPlan, SupportedClient};
+use c2c_core::code::Code;
+use c2c_core::decide::{Rejection, check_alias, check_room_id};
 
 #[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    c2c setup                          list the clients and whether they are set up\n  \
+    c2c setup claude-code --alias ann  set up Claude Code with the alias ann\n  \
+    c2c setup codex --dry-run          show what would change\n  \
+    c2c setup codex --undo             remove c2c from the files of Codex")]
 pub struct Setup {
-    /// The client: claude-code, codex, opencode, kimi, crush or gemini; none to see which are here
+    /// Client to set up: claude-code, codex, opencode, kimi, crush or gemini; omit it to list them
     pub(super) client: Option<String>,
-    /// Alias that its sessions take [default: <client>-<user>-<host>]
+    /// Alias for sessions of the client [default: <client>-<user>-<host>]
     #[arg(long, short, value_name = "ALIAS", conflicts_with = "no_alias")]
     alias: Option<String>,
-    /// Leave the alias to each session
+    /// Let each session choose its alias
     #[arg(long)]
     no_alias: bool,
-    /// The project, for a client that is set up in each (opencode) [default: here]
+    /// Project to set up, for opencode [default: the working directory]
     #[arg(long, short, value_name = "DIR", conflicts_with = "global")]
     target_dir: Option<PathBuf>,
-    /// For all projects of this user
+    /// Set up c2c for all projects of this user
     #[arg(long)]
     global: bool,
-    /// Replace an entry named c2c that runs something else
+    /// Replace an unrelated entry named c2c
     #[arg(long, short)]
     force: bool,
-    /// Show what would change, and change nothing
+    /// Show the changes without making them
     #[arg(long, short = 'n')]
     pub(super) dry_run: bool,
-    /// Take away what setup has put there
+    /// Remove the entries of an earlier setup
     #[arg(long)]
     undo: bool,
-    /// Rooms that its sessions join, with a comma between them
+    /// Rooms that sessions of the client join, separated by commas
     #[arg(long, value_name = "ROOMS")]
     pub(super) rooms: Option<String>,
 }
 
 impl Run for Setup {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let Some(name) = &self.client else { return overview(context) };
-        let client = Client::named(name)?;
-        let done = set_up(client, &self)?;
-        tell(context, &self, &done)
+        let Some(name) = &self.client else { return print_clients(context) };
+        let client = SupportedClient::named(name)?;
+        let outcome = set_up(client, &self)?;
+        if context.common.json {
+            return output::print_json(&outcome.json(&self));
+        }
+        output::print(&outcome.text(&self))
     }
 }
 
-/// What was done for a client, or would be.
-pub(super) struct Done {
-    plan: Plan,
-    pub alias: Option<String>,
-    /// Tools that the server offers, once it was tried out.
-    tools: Option<usize>,
-}
-
 impl Setup {
-    /// As `c2c init` asks for it.
-    pub(super) fn plain(client: &str, alias: Option<String>) -> Self {
+    /// The arguments of `c2c setup CLIENT [--alias ALIAS]`.
+    pub(super) fn for_client(client: &str, alias: Option<String>) -> Self {
         Self {
             client: Some(client.to_owned()),
             alias,
@@ -79,65 +82,70 @@ impl Setup {
     }
 }
 
-pub(super) fn set_up(client: &Client, asked: &Setup) -> Result<Done, Failure> {
-    if let Some(alias) = &asked.alias {
-        c2c_log_format::id::check_alias(alias)
-            .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
-    }
-    let mut wish = wish_of(client)?;
-    wish.global = asked.global;
-    if let Some(directory) = &asked.target_dir {
-        wish.directory = std::fs::canonicalize(directory).map_err(|e| {
-            let message = format!("{}: {e}", directory.display());
-            Refusal::new(Code::InvalidArgument, "target_dir", message)
-        })?;
-    }
-    let (alias_before, rooms_before) = client.settings(&wish)?;
-    let alias_before = alias_before.filter(|alias| c2c_log_format::id::check_alias(alias).is_ok());
-    let alias = match (&asked.alias, asked.no_alias) {
-        (Some(alias), _) => Some(alias.clone()),
-        (None, true) => None,
-        // Set up again, it stays who it is.
-        (None, false) => alias_before.or_else(|| Some(default_alias(client))),
-    };
-    if asked.target_dir.is_some() && client.name != "opencode" {
-        let message = format!("{} is set up once for all projects", client.name);
-        return Err(Refusal::new(Code::InvalidArgument, "target_dir", message)
-            .hint("leave --target-dir out")
-            .into());
-    }
-    for room in asked.rooms.iter().flat_map(|rooms| rooms.split(',')) {
-        c2c_log_format::id::check_name(room.trim())
-            .map_err(|e| Refusal::new(Code::InvalidRoomId, "rooms", format!("room {e}")))?;
-    }
-    wish.alias.clone_from(&alias);
-    wish.rooms = asked.rooms.clone().or(rooms_before);
-    (wish.undo, wish.force) = (asked.undo, asked.force);
-    let plan = client.plan(&wish)?;
-    let mut tools = None;
-    if !asked.dry_run {
-        setup::carry_out(&plan.changes)?;
-        if !asked.undo {
-            tools = Some(try_out(&wish.program)?);
-        }
-    }
-    Ok(Done { plan, alias, tools })
+/// What was changed for a client, or would be changed.
+pub(super) struct SetupOutcome {
+    plan: SetupPlan,
+    pub alias: Option<String>,
+    /// Number of tools that the server offers, if it was checked.
+    tools: Option<usize>,
 }
 
-/// Nothing in particular for a client, as it is on this machine.
-fn wish_of(client: &Client) -> Result<Wish, Failure> {
-    let home = variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-    let home = home.ok_or_else(|| {
-        Refusal::new(Code::InvalidArgument, "HOME", "HOME is not set")
-            .hint("the client's files are in the user's home")
+pub(super) fn set_up(client: &SupportedClient, arguments: &Setup) -> Result<SetupOutcome, Failure> {
+    if let Some(alias) = &arguments.alias {
+        check_alias("alias", alias)?;
+    }
+    let mut options = default_options(client)?;
+    options.global = arguments.global;
+    if let Some(directory) = &arguments.target_dir {
+        options.directory = std::fs::canonicalize(directory).map_err(|e| {
+            let message = format!("{}: {e}", directory.display());
+            Rejection::new(Code::InvalidArgument, "target_dir", message)
+        })?;
+    }
+    let (present_alias, present_rooms) = client.settings(&options)?;
+    let present_alias = present_alias.filter(|alias| check_alias("alias", alias).is_ok());
+    let alias = match (&arguments.alias, arguments.no_alias) {
+        (Some(alias), _) => Some(alias.clone()),
+        (None, true) => None,
+        // A repeated setup keeps the alias.
+        (None, false) => present_alias.or_else(|| Some(default_alias(client))),
+    };
+    if arguments.target_dir.is_some() && client.name != "opencode" {
+        let message = format!("{} is set up once for all projects", client.name);
+        return Err(Rejection::new(Code::InvalidArgument, "target_dir", message)
+            .hint("omit --target-dir")
+            .into());
+    }
+    for room in arguments.rooms.iter().flat_map(|rooms| rooms.split(',')) {
+        check_room_id("rooms", room.trim())?;
+    }
+    options.alias.clone_from(&alias);
+    options.rooms = arguments.rooms.clone().or(present_rooms);
+    options.undo = arguments.undo;
+    options.force = arguments.force;
+    let plan = client.plan(&options)?;
+    let mut tools = None;
+    if !arguments.dry_run {
+        setup::apply_changes(&plan.changes)?;
+        if !arguments.undo {
+            tools = Some(check_server(&options.program)?);
+        }
+    }
+    Ok(SetupOutcome { plan, alias, tools })
+}
+
+/// Options that remove all entries of c2c from the files of a client on this machine.
+fn default_options(client: &SupportedClient) -> Result<SetupOptions, Failure> {
+    let home = directories::home().ok_or_else(|| {
+        Rejection::new(Code::InvalidArgument, "HOME", "HOME is not set")
+            .hint("set HOME: the client's files are in the home directory")
     })?;
-    let named = client.variable.and_then(variable).map(PathBuf::from);
-    Ok(Wish {
+    Ok(SetupOptions {
         home,
-        config_directory: named.filter(|path| path.is_absolute()),
-        directory: std::env::current_dir().map_err(Failure::Output)?,
+        config_directory: client.variable.and_then(|variable| variable.path()),
+        directory: std::env::current_dir().map_err(Failure::working_directory)?,
         global: false,
-        program: std::env::current_exe().map_err(Failure::Output)?,
+        program: std::env::current_exe().map_err(|e| Failure::io("find", "this program", e))?,
         alias: None,
         rooms: None,
         undo: true,
@@ -145,52 +153,52 @@ fn wish_of(client: &Client) -> Result<Wish, Failure> {
     })
 }
 
-/// What is known of a client here.
+/// What this machine has of a client.
 #[derive(serde::Serialize)]
-pub(super) struct Found {
+pub(super) struct DetectedClient {
     pub client: &'static str,
-    /// Where its program is.
+    /// Path of its program, if it is on the `PATH`.
     pub program: Option<PathBuf>,
-    /// Files of it that name c2c.
+    /// Its files that contain entries of c2c.
     pub files: Vec<PathBuf>,
-    /// Why a file of it cannot be read.
+    /// Why one of its files cannot be read.
     pub problem: Option<String>,
 }
 
-/// All clients, here and elsewhere.
-pub(super) fn detect() -> Result<Vec<Found>, Failure> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = CLIENTS.iter().map(|client| {
-        let mut places = std::env::split_paths(&path).map(|place| place.join(client.program));
-        let program = places.find(|place| place.is_file());
-        let mut wish = wish_of(client)?;
-        let (mut files, mut problem) = (Vec::new(), None);
+/// Checks for every client whether it is installed and set up.
+pub(super) fn detect() -> Result<Vec<DetectedClient>, Failure> {
+    let directories = directories::program_directories();
+    let detected = CLIENTS.iter().map(|client| {
+        let mut programs = directories.iter().map(|directory| directory.join(client.program));
+        let program = programs.find(|program| program.is_file());
+        let mut options = default_options(client)?;
+        let mut files = Vec::new();
+        let mut problem = None;
         for global in [false, true] {
-            wish.global = global;
-            match client.plan(&wish) {
+            options.global = global;
+            match client.plan(&options) {
                 Ok(plan) => {
-                    // What undoing would change is what names c2c.
-                    let named = plan.changes.into_iter().filter(|change| !change.is_nothing());
-                    files.extend(named.map(|change| change.path));
+                    // A file that undoing would change contains entries of c2c.
+                    let changed = plan.changes.into_iter().filter(|file| !file.is_unchanged());
+                    files.extend(changed.map(|file| file.path));
                 }
                 Err(failure) => problem = Some(failure.message()),
             }
         }
-        files.dedup();
         files.sort();
         files.dedup();
-        Ok(Found { client: client.name, program, files, problem })
+        Ok(DetectedClient { client: client.name, program, files, problem })
     });
-    found.collect()
+    detected.collect()
 }
 
-fn overview(context: &Context) -> Result<(), Failure> {
-    let found = detect()?;
+fn print_clients(context: &Context) -> Result<(), Failure> {
+    let clients = detect()?;
     if context.common.json {
-        return output::say_json(&json!({ "ok": true, "clients": found }));
+        return output::print_json(&json!({ "ok": true, "clients": clients }));
     }
     let mut text = format!("{:<12} {:<10} {}\n", "client", "installed", "c2c");
-    for row in &found {
+    for row in &clients {
         let installed = if row.program.is_some() { "yes" } else { "no" };
         let files: Vec<String> = row.files.iter().map(|file| file.display().to_string()).collect();
         let state = match (&row.problem, row.files.is_empty(), row.program.is_some()) {
@@ -201,42 +209,35 @@ fn overview(context: &Context) -> Result<(), Failure> {
         };
         text.push_str(&format!("{:<12} {installed:<10} {}\n", row.client, for_terminal(&state)));
     }
-    output::say(&text)
+    output::print(&text)
 }
 
-fn tell(context: &Context, asked: &Setup, done: &Done) -> Result<(), Failure> {
-    if context.common.json {
-        return output::say_json(&done.json(asked));
-    }
-    output::say(&done.text(asked))
-}
-
-impl Done {
-    fn changed(&self) -> impl Iterator<Item = &Change> {
-        self.plan.changes.iter().filter(|row| !row.is_nothing())
+impl SetupOutcome {
+    fn changed(&self) -> impl Iterator<Item = &FileChange> {
+        self.plan.changes.iter().filter(|file| !file.is_unchanged())
     }
 
-    pub(super) fn json(&self, asked: &Setup) -> Value {
-        let files = self
-            .changed()
-            .map(|row| json!({ "path": row.path, "new": row.before.is_none(), "diff": diff(row) }));
+    pub(super) fn json(&self, arguments: &Setup) -> Value {
+        let files = self.changed().map(
+            |file| json!({ "path": file.path, "new": file.before.is_none(), "diff": diff(file) }),
+        );
         json!({
             "ok": true,
             "client": self.plan.client,
-            "alias": self.alias.as_ref().filter(|_| !asked.undo),
-            "dry_run": asked.dry_run,
-            "undone": asked.undo,
+            "alias": self.alias.as_ref().filter(|_| !arguments.undo),
+            "dry_run": arguments.dry_run,
+            "undone": arguments.undo,
             "files": files.collect::<Vec<_>>(),
             "tools": self.tools,
             "next": self.plan.next,
         })
     }
 
-    pub(super) fn text(&self, asked: &Setup) -> String {
+    pub(super) fn text(&self, arguments: &Setup) -> String {
         let mut text = String::new();
-        for row in self.changed() {
-            let would = if asked.dry_run { "would change" } else { "changed" };
-            text.push_str(&format!("{would} {}\n{}", row.path.display(), diff(row)));
+        for file in self.changed() {
+            let verb = if arguments.dry_run { "would change" } else { "changed" };
+            text.push_str(&format!("{verb} {}\n{}", file.path.display(), diff(file)));
         }
         if self.changed().next().is_none() {
             text.push_str("nothing to change\n");
@@ -244,37 +245,32 @@ impl Done {
         if let Some(tools) = self.tools {
             text.push_str(&format!("checked: the server starts and offers {tools} tools\n"));
         }
-        if !asked.dry_run {
+        if !arguments.dry_run {
             self.plan.next.iter().for_each(|step| text.push_str(&format!("next: {step}\n")));
         }
-        let shown: Vec<String> = text.lines().map(for_terminal).collect();
-        format!("{}\n", shown.join("\n"))
+        let lines: Vec<String> = text.lines().map(for_terminal).collect();
+        format!("{}\n", lines.join("\n"))
     }
 }
 
-fn diff(change: &Change) -> String {
-    let before = change.before.as_deref().unwrap_or_default();
-    let lines = TextDiff::from_lines(before, &change.after);
+fn diff(file: &FileChange) -> String {
+    let before = file.before.as_deref().unwrap_or_default();
+    let lines = TextDiff::from_lines(before, &file.after);
     lines.unified_diff().context_radius(2).to_string()
 }
 
-/// Starts the server as the client will, and asks which tools it has.
-fn try_out(program: &Path) -> Result<usize, Failure> {
+/// Starts the MCP server as the client does and returns how many tools it offers.
+fn check_server(program: &Path) -> Result<usize, Failure> {
     let mut command = Command::new(program);
-    // Nobody in particular asks: no session is registered by that.
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if name_text.starts_with("C2C_") || name_text.starts_with("CLAUDE") {
-            command.env_remove(name);
-        }
-    }
+    // Without an identity in the environment the server registers no session.
+    hide_prefixed(&mut command, &["C2C_", "CLAUDE"]);
     command.arg("mcp").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(Failure::Output)?;
-    let failed = || {
-        let message = format!("{} does not answer as an MCP server", program.display());
-        Failure::from(Refusal::new(Code::Internal, "", message))
+    let mut child = command.spawn().map_err(|e| Failure::io("start", program, e))?;
+    let no_response = || {
+        let message = format!("{} did not respond as an MCP server", program.display());
+        Failure::from(Rejection::new(Code::Internal, "", message))
     };
-    let mut asked = String::new();
+    let mut requests = String::new();
     for request in [
         json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-06-18", "capabilities": {},
@@ -282,29 +278,26 @@ fn try_out(program: &Path) -> Result<usize, Failure> {
         json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
         json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"}),
     ] {
-        asked.push_str(&format!("{request}\n"));
+        requests.push_str(&format!("{request}\n"));
     }
-    let mut stdin = child.stdin.take().ok_or_else(failed)?;
-    stdin.write_all(asked.as_bytes()).map_err(|_| failed())?;
-    let lines = BufReader::new(child.stdout.take().ok_or_else(failed)?).lines();
-    let answers = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
-    let answer = { answers }.find(|answer: &Value| answer["id"] == 2);
-    drop(stdin);
+    let mut stdin = child.stdin.take().ok_or_else(no_response)?;
+    stdin.write_all(requests.as_bytes()).map_err(|_| no_response())?;
+    let lines = BufReader::new(child.stdout.take().ok_or_else(no_response)?).lines();
+    let mut responses =
+        lines.map_while(Result::ok).filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+    let response = responses.find(|response| response["id"] == 2);
+    // Close both pipes, so that the server ends.
+    drop((responses, stdin));
     let _ = child.wait();
-    let tools = answer.and_then(|answer| answer["result"]["tools"].as_array().map(Vec::len));
-    tools.ok_or_else(failed)
+    let tools = response.and_then(|found| found["result"]["tools"].as_array().map(Vec::len));
+    tools.ok_or_else(no_response)
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// `<client>-<user>-<host>`, spelt so that it is an alias.
-fn default_alias(client: &Client) -> String {
+/// `<client>-<user>-<host>`, with every character replaced that an alias must not have.
+fn default_alias(client: &SupportedClient) -> String {
     let client = client.also.unwrap_or(client.name);
-    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "user".into());
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    let host = host.to_string_lossy();
+    let user = USER.text().or_else(|| LOGNAME.text()).unwrap_or_else(|| "user".into());
+    let host = host_name();
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let part = |text: &str| text.chars().map(plain).take(24).collect::<String>();
     format!("{client}-{}-{}", part(&user), part(host.split('.').next().unwrap_or("host")))

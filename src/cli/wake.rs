@@ -1,134 +1,138 @@
-//! `c2c wake`: a session that does nothing is nudged when it has mail.
+//! The `c2c wake` command, which wakes an idle session when mail arrives.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::{Context, Run, output};
+use super::context::{Context, Run};
+use super::output;
 use crate::broker::Broker;
-use crate::clock;
-use crate::code::Code;
-use crate::decide::{Actor, Refusal};
-use crate::failure::Failure;
-use crate::wake::{Codex, Nudge, Nudges, Terminal, Waiting};
+use crate::error::Failure;
+use crate::platform::clock;
+use crate::wake::{CodexCommand, NudgeMethod, NudgeSchedule, Terminal, WaitingSession};
+use c2c_core::code::Code;
+use c2c_core::decide::{Actor, Rejection, check_alias};
 
-/// Even without a message it looks again: a nudge may be due once more.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Longest wait between two checks: a repeated nudge may be due without a new message.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 #[command(
-    after_help = "A nudge never holds a message: whoever is woken reads it with poll_inbox.\n\
-    A COMMAND finds C2C_WAKE_ALIAS, C2C_WAKE_SESSION, C2C_WAKE_UNREAD and C2C_WAKE_TEXT in its environment."
+    after_help = "A nudge never contains a message: the woken session reads its mail itself.\n\
+    COMMAND gets C2C_WAKE_ALIAS, C2C_WAKE_SESSION, C2C_WAKE_UNREAD and C2C_WAKE_TEXT in its environment.\n\n\
+    Examples:\n  \
+    c2c wake --alias gem --tmux agents:0.1  type into a tmux pane\n  \
+    c2c wake --alias gem -- gemini          run gemini and type into it\n  \
+    c2c wake --alias cod --codex            queue a turn in a Codex thread"
 )]
 pub struct Wake {
-    /// Whose mail to watch [default: this session's]
+    /// Alias whose mail to watch [default: the alias of this session]
     #[arg(long, short = 'a', value_name = "ALIAS")]
     alias: Option<String>,
-    /// Type into this pane of tmux
-    #[arg(long, value_name = "PANE", group = "way")]
+    /// Type into this tmux pane
+    #[arg(long, value_name = "PANE", group = "method")]
     tmux: Option<String>,
     /// Queue a turn in the Codex thread that has the alias
-    #[arg(long, group = "way")]
+    #[arg(long, group = "method")]
     codex: bool,
-    /// Run this by the shell
-    #[arg(long, value_name = "COMMAND", group = "way")]
+    /// Run this command in a shell
+    #[arg(long, value_name = "COMMAND", group = "method")]
     command: Option<String>,
-    /// End after the first nudge
+    /// Exit after the first nudge
     #[arg(long, short = '1', conflicts_with = "program")]
     once: bool,
-    /// End after this many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = output::seconds, conflicts_with = "program")]
+    /// Exit after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = output::parse_seconds, conflicts_with = "program")]
     timeout: Option<Duration>,
-    /// Type into PROGRAM only when nothing was typed or shown for this many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = output::seconds, default_value = "2")]
+    /// Type into PROGRAM only after this many seconds without input or output
+    #[arg(long, value_name = "SECONDS", value_parser = output::parse_seconds, default_value = "2")]
     quiet: Duration,
-    /// Run this program in a terminal, and type into it
-    #[arg(last = true, value_name = "PROGRAM", group = "way")]
+    /// Run this program in a terminal and type into it
+    #[arg(last = true, value_name = "PROGRAM", group = "method")]
     program: Vec<String>,
 }
 
 impl Run for Wake {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let mut watch = Watch::begin(self.alias.clone(), context)?;
-        if let Some((program, words)) = self.program.split_first() {
-            let terminal = Terminal::start(program, words).map_err(|e| {
+        let mut watch = MailWatch::start(self.alias.clone(), context)?;
+        if let Some((program, arguments)) = self.program.split_first() {
+            let terminal = Terminal::start(program, arguments).map_err(|e| {
                 let message = format!("{}: {e}", program.escape_default());
-                Refusal::new(Code::InvalidArgument, "program", message)
+                Rejection::new(Code::InvalidArgument, "program", message)
             })?;
             let broker = &mut context.broker;
-            // Trouble with the root must not end the program in the terminal.
+            // An error of the root must not end the program in the terminal.
             let mut is_due = || watch.is_due(broker).ok().flatten().is_some();
-            let status = terminal.run(self.quiet, &mut is_due).map_err(Failure::Output)?;
-            return ended(status);
+            let status = terminal.run(self.quiet, &mut is_due)?;
+            return exit_like(status);
         }
         let nudge = match (self.tmux, self.codex, self.command) {
-            (Some(pane), ..) => Nudge::Tmux(pane),
-            (_, true, _) => Nudge::Codex(Codex::default()),
-            (.., Some(command)) => Nudge::Shell(command),
-            _ => return Err(output::usage("say how: --tmux, --codex, --command, or -- PROGRAM")),
+            (Some(pane), ..) => NudgeMethod::Tmux(pane),
+            (_, true, _) => NudgeMethod::Codex(CodexCommand::default()),
+            (.., Some(command)) => NudgeMethod::Shell(command),
+            _ => return Err(output::usage_error("no --tmux, --codex, --command or -- PROGRAM")),
         };
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = self.timeout.map(|timeout| clock::monotonic() + timeout);
         loop {
-            let pulse = context.broker.pulse();
+            let version = context.broker.version();
             if let Some(waiting) = watch.is_due(&mut context.broker)? {
-                let given = nudge.give(&waiting);
-                match &given {
+                let result = nudge.send(&waiting);
+                match &result {
                     Ok(()) => output::note(&format!("woke {}", waiting.alias)),
-                    // The next one comes after its pause, as if this one had not helped.
+                    // The next nudge follows after the usual pause.
                     Err(failure) => output::note(&format!("c2c wake: {}", failure.message())),
                 }
                 if self.once {
-                    return given;
+                    return result;
                 }
             }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let left = deadline.map(clock::until);
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(());
             }
-            context.broker.wait(pulse, left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN));
+            context.broker.wait(version, left.unwrap_or(CHECK_INTERVAL).min(CHECK_INTERVAL));
         }
     }
 }
 
-/// Ends as the program did.
-fn ended(status: std::process::ExitStatus) -> Result<(), Failure> {
+/// Exits with the status of the program.
+fn exit_like(status: std::process::ExitStatus) -> Result<(), Failure> {
     match status.code() {
         Some(0) => Ok(()),
         code => std::process::exit(code.unwrap_or(1)),
     }
 }
 
-/// The mail of one alias, as it waits.
-struct Watch {
+/// The unread mail of one alias, and the nudges for it.
+struct MailWatch {
     alias: String,
     actor: Actor,
-    nudges: Nudges,
+    nudges: NudgeSchedule,
 }
 
-impl Watch {
-    fn begin(alias: Option<String>, context: &mut Context) -> Result<Self, Failure> {
-        context.broker.look(&context.actor)?;
+impl MailWatch {
+    fn start(alias: Option<String>, context: &mut Context) -> Result<Self, Failure> {
+        context.broker.refresh(&context.actor)?;
         let own = context.broker.own_mailbox(&context.actor).map(|mailbox| mailbox.alias);
         let alias = alias.or(own).ok_or_else(|| {
-            Refusal::new(Code::NotRegistered, "alias", "this session has no alias to watch")
-                .hint("name one: --alias ALIAS")
+            Rejection::new(Code::NotRegistered, "alias", "this session has no alias to watch")
+                .hint("pass --alias ALIAS")
         })?;
-        c2c_log_format::id::check_alias(&alias)
-            .map_err(|e| Refusal::new(Code::InvalidAlias, "alias", format!("alias {e}")))?;
-        Ok(Self { alias, actor: context.actor.clone(), nudges: Nudges::default() })
+        check_alias("alias", &alias)?;
+        Ok(Self { alias, actor: context.actor.clone(), nudges: NudgeSchedule::default() })
     }
 
-    /// Who is to be nudged, if it is due. An alias that nobody has yet has no mail.
-    fn is_due(&mut self, broker: &mut Broker) -> Result<Option<Waiting>, Failure> {
-        broker.look(&self.actor)?;
+    /// Returns the session to nudge if a nudge is due. An alias that is not registered has no mail.
+    fn is_due(&mut self, broker: &mut Broker) -> Result<Option<WaitingSession>, Failure> {
+        broker.refresh(&self.actor)?;
         let now_us = clock::now_us();
-        let Some(mailbox) = broker.state().mailbox_of(&self.alias) else { return Ok(None) };
+        let Some(mailbox) = broker.state().mailbox_for_alias(&self.alias) else { return Ok(None) };
         let unread = broker.state().unread(&mailbox.name);
-        // What may wait does not wake, and who wants quiet is left alone.
-        let pressing = unread.pressing().filter(|_| !mailbox.is_dnd(now_us));
-        Ok(self.nudges.is_due(pressing, now_us).then(|| Waiting {
+        // Deferrable mail does not wake a session, and do-not-disturb holds all nudges.
+        let pressing = unread.urgent_range().filter(|_| !mailbox.is_dnd(now_us));
+        Ok(self.nudges.is_due(pressing, now_us).then(|| WaitingSession {
             alias: mailbox.alias.clone(),
-            session_id: mailbox.session.clone().unwrap_or_default(),
+            session_id: mailbox.session.clone().unwrap_or_default().into(),
             unread: unread.len(),
         }))
     }

@@ -1,4 +1,7 @@
-//! Where are checkpoints kept, and which one is used?
+//! Checkpoint files: choosing, writing and removing them.
+//!
+//! A checkpoint can be deleted at any time and is rebuilt from the log. A base has the same content
+//! but replaces archived segments, so it must not be deleted.
 
 use c2c_log_format::Sequence;
 use c2c_log_format::checkpoint::CheckpointHeader;
@@ -7,49 +10,49 @@ use c2c_log_format::error::Problem;
 use c2c_log_format::limits::CHECKPOINT_HEADER_BYTES;
 use c2c_log_format::segment::file_name as segment_name;
 
-use super::storage::Held;
-use super::{Cursor, Log, LogError, Whole};
+use super::storage::LockGuard;
+use super::{FileContent, Log, LogError, ReadPosition};
 
-/// A checkpoint: its header and the whole file.
+/// A checkpoint: the decoded header and the content of the file.
 #[derive(Clone)]
 pub struct Checkpoint {
-    /// What it covers.
+    /// The decoded header.
     pub header: CheckpointHeader,
-    /// The file.
-    pub bytes: Whole,
+    /// Content of the file, including the header.
+    pub bytes: FileContent,
 }
 
 impl Checkpoint {
-    /// Reads its header; the index must match, the rows are not looked at.
-    pub fn open(bytes: Whole) -> Option<Self> {
+    /// Decodes the header and checks the index; does not check the rows. `None` if either is damaged.
+    pub fn open(bytes: FileContent) -> Option<Self> {
         let header = CheckpointHeader::decode(&bytes).ok()?;
         let index = bytes.get(CHECKPOINT_HEADER_BYTES + header.rows_len as usize..)?;
         (crc32(index) == header.index_crc).then_some(Self { header, bytes })
     }
 
-    /// Whether bytes are a damaged checkpoint. One of a future format is not for us to judge.
-    pub fn is_damaged(bytes: Whole) -> bool {
+    /// Whether the bytes are a damaged checkpoint. A checkpoint of a future format does not count.
+    pub fn is_damaged(bytes: FileContent) -> bool {
         let future = CheckpointHeader::decode(&bytes)
             .is_err_and(|e| matches!(e.problem, Problem::FutureVersion { .. }));
-        !future && !Self::open(bytes).is_some_and(|found| found.is_whole())
+        !future && !Self::open(bytes).is_some_and(|checkpoint| checkpoint.is_whole())
     }
 
-    /// Whether the rows match, all of them.
+    /// Whether the digest of the rows is correct.
     pub fn is_whole(&self) -> bool {
         let rows = CHECKPOINT_HEADER_BYTES..CHECKPOINT_HEADER_BYTES + self.header.rows_len as usize;
         self.bytes.get(rows).is_some_and(|rows| sha256(rows) == self.header.digest)
     }
 
-    /// Where reading goes on after it.
-    pub fn cursor(&self, epoch: u64) -> Cursor {
-        Cursor { segment: self.header.segment, place: self.header.place, epoch }
+    /// Position at which reading resumes after the checkpoint.
+    pub fn resume_position(&self, epoch: u64) -> ReadPosition {
+        ReadPosition { segment: self.header.segment, frame: self.header.position, epoch }
     }
 }
 
 const CHECKPOINT: &str = "checkpoint-";
-/// What archiving keeps instead of the segments that it moved away.
+/// Prefix of a base: the state that replaces archived segments.
 const BASE: &str = "base-";
-/// Where archived segments went: one directory a line, the last is the newest.
+/// File that lists the directories of archived segments, one per line, newest last.
 pub const ARCHIVED_TO: &str = "archived-to";
 
 fn file_name(sequence: Sequence) -> String {
@@ -57,33 +60,37 @@ fn file_name(sequence: Sequence) -> String {
 }
 
 impl Log {
-    /// The newest checkpoint of this projection that belongs to this log.
+    /// The newest usable checkpoint of a projection.
+    ///
+    /// Returns [`LogError::ArchiveNeeded`] if the first segments are archived elsewhere and no base of
+    /// this projection replaces them.
     pub fn newest_checkpoint(&mut self, projection: u16) -> Result<Option<Checkpoint>, LogError> {
-        // The page names it: a directory of many segments takes long to list.
-        let named = self.control.as_ref().map_or(0, super::Control::checkpoint);
+        // The page names the newest one; listing a directory of many segments takes long.
+        let named = self.control.as_ref().map_or(0, |page| page.checkpoint());
         if named > 0
-            && let Some(found) = self.load_checkpoint(&file_name(named), projection)
+            && let Some(checkpoint) = self.load_checkpoint(&file_name(named), projection)
         {
-            return Ok(Some(found));
+            return Ok(Some(checkpoint));
         }
-        let kept = self.kept_states()?;
-        for name in kept.iter().rev() {
-            if let Some(found) = self.load_checkpoint(name, projection) {
-                return Ok(Some(found));
+        let names = self.state_files()?;
+        for name in names.iter().rev() {
+            if let Some(checkpoint) = self.load_checkpoint(name, projection) {
+                return Ok(Some(checkpoint));
             }
         }
-        // Without the events before the base, only a base of this projection tells the state.
-        match kept.into_iter().find(|name| name.starts_with(BASE)) {
-            Some(file) if self.begins_late() => {
-                Err(LogError::ArchiveNeeded { file, archive: self.archived_to() })
+        // Without the events before the base, the state is known only from a base of this projection.
+        match names.into_iter().find(|name| name.starts_with(BASE)) {
+            Some(file) if self.lacks_first_segment() => {
+                Err(LogError::ArchiveNeeded { file, archive: self.archive_directory() })
             }
             _ => Ok(None),
         }
     }
 
     /// Names of checkpoints and bases, oldest first.
-    fn kept_states(&self) -> Result<Vec<String>, LogError> {
-        let mut names = self.storage.list().map_err(|e| LogError::io("list", "log", e))?;
+    fn state_files(&self) -> Result<Vec<String>, LogError> {
+        let mut names =
+            self.storage.list().map_err(|e| LogError::io("list", "the log directory", e))?;
         names.retain(|name| name.starts_with(CHECKPOINT) || name.starts_with(BASE));
         names.sort_unstable_by(|a, b| a.rsplit('-').next().cmp(&b.rsplit('-').next()));
         Ok(names)
@@ -91,48 +98,49 @@ impl Log {
 
     /// Whether the newest checkpoint or base is damaged.
     pub fn checkpoint_damaged(&self) -> Result<bool, LogError> {
-        let newest = self.kept_states()?.pop();
-        let bytes = newest.and_then(|name| self.storage.open(&name, false).ok()?.whole().ok());
+        let newest = self.state_files()?.pop();
+        let bytes = newest.and_then(|name| self.storage.open(&name, false).ok()?.content().ok());
         Ok(bytes.is_some_and(Checkpoint::is_damaged))
     }
 
-    /// The highest sequence that a checkpoint of this log covers: it was on disk once.
+    /// Highest sequence that a checkpoint of this log covers. All events up to it were on disk once.
     pub(super) fn covered_by_checkpoints(&self, log_id: [u8; 16]) -> Result<Sequence, LogError> {
-        let kept = self.kept_states()?.into_iter();
-        let found = kept.filter_map(|name| {
-            let bytes = self.storage.open(&name, false).and_then(|file| file.whole()).ok()?;
+        let covered = self.state_files()?.into_iter().filter_map(|name| {
+            let bytes = self.storage.open(&name, false).and_then(|file| file.content()).ok()?;
             let header = Checkpoint::open(bytes)?.header;
             (header.log_id == log_id).then_some(header.sequence)
         });
-        Ok(found.max().unwrap_or(0))
+        Ok(covered.max().unwrap_or(0))
     }
 
-    /// Removes the checkpoints that say more than the log does now.
-    pub(super) fn forget_checkpoints_above(&self, head: Sequence) -> Result<(), LogError> {
+    /// Removes the checkpoints that cover events after `head`.
+    pub(super) fn remove_checkpoints_above(&self, head: Sequence) -> Result<(), LogError> {
         let above = |name: &String| *name > file_name(head) && name.starts_with(CHECKPOINT);
-        for name in self.kept_states()?.into_iter().filter(above) {
+        for name in self.state_files()?.into_iter().filter(above) {
             self.storage.remove(&name).map_err(|e| LogError::io("remove", &name, e))?;
         }
         Ok(())
     }
 
-    /// Whether the first segment is out of sight.
-    fn begins_late(&self) -> bool {
+    /// Whether the first segment is archived in another directory.
+    fn lacks_first_segment(&self) -> bool {
         self.storage.open(&segment_name(1), false).is_err()
     }
 
-    /// Where segments were moved to last, as archiving noted it.
-    fn archived_to(&self) -> Option<String> {
-        let note = self.storage.open(ARCHIVED_TO, false).and_then(|file| file.whole()).ok()?;
-        String::from_utf8_lossy(&note).lines().last().map(str::to_owned)
+    /// Directory to which segments were last archived, if archiving recorded one.
+    fn archive_directory(&self) -> Option<String> {
+        let list = self.storage.open(ARCHIVED_TO, false).and_then(|file| file.content()).ok()?;
+        String::from_utf8_lossy(&list).lines().last().map(str::to_owned)
     }
 
-    /// Keeps a state on disk from which reading can start when the segments before are elsewhere.
-    /// Other than a checkpoint it is not disposable, and is on disk when this returns.
+    /// Writes a base: the state from which reading starts once earlier segments are archived.
+    ///
+    /// Unlike a checkpoint, a base must not be lost. It is on disk when this returns. Removes older
+    /// bases.
     pub fn write_base(&mut self, bytes: &[u8], sequence: Sequence) -> Result<(), LogError> {
         let name = format!("{BASE}{sequence:020}");
         let io = |e| LogError::io("write", &name, e);
-        self.write_aside("base.tmp", bytes).map_err(io)?;
+        self.write_temporary("base.tmp", bytes).map_err(io)?;
         self.storage.rename("base.tmp", &name).map_err(io)?;
         self.storage.sync_dir().map_err(io)?;
         let names = self.storage.list().map_err(io)?;
@@ -142,11 +150,16 @@ impl Log {
         Ok(())
     }
 
-    fn write_aside(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    /// Writes a file that is renamed afterwards.
+    ///
+    /// Uses the storage instead of `platform::fs::write_atomic`, so that the crash simulation covers
+    /// every step.
+    fn write_temporary(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         let _ = self.storage.remove(name);
         let file = self.storage.open(name, true)?;
         file.write_at(0, bytes)?;
-        // ORDER: its content before its name, or a power loss could leave a name without content.
+        // ORDER: the content is durable before the rename, so that a power loss cannot leave the final
+        // name without content.
         file.sync()
     }
 
@@ -156,28 +169,31 @@ impl Log {
         self.storage.archive(&name).map_err(|e| LogError::io("archive", &name, e))
     }
 
-    /// A checkpoint that can be used: whole, of this projection and log, its segment still there.
+    /// Loads a checkpoint; `None` if it is damaged, of another projection or log, or its segment is gone.
     fn load_checkpoint(&mut self, name: &str, projection: u16) -> Option<Checkpoint> {
         let file = self.storage.open(name, false).ok()?;
-        // Mapped, because a command looks at a few rows and the file may be large.
-        let found = Checkpoint::open(file.whole().ok()?)?;
-        let segment = self.segment(found.header.segment).ok()?;
-        let header = &found.header;
+        // Mapped, because a command reads a few rows and the file may be large.
+        let checkpoint = Checkpoint::open(file.content().ok()?)?;
+        let segment = self.segment(checkpoint.header.segment).ok()?;
+        let header = &checkpoint.header;
         let usable = header.projection == projection && header.log_id == segment.header.log_id;
-        // Rows are checked as they are read, and made anew from the log; here it may lack them.
-        (usable && (!self.begins_late() || found.is_whole())).then_some(found)
+        // Damaged rows are detected when they are read, and rebuilt from the log. That is impossible
+        // if the first segments are missing, so check the rows now.
+        (usable && (!self.lacks_first_segment() || checkpoint.is_whole())).then_some(checkpoint)
     }
 
-    /// Writes a checkpoint and removes all but the two newest. One process at a time: whoever
-    /// finds another at it does nothing.
+    /// Writes a checkpoint and removes all but the two newest.
+    ///
+    /// Does nothing if another process is writing a checkpoint.
     pub fn write_checkpoint(&mut self, bytes: &[u8], sequence: Sequence) -> Result<(), LogError> {
         let io = |e| LogError::io("write", "checkpoint", e);
         let lock = self.storage.lock_file("checkpoint.lock").map_err(io)?;
-        let Some(_guard) = Held::try_take(&lock).map_err(io)? else { return Ok(()) };
-        self.write_aside("checkpoint.tmp", bytes).map_err(io)?;
+        let Some(_guard) = LockGuard::try_take(&lock).map_err(io)? else { return Ok(()) };
+        self.write_temporary("checkpoint.tmp", bytes).map_err(io)?;
+        // Not followed by a sync of the directory: a lost checkpoint is written again.
         self.storage.rename("checkpoint.tmp", &file_name(sequence)).map_err(io)?;
-        if let Some(control) = &self.control {
-            control.set_checkpoint(sequence);
+        if let Some(page) = &self.control {
+            page.set_checkpoint(sequence);
         }
         let names = self.storage.list().map_err(io)?;
         let old = names.iter().filter(|name| name.starts_with(CHECKPOINT)).rev().skip(2);

@@ -1,13 +1,15 @@
-//! How do the bytes of a log lie in files, for many processes at once?
+//! The event log: segment files that many processes read and write at the same time.
 //!
-//! One [`Log`] is one process's handle. Any number of them may be open on one directory. Readers
-//! take no lock; writers take one lock for the time of an append; syncs are shared.
+//! A [`Log`] is one process's handle on a log directory. Readers take no lock. Writers hold one lock
+//! during an append. Processes that wait for the disk share syncs.
 
 mod checkpoint;
 mod control;
 mod error;
+mod lock;
 mod reader;
 mod recover;
+mod rotate;
 #[cfg(test)]
 mod sim;
 mod storage;
@@ -22,62 +24,71 @@ use std::time::Duration;
 
 use c2c_log_format::Sequence;
 use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
-use c2c_log_format::scan::Place;
+use c2c_log_format::scan::{FramePosition, ScanDamage};
 use c2c_log_format::segment::{self, SegmentHeader};
 
 pub use checkpoint::{ARCHIVED_TO, Checkpoint};
-pub use control::{Bell, Control, Tail};
+pub use control::{Control, Tail, WaitQueue};
 pub use error::LogError;
 pub use reader::{FrameRef, read_segment};
-use storage::Held;
-pub use storage::{ARCHIVE, Directory, LockFile, Storage, StorageFile, Whole, boot_id_text};
+use storage::LockGuard;
+pub use storage::{ARCHIVE, Directory, FileContent, LockFile, Storage, StorageFile};
 pub use writer::Appended;
 
-/// How a log is kept.
+/// How often a process that waits for the first append checks for the control page.
+const UNCREATED_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Settings of a log.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Size at which a segment is sealed, bytes.
     pub segment_bytes: u64,
-    /// Longest wait for the writer lock.
+    /// Longest wait for the writer lock before [`LogError::Busy`].
     pub lock_wait: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: crate::limits::SEGMENT_BYTES, lock_wait: crate::limits::LOCK_WAIT }
+        Self {
+            segment_bytes: c2c_core::limits::SEGMENT_BYTES,
+            lock_wait: c2c_core::limits::LOCK_WAIT,
+        }
     }
 }
 
-/// A reader's place in the log.
+/// A reader's position in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
-    /// Segment that it is in; 0 before the first read.
+pub struct ReadPosition {
+    /// Base of the current segment; 0 before the first read.
     pub segment: Sequence,
-    /// Place in the segment.
-    pub place: Place,
-    /// Epoch in which everything before was read.
+    /// Position in the segment.
+    pub frame: FramePosition,
+    /// Epoch in which everything before the position was read.
     pub epoch: u64,
 }
 
-impl Cursor {
-    /// Before the first event.
-    pub const START: Self =
-        Self { segment: 0, place: Place { offset: 0, sequence: 1, previous_frame: 0 }, epoch: 0 };
+impl ReadPosition {
+    /// The position before the first event.
+    pub const START: Self = Self {
+        segment: 0,
+        frame: FramePosition { offset: 0, sequence: 1, previous_frame: 0 },
+        epoch: 0,
+    };
 
-    /// The last sequence that was read.
+    /// Highest sequence that was read.
     pub fn head(&self) -> Sequence {
-        self.place.sequence - 1
+        self.frame.sequence - 1
     }
 }
 
-/// A stretch of the log that could not be read.
+/// A range of the log that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damaged {
-    /// Segment file.
+pub struct LogDamage {
+    /// Base of the segment.
     pub segment: Sequence,
-    /// Offset in it.
+    /// Offset in the segment.
     pub offset: usize,
-    /// Bytes.
+    /// Length in bytes; 0 if events are missing without a damaged range.
     pub len: usize,
     /// First sequence missing.
     pub first: Sequence,
@@ -85,29 +96,44 @@ pub struct Damaged {
     pub last: Option<Sequence>,
 }
 
+impl LogDamage {
+    /// Damage that a scan of a segment encountered.
+    pub(crate) fn at(segment: Sequence, damage: &ScanDamage) -> Self {
+        Self {
+            segment,
+            offset: damage.offset,
+            len: damage.len,
+            first: damage.first,
+            last: damage.last,
+        }
+    }
+}
+
 /// One process's handle on a log directory.
 pub struct Log {
     storage: Arc<dyn Storage>,
     options: Options,
-    control: Option<Control>,
+    control: Option<Arc<Control>>,
+    /// Id of the current boot, or of only this handle if the system names no boot.
     boot_id: [u8; 16],
+    knows_boot: bool,
     segments: HashMap<Sequence, Segment>,
     locks: Locks,
-    guard: Option<Held>,
-    /// Epoch of what was last read or appended: what was waited for in another one is void.
+    guard: Option<LockGuard>,
+    /// Epoch of the last read or append. Events awaited in another epoch are void.
     epoch_seen: u64,
-    damage: Vec<Damaged>,
+    damage: Vec<LogDamage>,
 }
 
 #[derive(Clone)]
 struct Segment {
     header: SegmentHeader,
     file: Arc<dyn StorageFile>,
-    /// Length when it was opened: that of an active segment does not change.
+    /// Length in bytes when the file was opened; an active segment keeps its length.
     size: u64,
 }
 
-/// The lock files of a log, opened when first needed and kept.
+/// The lock files of a log, opened on first use and kept open.
 #[derive(Default)]
 struct Locks {
     writer: Option<Arc<dyn LockFile>>,
@@ -116,15 +142,15 @@ struct Locks {
 
 impl Locks {
     fn writer(&mut self, storage: &dyn Storage) -> std::io::Result<Arc<dyn LockFile>> {
-        kept(&mut self.writer, storage, "lock")
+        open_once(&mut self.writer, storage, "lock")
     }
 
     fn sync(&mut self, storage: &dyn Storage) -> std::io::Result<Arc<dyn LockFile>> {
-        kept(&mut self.sync, storage, "sync.lock")
+        open_once(&mut self.sync, storage, "sync.lock")
     }
 }
 
-fn kept(
+fn open_once(
     slot: &mut Option<Arc<dyn LockFile>>,
     storage: &dyn Storage,
     name: &str,
@@ -137,17 +163,18 @@ fn kept(
 }
 
 impl Log {
-    /// Opens the log for reading and writing; nothing is created before the first append.
+    /// Opens a log for reading and writing. Creates nothing before the first append.
     pub fn open(storage: Arc<dyn Storage>, options: Options) -> Self {
         let boot_id = storage.boot_id();
-        let control = storage.control(false).ok();
-        let segments = HashMap::new();
+        let control = storage.control(false).ok().map(Arc::new);
         Self {
             storage,
             options,
             control,
-            boot_id,
-            segments,
+            // Without a boot id, a tail counts as published in this boot only if this handle did so.
+            boot_id: boot_id.unwrap_or_else(|| uuid::Uuid::new_v4().into_bytes()),
+            knows_boot: boot_id.is_some(),
+            segments: HashMap::new(),
             locks: Locks::default(),
             guard: None,
             epoch_seen: 0,
@@ -155,23 +182,23 @@ impl Log {
         }
     }
 
-    /// Where it is and how it is kept, to open it once more.
-    pub fn place(&self) -> (Arc<dyn Storage>, Options) {
+    /// Storage and settings, to open the same log again.
+    pub fn location(&self) -> (Arc<dyn Storage>, Options) {
         (Arc::clone(&self.storage), self.options.clone())
     }
 
-    /// What could not be read so far by this handle.
-    pub fn damage(&self) -> &[Damaged] {
+    /// Damage that this handle has encountered so far.
+    pub fn damage(&self) -> &[LogDamage] {
         &self.damage
     }
 
-    /// The tail that the last writer published, if it did so since the machine started.
+    /// The published tail; `None` if no writer has published one since the machine started.
     fn tail(&self) -> Option<Tail> {
         let tail = self.control.as_ref()?.tail()?;
         (tail.boot_id == self.boot_id).then_some(tail)
     }
 
-    /// The id of the log; `None` before the first append.
+    /// Id of the log; `None` before the first append.
     pub fn log_id(&mut self) -> Result<Option<[u8; 16]>, LogError> {
         let base = match self.tail() {
             Some(tail) => Some(tail.segment),
@@ -180,12 +207,12 @@ impl Log {
         base.map(|base| Ok(self.segment(base)?.header.log_id)).transpose()
     }
 
-    /// The highest sequence that is on disk.
+    /// Highest sequence known to be on disk.
     pub fn durable(&self) -> Sequence {
-        self.control.as_ref().map_or(0, Control::durable)
+        self.control.as_ref().map_or(0, |page| page.durable())
     }
 
-    /// Bytes of all segments.
+    /// Total length of all segment files, bytes.
     pub fn bytes(&mut self) -> Result<u64, LogError> {
         let mut total = 0;
         for base in self.bases()? {
@@ -196,15 +223,16 @@ impl Log {
         Ok(total)
     }
 
-    /// Bytes of one segment's file.
+    /// Length of one segment file, bytes.
     pub fn segment_len(&mut self, base: Sequence) -> Result<u64, LogError> {
         let len = self.segment(base)?.file.len();
         len.map_err(|e| LogError::io("measure", &segment::file_name(base), e))
     }
 
-    /// Base sequences of all segments, in order.
+    /// Bases (first sequences) of all segments, in order.
     pub fn bases(&self) -> Result<Vec<Sequence>, LogError> {
-        let names = self.storage.list().map_err(|e| LogError::io("list", "log", e))?;
+        let names =
+            self.storage.list().map_err(|e| LogError::io("list", "the log directory", e))?;
         Ok(names.iter().filter_map(|name| segment::parse_file_name(name)).collect())
     }
 
@@ -224,8 +252,9 @@ impl Log {
         Ok(segment)
     }
 
-    /// Somebody may have removed the directory, and perhaps made it anew, while this process ran:
-    /// what it knows and holds is of the old one then.
+    /// Returns [`LogError::Reload`] if the directory was removed or replaced while this process ran.
+    ///
+    /// Everything this handle has open then belongs to the old directory and is dropped.
     fn check_current(&mut self) -> Result<(), LogError> {
         let Some(control) = &self.control else { return Ok(()) };
         if self.storage.is_current(control) {
@@ -238,33 +267,38 @@ impl Log {
         Err(LogError::Reload)
     }
 
-    /// Where to begin to wait: see [`Log::wait`].
-    pub fn pulse(&self) -> u32 {
-        self.control.as_ref().map_or(0, |control| control.pulse(Bell::Change))
+    /// Change counter of the log: differs after each append and each sync.
+    pub fn version(&self) -> u32 {
+        self.control.as_ref().map_or(0, |page| page.version(WaitQueue::Change))
     }
 
-    /// Sleeps until something was appended after `pulse` was taken, or the time is over.
-    pub fn wait(&mut self, pulse: u32, timeout: Duration) {
+    /// Waits until the log's version differs from `seen`, or until the timeout.
+    pub fn wait(&mut self, seen: u32, timeout: Duration) {
         match &self.control {
-            Some(control) => control.wait(Bell::Change, pulse, timeout),
-            // Nobody has written yet: look again before long.
+            Some(page) => page.wait(WaitQueue::Change, seen, timeout),
+            // No process has created the page yet: check again soon.
             None => {
-                std::thread::sleep(timeout.min(Duration::from_millis(50)));
-                self.control = self.storage.control(false).ok();
+                std::thread::sleep(timeout.min(UNCREATED_CHECK_INTERVAL));
+                self.open_page();
             }
         }
     }
+
+    /// Opens the control page if another process has created it.
+    fn open_page(&mut self) {
+        self.control = self.storage.control(false).ok().map(Arc::new);
+    }
 }
 
-/// A simulated disk without faults, for tests of the stores.
+/// A simulated disk without faults, for the tests of the stores.
 #[cfg(test)]
 pub(crate) fn sim_disk() -> sim::SimDisk {
-    sim::SimDisk::new(sim::Plan::default())
+    sim::SimDisk::new(sim::FaultPlan::default())
 }
 
-/// The place of the first frame of a segment.
-pub(crate) fn first_place(header: &SegmentHeader) -> Place {
-    Place {
+/// Position of the first frame of a segment.
+pub(crate) fn first_position(header: &SegmentHeader) -> FramePosition {
+    FramePosition {
         offset: SEGMENT_HEADER_BYTES,
         sequence: header.base,
         previous_frame: header.previous_frame,

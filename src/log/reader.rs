@@ -1,103 +1,113 @@
-//! How are frames read, without a lock and without a write?
+//! Reading frames, without locks and without writes.
 
 use c2c_log_format::Sequence;
 use c2c_log_format::frame::{self, FrameHeader};
-use c2c_log_format::scan::{Damage, Piece, Scanner};
+use c2c_log_format::scan::{ScanDamage, Scanned, Scanner};
 use c2c_log_format::segment::file_name;
 
 use super::storage::read_range;
-use super::{Cursor, Damaged, Log, LogError, first_place};
+use super::{Log, LogDamage, LogError, ReadPosition, first_position};
 
-/// Most frames are smaller: one read gets header and body.
+/// Bytes of the first read of a frame. Most frames are smaller, so one read gets header and body.
 const FIRST_READ_BYTES: u64 = 4096;
 
-/// One frame, where it lies, and its body.
+/// One frame and its position.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameRef<'a> {
-    /// Segment that it is in.
+    /// Base of the segment.
     pub segment: Sequence,
     /// Offset in the segment.
     pub offset: usize,
-    /// Its header.
+    /// The frame header.
     pub header: &'a FrameHeader,
-    /// Its body: the batch.
+    /// The frame body: the encoded batch.
     pub body: &'a [u8],
 }
 
 impl Log {
-    /// Reads everything after the cursor and moves it to the head.
+    /// Visits every frame after a position and moves the position to the head.
+    ///
+    /// Returns [`LogError::Reload`] if events before the position became void: the caller must read
+    /// from [`ReadPosition::START`].
     pub fn read(
         &mut self,
-        cursor: &mut Cursor,
+        position: &mut ReadPosition,
         visit: &mut dyn FnMut(FrameRef<'_>),
     ) -> Result<(), LogError> {
-        // Whoever holds the writer lock has looked when taking it.
+        // The holder of the writer lock made this check when it took the lock.
         if self.guard.is_none() {
             self.check_current()?;
         }
         if self.control.is_none() {
-            self.control = self.storage.control(false).ok();
+            self.open_page();
         }
-        let epoch = self.control.as_ref().map_or(0, |control| control.epoch());
-        if cursor.segment == 0 {
+        let epoch = self.epoch();
+        if position.segment == 0 {
             let Some(base) = self.bases()?.first().copied() else { return Ok(()) };
-            *cursor =
-                Cursor { segment: base, place: first_place(&self.segment(base)?.header), epoch };
+            let frame = first_position(&self.segment(base)?.header);
+            *position = ReadPosition { segment: base, frame, epoch };
             if base > 1 {
-                let last = Some(base - 1);
-                self.lose(Damaged { segment: base, offset: 0, len: 0, first: 1, last });
+                self.record_damage(LogDamage {
+                    segment: base,
+                    offset: 0,
+                    len: 0,
+                    first: 1,
+                    last: Some(base - 1),
+                });
             }
         }
-        if cursor.epoch != epoch {
+        if position.epoch != epoch {
             return Err(LogError::Reload);
         }
         self.epoch_seen = epoch;
         loop {
             let tail = self.tail();
-            let active = tail.filter(|tail| tail.segment == cursor.segment);
-            if active.is_some_and(|tail| tail.place.offset == cursor.place.offset) {
+            let active = tail.filter(|tail| tail.segment == position.segment);
+            if active.is_some_and(|tail| tail.position.offset == position.frame.offset) {
                 return Ok(());
             }
-            self.read_segment_rest(cursor, active.map(|tail| tail.place.offset), visit)?;
-            if active.is_some() || !self.enter_next(cursor)? {
+            self.read_segment_rest(position, active.map(|tail| tail.position.offset), visit)?;
+            if active.is_some() || !self.enter_next(position)? {
                 return Ok(());
             }
         }
     }
 
-    /// Reads what is left of the cursor's segment, up to `end` if that is known.
+    /// Visits the rest of the position's segment, up to offset `end` if it is known.
     fn read_segment_rest(
         &mut self,
-        cursor: &mut Cursor,
+        position: &mut ReadPosition,
         end: Option<usize>,
         visit: &mut dyn FnMut(FrameRef<'_>),
     ) -> Result<(), LogError> {
-        let name = file_name(cursor.segment);
-        let segment = self.segment(cursor.segment)?;
-        let void_above = self.void_above(cursor.segment)?;
+        let name = file_name(position.segment);
+        let segment = self.segment(position.segment)?;
+        let void_above = self.void_above(position.segment)?;
         let len = segment.file.len().map_err(|e| LogError::io("measure", &name, e))?;
         let end = end.map_or(len, |end| end as u64);
-        let bytes = read_range(&*segment.file, cursor.place.offset as u64, end)
+        let bytes = read_range(&*segment.file, position.frame.offset as u64, end)
             .map_err(|e| LogError::io("read", &name, e))?;
-        let mut scanner = Scanner::new(&bytes, segment.header.salt, cursor.place);
-        let mut place = cursor.place;
+        let mut scanner = Scanner::new(&bytes, segment.header.salt, position.frame);
+        let mut next_frame = position.frame;
         while let Some(piece) = scanner.next() {
             match piece {
-                Piece::Frame { header, .. } if header.sequence > void_above => break,
-                Piece::Frame { offset, header, body } => {
-                    visit(FrameRef { segment: cursor.segment, offset, header: &header, body });
+                Scanned::Frame { header, .. } if header.sequence > void_above => break,
+                Scanned::Frame { offset, header, body } => {
+                    visit(FrameRef { segment: position.segment, offset, header: &header, body });
                 }
-                // Another process may be writing here at this moment; the next read will tell.
-                Piece::Damage(Damage { followed: false, .. }) => break,
-                Piece::Damage(damage) => note(&mut self.damage, cursor.segment, &damage),
+                // Another process may be writing here right now; the next read decides.
+                Scanned::Damage(ScanDamage { followed: false, .. }) => break,
+                Scanned::Damage(damage) => {
+                    self.record_damage(LogDamage::at(position.segment, &damage));
+                }
             }
-            place = scanner.place();
+            next_frame = scanner.position();
         }
-        cursor.place = place;
+        position.frame = next_frame;
         Ok(())
     }
 
-    /// Events of this segment above the returned sequence do not count.
+    /// Highest sequence of a segment that counts: later events of the segment are void.
     fn void_above(&mut self, base: Sequence) -> Result<Sequence, LogError> {
         let active = self.tail().is_some_and(|tail| tail.segment == base);
         if active {
@@ -107,38 +117,38 @@ impl Log {
         next.map_or(Ok(Sequence::MAX), |next| Ok(self.segment(next)?.header.durable))
     }
 
-    /// Moves to the segment after the cursor's; false if there is none.
-    fn enter_next(&mut self, cursor: &mut Cursor) -> Result<bool, LogError> {
-        let Some(next) = self.bases()?.into_iter().find(|base| *base > cursor.segment) else {
+    /// Moves a position to the start of the next segment; false if no next segment exists.
+    fn enter_next(&mut self, position: &mut ReadPosition) -> Result<bool, LogError> {
+        let Some(next) = self.bases()?.into_iter().find(|base| *base > position.segment) else {
             return Ok(false);
         };
         let header = self.segment(next)?.header;
-        if cursor.head() < header.durable {
-            let lost = Damaged {
-                segment: cursor.segment,
-                offset: cursor.place.offset,
+        if position.head() < header.durable {
+            self.record_damage(LogDamage {
+                segment: position.segment,
+                offset: position.frame.offset,
                 len: 0,
-                first: cursor.place.sequence,
+                first: position.frame.sequence,
                 last: Some(header.durable),
-            };
-            self.lose(lost);
+            });
         }
-        *cursor = Cursor { segment: next, place: first_place(&header), epoch: cursor.epoch };
+        *position =
+            ReadPosition { segment: next, frame: first_position(&header), epoch: position.epoch };
         Ok(true)
     }
 
-    fn lose(&mut self, lost: Damaged) {
-        if !self.damage.contains(&lost) {
-            self.damage.push(lost);
+    fn record_damage(&mut self, damaged: LogDamage) {
+        if !self.damage.contains(&damaged) {
+            self.damage.push(damaged);
         }
     }
 
-    /// The whole content of a segment.
+    /// The bytes of a segment up to the tail, and its salt.
     pub fn segment_bytes(&mut self, base: Sequence) -> Result<(Vec<u8>, u32), LogError> {
         let segment = self.segment(base)?;
         let name = file_name(base);
         let len = match self.tail() {
-            Some(tail) if tail.segment == base => tail.place.offset as u64,
+            Some(tail) if tail.segment == base => tail.position.offset as u64,
             _ => segment.file.len().map_err(|e| LogError::io("measure", &name, e))?,
         };
         let bytes =
@@ -146,7 +156,7 @@ impl Log {
         Ok((bytes, segment.header.salt))
     }
 
-    /// Visits the one frame that lies at an offset.
+    /// Visits the frame at an offset of a segment.
     pub fn frame_at(
         &mut self,
         base: Sequence,
@@ -170,12 +180,12 @@ impl Log {
         Ok(())
     }
 
-    /// The epoch of the log now.
+    /// Current epoch of the log.
     pub fn epoch(&self) -> u64 {
-        self.control.as_ref().map_or(0, |control| control.epoch())
+        self.control.as_ref().map_or(0, |page| page.epoch())
     }
 
-    /// Visits the frames of one segment from its start; damage is passed over.
+    /// Visits the frames of one segment from its start; skips damage.
     pub fn scan_segment(
         &mut self,
         base: Sequence,
@@ -185,7 +195,7 @@ impl Log {
         let (bytes, _) = self.segment_bytes(base)?;
         let header = self.segment(base)?.header;
         for piece in read_segment(&bytes, &header) {
-            if let Piece::Frame { offset, header, body } = piece
+            if let Scanned::Frame { offset, header, body } = piece
                 && header.sequence <= void_above
             {
                 visit(FrameRef { segment: base, offset, header: &header, body });
@@ -195,24 +205,11 @@ impl Log {
     }
 }
 
-/// The pieces of a whole segment, its header included in `bytes`.
+/// Scans a segment, whose bytes include its header.
 pub fn read_segment<'a>(
     bytes: &'a [u8],
     header: &c2c_log_format::segment::SegmentHeader,
 ) -> Scanner<'a> {
-    let place = first_place(header);
-    Scanner::new(bytes.get(place.offset..).unwrap_or(&[]), header.salt, place)
-}
-
-fn note(found: &mut Vec<Damaged>, segment: Sequence, damage: &Damage) {
-    let damaged = Damaged {
-        segment,
-        offset: damage.offset,
-        len: damage.len,
-        first: damage.first,
-        last: damage.last,
-    };
-    if !found.contains(&damaged) {
-        found.push(damaged);
-    }
+    let position = first_position(header);
+    Scanner::new(bytes.get(position.offset..).unwrap_or(&[]), header.salt, position)
 }

@@ -1,4 +1,4 @@
-//! A disk that forgets, tears, reorders, fills up and fails: the twin of real files for tests.
+//! A simulated disk for tests: it forgets, tears, reorders, fills up and fails.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,26 +6,29 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::control::{Control, WORDS};
-use super::storage::{ARCHIVE, FileIdentity, LockFile, Storage, StorageFile};
+use super::storage::{ARCHIVE, LockFile, Storage, StorageFile};
+use crate::platform::fs::FileIdentity;
 
 const SECTOR: usize = 512;
+/// Boot of a system that has no boot id.
+const UNKNOWN_BOOT: u8 = 0;
 
-/// What goes wrong, and when.
+/// Faults to inject, and when.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Plan {
-    /// The machine stops at this write-like call.
+pub struct FaultPlan {
+    /// Number of the write-like call at which the machine stops.
     pub crash_at: Option<u64>,
-    /// This sync fails, and what it should have written is gone.
+    /// Number of the sync that fails and loses the unsynced data.
     pub fail_sync: Option<u64>,
-    /// This write finds the disk full.
+    /// Number of the write that finds the disk full.
     pub full_at: Option<u64>,
 }
 
 #[derive(Default, Clone)]
 struct Inode {
-    /// As processes see it.
+    /// Content as processes see it.
     content: Vec<u8>,
-    /// As it is on the platter.
+    /// Content on the platter.
     durable: Vec<u8>,
     /// Sectors written since the last sync.
     dirty: Vec<usize>,
@@ -40,7 +43,7 @@ struct Disk {
     calls: u64,
     syncs: u64,
     writes: u64,
-    plan: Plan,
+    faults: FaultPlan,
     crashed: bool,
 }
 
@@ -52,7 +55,7 @@ pub struct SimDisk {
     boot: u8,
 }
 
-/// A small generator of numbers: the same seed, the same disk.
+/// A small pseudo-random number generator, so that a seed reproduces a disk.
 pub struct Random(pub u64);
 
 impl Random {
@@ -65,9 +68,14 @@ impl Random {
 }
 
 impl SimDisk {
-    pub fn new(plan: Plan) -> Self {
-        let disk = Disk { plan, ..Disk::default() };
+    pub fn new(faults: FaultPlan) -> Self {
+        let disk = Disk { faults, ..Disk::default() };
         Self { disk: Arc::new(Mutex::new(disk)), page: new_page(), boot: 1 }
+    }
+
+    /// A disk without faults, on a system that has no boot id.
+    pub fn without_boot_id() -> Self {
+        Self { boot: UNKNOWN_BOOT, ..Self::new(FaultPlan::default()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
@@ -79,21 +87,21 @@ impl SimDisk {
         self.lock().calls
     }
 
-    /// Another directory with the same files, in other inodes.
-    pub fn copied(&self, plan: Plan) -> Self {
+    /// Copies the directory: the same files with other inodes.
+    pub fn copied(&self, faults: FaultPlan) -> Self {
         let old = self.lock();
-        let mut disk = Disk { inodes: vec![Inode::default()], plan, ..Disk::default() };
+        let mut disk = Disk { inodes: vec![Inode::default()], faults, ..Disk::default() };
         disk.inodes.extend(old.inodes.iter().cloned());
         disk.names = old.names.iter().map(|(name, inode)| (name.clone(), inode + 1)).collect();
         disk.durable_names = disk.names.clone();
         Self { disk: Arc::new(Mutex::new(disk)), page: new_page(), boot: self.boot }
     }
 
-    /// The same disk in the same boot, when only the process was killed.
+    /// The same disk in the same boot, after the process was killed.
     pub fn after_kill(&self) -> Self {
         let mut disk = self.lock();
         disk.crashed = false;
-        disk.plan = Plan::default();
+        disk.faults = FaultPlan::default();
         disk.locks.clear();
         self.clone()
     }
@@ -103,7 +111,7 @@ impl SimDisk {
         self.lock().names.contains_key(&format!("{ARCHIVE}/{name}"))
     }
 
-    /// The disk as the next boot finds it: what was synced, and any part of what was not.
+    /// The disk as the next boot sees it: all synced data and a random part of the rest.
     pub fn after_power_loss(&self, random: &mut Random) -> Self {
         let old = self.lock();
         let mut disk = Disk::default();
@@ -140,10 +148,10 @@ fn crashed() -> io::Error {
 }
 
 impl Disk {
-    /// Counts a call that changes the disk; after the crash none gets through.
+    /// Counts a write-like call; fails from the crash on.
     fn call(&mut self) -> io::Result<()> {
         self.calls += 1;
-        self.crashed |= self.plan.crash_at.is_some_and(|at| self.calls >= at);
+        self.crashed |= self.faults.crash_at.is_some_and(|at| self.calls >= at);
         if self.crashed { Err(crashed()) } else { Ok(()) }
     }
 }
@@ -164,7 +172,7 @@ impl LockFile for SimLock {
     }
 
     fn lock(&self) -> io::Result<()> {
-        if self.try_lock()? { Ok(()) } else { Err(io::Error::other("locked for ever")) }
+        if self.try_lock()? { Ok(()) } else { Err(io::Error::other("the lock is never released")) }
     }
 
     fn unlock(&self) {
@@ -242,8 +250,8 @@ impl Storage for SimDisk {
         true
     }
 
-    fn boot_id(&self) -> [u8; 16] {
-        [self.boot; 16]
+    fn boot_id(&self) -> Option<[u8; 16]> {
+        (self.boot != UNKNOWN_BOOT).then_some([self.boot; 16])
     }
 }
 
@@ -260,9 +268,9 @@ impl StorageFile for SimFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.disk.lock();
         disk.writes += 1;
-        let full = disk.plan.full_at == Some(disk.writes);
+        let full = disk.faults.full_at == Some(disk.writes);
         let stopped = disk.call();
-        // A write that does not succeed may still have left its beginning behind.
+        // A failed write may leave part of its data behind.
         let part = if full || stopped.is_err() { bytes.len() / 2 } else { bytes.len() };
         let inode = &mut disk.inodes[self.inode];
         let (from, to) = (offset as usize, offset as usize + part);
@@ -277,7 +285,7 @@ impl StorageFile for SimFile {
         let mut disk = self.disk.lock();
         disk.call()?;
         disk.syncs += 1;
-        let fails = disk.plan.fail_sync == Some(disk.syncs);
+        let fails = disk.faults.fail_sync == Some(disk.syncs);
         let inode = &mut disk.inodes[self.inode];
         inode.dirty.clear();
         if fails {

@@ -1,4 +1,4 @@
-//! Does the log keep what it acknowledged, whatever happens to the machine?
+//! Crash, fault and concurrency tests of the log on a simulated disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use c2c_log_format::payload::RootMoved;
 use c2c_log_format::{Payload, Sequence};
 
-use super::sim::{Plan, Random, SimDisk};
-use super::{Cursor, Log, LogError, Options};
+use super::sim::{FaultPlan, Random, SimDisk};
+use super::{Log, LogError, Options, ReadPosition};
+use crate::platform::test_seed;
 
 const STEPS: u64 = 200;
 
@@ -20,7 +21,7 @@ fn event(text: &str) -> Payload {
     Payload::RootMoved(RootMoved { to: text.to_owned() })
 }
 
-/// Appends one event; with a sync for every durable one.
+/// Appends one durable event and waits for the disk.
 fn step(log: &mut Log, number: u64) -> Result<Sequence, LogError> {
     log.lock()?;
     let text = format!("{number} {}", "x".repeat((number % 97) as usize * 9));
@@ -31,7 +32,7 @@ fn step(log: &mut Log, number: u64) -> Result<Sequence, LogError> {
     Ok(last)
 }
 
-/// Runs the 200 steps; what was acknowledged, by sequence.
+/// Runs all steps; returns the number of each acknowledged step by sequence.
 fn run(disk: &SimDisk) -> BTreeMap<Sequence, u64> {
     let mut acknowledged = BTreeMap::new();
     let mut log = Log::open(Arc::new(disk.clone()), options());
@@ -43,12 +44,12 @@ fn run(disk: &SimDisk) -> BTreeMap<Sequence, u64> {
     acknowledged
 }
 
-/// Everything that can be read: sequence and step.
+/// Reads all events; returns the number of each step by sequence.
 fn read_all(log: &mut Log) -> BTreeMap<Sequence, u64> {
     let mut found = BTreeMap::new();
-    let mut cursor = Cursor::START;
+    let mut position = ReadPosition::START;
     let mut last = 0;
-    log.read(&mut cursor, &mut |frame| {
+    log.read(&mut position, &mut |frame| {
         let events =
             c2c_log_format::event::events(frame.body, frame.header.sequence, frame.header.count);
         for event in events {
@@ -56,9 +57,9 @@ fn read_all(log: &mut Log) -> BTreeMap<Sequence, u64> {
             assert!(event.head.sequence > last, "sequences only grow");
             last = event.head.sequence;
             let payload = Payload::decode(event.head.kind, event.payload);
-            let Some(Ok(Payload::RootMoved(fact))) = payload else { panic!("another kind") };
-            let number = fact.to.split(' ').next().and_then(|n| n.parse().ok());
-            found.insert(last, number.expect("our own text"));
+            let Some(Ok(Payload::RootMoved(event))) = payload else { panic!("another kind") };
+            let number = event.to.split(' ').next().and_then(|n| n.parse().ok());
+            found.insert(last, number.expect("a step number"));
         }
     })
     .expect("the log can be read");
@@ -76,21 +77,21 @@ fn assert_kept(
 }
 
 #[test]
-fn a_crash_at_every_call_of_200_steps_loses_nothing_acknowledged() {
-    let whole = SimDisk::new(Plan::default());
+fn a_crash_at_any_call_of_200_steps_loses_no_acknowledged_event() {
+    let whole = SimDisk::new(FaultPlan::default());
     assert_eq!(run(&whole).len() as u64, STEPS);
     let calls = whole.calls();
     assert!(calls > 2 * STEPS, "each step writes and syncs: {calls}");
     for crash_at in 1..=calls {
-        let disk = SimDisk::new(Plan { crash_at: Some(crash_at), ..Plan::default() });
+        let disk = SimDisk::new(FaultPlan { crash_at: Some(crash_at), ..FaultPlan::default() });
         let acknowledged = run(&disk);
-        for seed in 1..=3 {
+        for seed in test_seed::several(3) {
             let what = format!("crash at call {crash_at}, seed {seed}");
-            let mut random = Random(crash_at * 7919 + seed);
+            let mut random = Random((crash_at * 7919).wrapping_add(seed));
             let survived = disk.after_power_loss(&mut random);
             let mut log = Log::open(Arc::new(survived.clone()), options());
             assert_kept(&acknowledged, &read_all(&mut log), &what);
-            // Life goes on: a new event, after which everything is still there.
+            // A new event can be appended, and all earlier ones can still be read.
             let sequence = step(&mut log, 7).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert!(acknowledged.keys().all(|old| *old < sequence), "{what}: sequence reused");
             let mut again = Log::open(Arc::new(survived), options());
@@ -102,10 +103,10 @@ fn a_crash_at_every_call_of_200_steps_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn a_failed_sync_acknowledges_nothing_and_writing_goes_on() {
+fn after_a_failed_sync_nothing_is_acknowledged_and_writing_continues() {
     let mut failures = 0;
     for fail_sync in 1..60 {
-        let disk = SimDisk::new(Plan { fail_sync: Some(fail_sync), ..Plan::default() });
+        let disk = SimDisk::new(FaultPlan { fail_sync: Some(fail_sync), ..FaultPlan::default() });
         let acknowledged = run(&disk);
         failures += STEPS - acknowledged.len() as u64;
         let mut log = Log::open(Arc::new(disk.clone()), options());
@@ -114,14 +115,14 @@ fn a_failed_sync_acknowledges_nothing_and_writing_goes_on() {
         let mut log = Log::open(Arc::new(survived), options());
         assert_kept(&acknowledged, &read_all(&mut log), "after power loss");
     }
-    assert!(failures > 0, "no sync failed: the test shows nothing");
+    assert!(failures > 0, "no sync failed, so nothing was tested");
 }
 
 #[test]
-fn a_full_disk_fails_one_append_and_harms_no_other() {
+fn a_full_disk_fails_one_append_and_no_other() {
     let mut failures = 0;
     for full_at in 2..120 {
-        let disk = SimDisk::new(Plan { full_at: Some(full_at), ..Plan::default() });
+        let disk = SimDisk::new(FaultPlan { full_at: Some(full_at), ..FaultPlan::default() });
         let acknowledged = run(&disk);
         failures += STEPS - acknowledged.len() as u64;
         let mut log = Log::open(Arc::new(disk.clone()), options());
@@ -129,13 +130,13 @@ fn a_full_disk_fails_one_append_and_harms_no_other() {
         assert_kept(&acknowledged, &found, "same boot");
         assert_eq!(found.len(), acknowledged.len(), "a failed append is not visible");
     }
-    // A disk found full while zeros are written ahead of the tail fails nobody.
-    assert!((100..118).contains(&failures), "each run meets a full disk once: {failures}");
+    // A disk that is full while zeros are written ahead of the tail fails no append.
+    assert!((100..118).contains(&failures), "each run finds the disk full once: {failures}");
 }
 
 #[test]
-fn a_control_page_that_lies_is_not_believed_after_a_boot() {
-    let disk = SimDisk::new(Plan::default());
+fn a_control_page_of_an_earlier_boot_is_ignored() {
+    let disk = SimDisk::new(FaultPlan::default());
     let acknowledged = run(&disk);
     let survived = disk.after_power_loss(&mut Random(5));
     let mut log = Log::open(Arc::new(survived), options());
@@ -143,8 +144,28 @@ fn a_control_page_that_lies_is_not_believed_after_a_boot() {
 }
 
 #[test]
-fn a_second_handle_sees_appends_at_once_and_continues_them() {
-    let disk = SimDisk::new(Plan::default());
+fn without_a_boot_id_the_events_of_another_handle_are_synced_before_they_count_as_durable() {
+    for seed in 1..20 {
+        let disk = SimDisk::without_boot_id();
+        let mut first = Log::open(Arc::new(disk.clone()), options());
+        let mut second = Log::open(Arc::new(disk.clone()), options());
+        // Appended but not yet awaited.
+        first.lock().expect("locked");
+        first.append(&[event("1 a"), event("2 b")], 1, true).expect("appended");
+        first.unlock();
+        second.wait_durable(2).expect("durable");
+        let survived = disk.after_power_loss(&mut Random(seed));
+        let mut log = Log::open(Arc::new(survived), options());
+        assert_eq!(read_all(&mut log).len(), 2, "seed {seed}");
+        assert_eq!(step(&mut second, 3).expect("append"), 3);
+        assert_eq!(step(&mut first, 4).expect("append"), 4);
+        assert_eq!(read_all(&mut second), BTreeMap::from([(1, 1), (2, 2), (3, 3), (4, 4)]));
+    }
+}
+
+#[test]
+fn two_handles_see_each_others_appends_immediately() {
+    let disk = SimDisk::new(FaultPlan::default());
     let mut first = Log::open(Arc::new(disk.clone()), options());
     let mut second = Log::open(Arc::new(disk.clone()), options());
     for number in 0..50 {
@@ -156,13 +177,13 @@ fn a_second_handle_sees_appends_at_once_and_continues_them() {
 }
 
 #[test]
-fn an_event_of_a_poisoned_segment_is_never_acknowledged_by_a_later_sync() {
-    // The first sync makes the segment, the second notes its place, the third is the first event's,
-    // the fourth one fails.
-    let disk = SimDisk::new(Plan { fail_sync: Some(4), ..Plan::default() });
+fn a_later_sync_does_not_acknowledge_an_event_of_a_poisoned_segment() {
+    // The first sync creates the segment, the second records its identity, the third belongs to the
+    // first event, and the fourth fails.
+    let disk = SimDisk::new(FaultPlan { fail_sync: Some(4), ..FaultPlan::default() });
     let mut first = Log::open(Arc::new(disk.clone()), options());
     assert_eq!(step(&mut first, 1).expect("append"), 1);
-    // Appended, and not yet waited for.
+    // Appended but not yet awaited.
     first.lock().expect("lock");
     let waiting = first.append(&[event("2")], 1, true).expect("append").last;
     first.unlock();
@@ -176,17 +197,17 @@ fn an_event_of_a_poisoned_segment_is_never_acknowledged_by_a_later_sync() {
 }
 
 #[test]
-fn a_directory_removed_while_it_is_open_is_not_written_to_any_more() {
+fn a_directory_removed_while_open_is_no_longer_written_to() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("log");
     let open = || Log::open(Arc::new(super::Directory::new(&path)), options());
     let mut server = open();
     assert_eq!(step(&mut server, 1).expect("append"), 1);
-    let mut cursor = Cursor::START;
-    server.read(&mut cursor, &mut |_| {}).expect("read");
+    let mut position = ReadPosition::START;
+    server.read(&mut position, &mut |_| {}).expect("read");
 
     std::fs::remove_dir_all(&path).expect("removed");
-    assert!(matches!(server.read(&mut cursor, &mut |_| {}), Err(LogError::Reload)));
+    assert!(matches!(server.read(&mut position, &mut |_| {}), Err(LogError::Reload)));
     assert_eq!(step(&mut open(), 7).expect("a new log"), 1);
 
     assert_eq!(step(&mut server, 8).expect("append"), 2);
@@ -194,7 +215,7 @@ fn a_directory_removed_while_it_is_open_is_not_written_to_any_more() {
 }
 
 #[test]
-fn a_lock_that_is_held_too_long_is_called_busy_and_free_again_afterwards() {
+fn a_lock_held_too_long_is_reported_as_busy_and_can_be_taken_later() {
     let dir = tempfile::tempdir().expect("a directory");
     let open = || Log::open(Arc::new(super::Directory::new(dir.path())), options());
     let (mut holder, mut waiter) = (open(), open());
@@ -207,7 +228,7 @@ fn a_lock_that_is_held_too_long_is_called_busy_and_free_again_afterwards() {
 }
 
 #[test]
-fn acknowledged_events_that_vanished_are_noted_and_their_sequences_not_reused() {
+fn vanished_acknowledged_events_are_recorded_and_their_sequences_not_reused() {
     let dir = tempfile::tempdir().expect("a directory");
     let open = || Log::open(Arc::new(super::Directory::new(dir.path())), options());
     let mut log = open();
@@ -222,19 +243,19 @@ fn acknowledged_events_that_vanished_are_noted_and_their_sequences_not_reused() 
             .expect("a page"),
     )
     .expect("mapped");
-    // As a boot leaves it when the disk kept less than it had said.
+    // The state after a boot if the disk lost data that it had reported as durable.
     page.raise_durable(9);
     let tail = page.tail().expect("a tail");
     page.set_tail(&super::Tail { boot_id: [9; 16], ..tail });
     assert_eq!(step(&mut open(), 4).expect("append"), 10);
     let found = read_all(&mut open());
     assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 10]);
-    let noted = open().quarantined().expect("listed");
-    assert!(noted.len() == 1 && noted[0].ends_with("-lost-4-9"), "{noted:?}");
+    let recorded = open().quarantined().expect("listed");
+    assert!(recorded.len() == 1 && recorded[0].ends_with("-lost-4-9"), "{recorded:?}");
 }
 
 #[test]
-fn a_first_batch_larger_than_a_segment_gets_room() {
+fn a_first_batch_larger_than_a_segment_extends_the_segment() {
     let dir = tempfile::tempdir().expect("a directory");
     let open = || Log::open(Arc::new(super::Directory::new(dir.path())), options());
     let mut log = open();
@@ -251,7 +272,7 @@ fn a_first_batch_larger_than_a_segment_gets_room() {
     }
 }
 
-/// Archives all but the last segment, after a base.
+/// Writes a base and archives all but the last segment.
 fn archive(disk: &SimDisk) -> Result<(), LogError> {
     let mut log = Log::open(Arc::new(disk.clone()), options());
     let bases = log.bases()?;
@@ -261,53 +282,53 @@ fn archive(disk: &SimDisk) -> Result<(), LogError> {
     old.try_for_each(|base| log.archive_segment(*base))
 }
 
-/// What stands for a base here: no checkpoint, for nothing is read from it.
+/// Placeholder content of a base; nothing decodes it.
 const BASE: [u8; 3000] = [7; 3000];
 
 #[test]
-fn a_crash_at_every_call_of_archiving_loses_no_event_and_moves_none_before_the_base() {
-    let whole = SimDisk::new(Plan::default());
+fn a_crash_at_any_call_of_archiving_loses_no_event_and_moves_none_before_the_base() {
+    let whole = SimDisk::new(FaultPlan::default());
     run(&whole);
     let before = whole.calls();
     archive(&whole).expect("archived");
-    assert!(whole.calls() > before + 6, "a base and several segments");
+    assert!(whole.calls() > before + 6, "archiving moves a base and several segments");
     let mut moved = 0;
     for crash_at in before + 1..=whole.calls() {
-        let disk = SimDisk::new(Plan { crash_at: Some(crash_at), ..Plan::default() });
+        let disk = SimDisk::new(FaultPlan { crash_at: Some(crash_at), ..FaultPlan::default() });
         let acknowledged = run(&disk);
         assert!(archive(&disk).is_err());
-        for seed in 1..=3 {
+        for seed in test_seed::several(3) {
             let what = format!("crash at call {crash_at}, seed {seed}");
-            let survived = disk.after_power_loss(&mut Random(crash_at * 7919 + seed));
+            let survived = disk.after_power_loss(&mut Random((crash_at * 7919).wrapping_add(seed)));
             let mut log = Log::open(Arc::new(survived.clone()), options());
             assert_kept(&acknowledged, &read_all(&mut log), &what);
             if survived.is_archived(&c2c_log_format::segment::file_name(1)) {
                 moved += 1;
                 let base = log.storage.open(&format!("base-{STEPS:020}"), false).expect("a base");
-                assert_eq!(&*base.whole().expect("read"), &BASE, "{what}");
+                assert_eq!(&*base.content().expect("read"), &BASE, "{what}");
             }
             archive(&survived).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_kept(&acknowledged, &read_all(&mut log), &what);
             assert!(step(&mut log, 7).expect("append") > STEPS);
         }
     }
-    assert!(moved > 0, "no segment had moved: the test shows nothing");
+    assert!(moved > 0, "no segment had moved, so nothing was tested");
 }
 
 #[test]
-fn a_copy_whose_first_writer_is_killed_anywhere_never_writes_under_the_old_id() {
-    let original = SimDisk::new(Plan::default());
+fn a_copy_never_writes_under_the_old_id_wherever_its_first_writer_is_killed() {
+    let original = SimDisk::new(FaultPlan::default());
     let acknowledged = run(&original);
     let id = |disk: &SimDisk| {
         let mut log = Log::open(Arc::new(disk.clone()), options());
         log.log_id().expect("read").expect("an id")
     };
     let old = id(&original);
-    let whole = original.copied(Plan::default());
+    let whole = original.copied(FaultPlan::default());
     step(&mut Log::open(Arc::new(whole.clone()), options()), 1).expect("append");
     assert!(whole.calls() > 5);
     for crash_at in 1..=whole.calls() {
-        let copy = original.copied(Plan { crash_at: Some(crash_at), ..Plan::default() });
+        let copy = original.copied(FaultPlan { crash_at: Some(crash_at), ..FaultPlan::default() });
         let _ = step(&mut Log::open(Arc::new(copy.clone()), options()), 1);
         let copy = copy.after_kill();
         let mut log = Log::open(Arc::new(copy.clone()), options());

@@ -1,27 +1,27 @@
-//! Where are the segments, and what do they hold? Read-only.
+//! Read-only access to the segments and events of a log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::log::{ARCHIVE, Directory, Storage, read_segment};
-use crate::store::{EventStore, SegmentedStore};
 use c2c_log_format::event::events;
 use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
-use c2c_log_format::scan::{Damage, Piece};
+use c2c_log_format::scan::{ScanDamage, Scanned};
 use c2c_log_format::segment::{SegmentHeader, file_name, parse_file_name};
 use c2c_log_format::{EventHead, Sequence};
 
-use super::{Place, Trouble};
+use super::exit::ToolError;
+use super::location::LogLocation;
+use crate::log::{ARCHIVE, Directory, Storage, read_segment};
+use crate::store::{SegmentedStore, Store};
 
-/// One event on its way to the screen.
-pub struct Row {
+/// One event of a log, with its position.
+pub struct EventRecord {
     pub head: EventHead,
     pub time_us: u64,
     pub payload: Vec<u8>,
     pub segment: Sequence,
     pub offset: usize,
-    /// First of its batch.
-    pub begins: bool,
+    pub begins_batch: bool,
     pub durable: bool,
 }
 
@@ -30,48 +30,57 @@ pub struct LogFiles {
     pub root: PathBuf,
     pub directory: PathBuf,
     pub bases: Vec<Sequence>,
-    /// Other directories in which segments of this log lie.
+    /// Other directories that hold segments of this log.
     archives: Vec<PathBuf>,
-    in_one_file: bool,
+    is_sqlite: bool,
 }
 
-/// Finds the log that is meant.
-pub fn open(place: &Place) -> Result<LogFiles, Trouble> {
-    open_with(place, &[])
+/// Finds the log that the command line names.
+pub fn open(location: &LogLocation) -> Result<LogFiles, ToolError> {
+    open_with_archives(location, &[])
 }
 
-/// The same, with segments that lie in other directories.
-pub fn open_with(place: &Place, with: &[PathBuf]) -> Result<LogFiles, Trouble> {
+/// Finds the log that the command line names, with segments in further directories.
+pub fn open_with_archives(
+    location: &LogLocation,
+    archives: &[PathBuf],
+) -> Result<LogFiles, ToolError> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let named = place.root.as_deref().or(place.broker_root.as_deref());
+    let path = location.path();
     #[cfg(feature = "sqlite")]
-    if let Ok(crate::root::Root { path: root, .. }) = crate::root::named(named, &here)
+    if let Ok(crate::env::root::Root { path: root, .. }) = crate::env::root::named(path, &here)
         && crate::store::is_sqlite(&root)
     {
-        let (directory, bases, archives) = (root.clone(), vec![1], Vec::new());
-        return Ok(LogFiles { root, directory, bases, archives, in_one_file: true });
+        return Ok(LogFiles {
+            directory: root.clone(),
+            root,
+            bases: vec![1],
+            archives: Vec::new(),
+            is_sqlite: true,
+        });
     }
-    let root = crate::root::resolve(named, &here).map_err(|e| Trouble::Unreadable(e.message))?.path;
-    let below = root.join(crate::broker::LOG_DIRECTORY);
-    let directory = if below.is_dir() { below } else { root.clone() };
-    let mut bases = bases(&directory)?;
-    let mut archives = vec![directory.join(ARCHIVE)];
-    archives.retain(|archive| archive.is_dir());
-    archives.extend_from_slice(with);
+    let root =
+        crate::env::root::resolve(path, &here).map_err(|e| ToolError::Failed(e.message))?.path;
+    let log_directory = root.join(crate::broker::LOG_DIRECTORY);
+    let directory = if log_directory.is_dir() { log_directory } else { root.clone() };
+    let default_archive = Some(directory.join(ARCHIVE)).filter(|archive| archive.is_dir());
+    let archives: Vec<PathBuf> =
+        default_archive.into_iter().chain(archives.iter().cloned()).collect();
+    let mut bases = list_bases(&directory)?;
     for archive in &archives {
-        bases.extend(self::bases(archive)?);
+        bases.extend(list_bases(archive)?);
     }
     bases.sort_unstable();
     bases.dedup();
     if bases.is_empty() {
-        return Err(Trouble::Unreadable(format!("no log in {}", root.display())));
+        return Err(ToolError::Failed(format!("no log in {}", root.display())));
     }
-    Ok(LogFiles { root, directory, bases, archives, in_one_file: false })
+    Ok(LogFiles { root, directory, bases, archives, is_sqlite: false })
 }
 
-fn bases(directory: &Path) -> Result<Vec<Sequence>, Trouble> {
+fn list_bases(directory: &Path) -> Result<Vec<Sequence>, ToolError> {
     let entries = fs::read_dir(directory)
-        .map_err(|e| Trouble::Unreadable(format!("cannot list {}: {e}", directory.display())))?;
+        .map_err(|e| ToolError::Failed(format!("cannot list {}: {e}", directory.display())))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut bases: Vec<Sequence> = names.filter_map(|name| parse_file_name(&name)).collect();
     bases.sort_unstable();
@@ -79,60 +88,64 @@ fn bases(directory: &Path) -> Result<Vec<Sequence>, Trouble> {
 }
 
 impl LogFiles {
-    /// Where a segment lies: archived ones are read like the others.
+    /// Path of a segment, archived or not.
     pub fn path(&self, base: Sequence) -> PathBuf {
         let name = file_name(base);
-        let places = std::iter::once(&self.directory).chain(&self.archives);
-        let found = places.map(|place| place.join(&name)).find(|path| path.exists());
-        found.unwrap_or_else(|| self.directory.join(name))
+        std::iter::once(&self.directory)
+            .chain(&self.archives)
+            .map(|directory| directory.join(&name))
+            .find(|path| path.exists())
+            .unwrap_or_else(|| self.directory.join(name))
     }
 
-    /// Refuses what is done to the segments of a directory, where there is none.
-    pub fn only_directory(&self, what: &str) -> Result<(), Trouble> {
-        if !self.in_one_file {
+    /// Fails for a SQLite file, which `command` does not support.
+    pub fn require_directory(&self, command: &str) -> Result<(), ToolError> {
+        if !self.is_sqlite {
             return Ok(());
         }
-        let hint = "bring it back from a copy, or export it and import the lines into a directory";
-        let path = self.root.display();
-        Err(Trouble::Unreadable(format!("{what} is for log directories, not for {path}: {hint}")))
+        Err(ToolError::Failed(format!(
+            "{command} works on log directories only, not on {}: restore it from a copy, or export it \
+             and import the lines into a directory",
+            self.root.display()
+        )))
     }
 
-    /// The same events as a store, to read only.
-    pub fn store(&self) -> Box<dyn EventStore> {
+    /// The log as a read-only store.
+    pub fn store(&self) -> Box<dyn Store> {
         #[cfg(feature = "sqlite")]
-        if self.in_one_file {
+        if self.is_sqlite {
             return Box::new(crate::store::SqliteStore::open_read_only(&self.root));
         }
         Box::new(SegmentedStore::open(&self.directory))
     }
 
-    /// The highest sequence that the log itself says is on disk, and what is wrong besides frames.
-    pub fn marks(&self) -> Result<(Sequence, Vec<String>), Trouble> {
+    /// The highest sequence that the log records as durable, and problems outside the frames.
+    pub fn durable_and_problems(&self) -> Result<(Sequence, Vec<String>), ToolError> {
         #[cfg(feature = "sqlite")]
-        if self.in_one_file {
+        if self.is_sqlite {
             let mut store = crate::store::SqliteStore::open_read_only(&self.root);
-            let wrong = store.integrity().map_err(|e| Trouble::Unreadable(e.to_string()))?;
-            return Ok((store.durable_mark().unwrap_or(0), wrong));
+            let problems = store.integrity()?;
+            return Ok((store.recorded_durable().unwrap_or(0), problems));
         }
-        let page = Directory::new(&self.directory).control(false).ok();
         let last = self.bases.last();
+        let page = Directory::new(&self.directory).control(false).ok();
         let page = page.filter(|page| page.tail().is_some_and(|t| last == Some(&t.segment)));
         Ok((page.map_or(0, |page| page.durable()), Vec::new()))
     }
 
     /// The bytes of one segment.
-    pub fn segment(&self, base: Sequence) -> Result<Vec<u8>, Trouble> {
+    pub fn segment(&self, base: Sequence) -> Result<Vec<u8>, ToolError> {
         #[cfg(feature = "sqlite")]
-        if self.in_one_file {
+        if self.is_sqlite {
             let mut store = crate::store::SqliteStore::open_read_only(&self.root);
-            return store.segment_bytes().map_err(|e| Trouble::Unreadable(e.to_string()));
+            return Ok(store.segment_bytes()?);
         }
         let path = self.path(base);
         fs::read(&path)
-            .map_err(|e| Trouble::Unreadable(format!("cannot read {}: {e}", path.display())))
+            .map_err(|e| ToolError::Failed(format!("cannot read {}: {e}", path.display())))
     }
 
-    /// Sequences above this do not count in the segment: a later one says so.
+    /// Highest sequence of a segment that counts, as the next segment records it.
     pub fn void_above(&self, base: Sequence) -> Sequence {
         let next = self.bases.iter().find(|next| **next > base);
         let header = next.and_then(|next| self.segment_header(*next));
@@ -147,44 +160,46 @@ impl LogFiles {
         SegmentHeader::decode(&bytes).ok()
     }
 
-    /// The events of one segment that count, and the damage in it.
-    pub fn rows(
+    /// Visits the events of one segment that count and match; returns the damage in the segment.
+    ///
+    /// `matches` receives the head and the time in microseconds.
+    pub fn read_events(
         &self,
         base: Sequence,
-        wanted: &dyn Fn(&EventHead, u64) -> bool,
-        visit: &mut dyn FnMut(Row),
-    ) -> Result<Vec<Damage>, Trouble> {
+        matches: &dyn Fn(&EventHead, u64) -> bool,
+        visit: &mut dyn FnMut(EventRecord),
+    ) -> Result<Vec<ScanDamage>, ToolError> {
         let bytes = self.segment(base)?;
         let void_above = self.void_above(base);
         let header = SegmentHeader::decode(&bytes)
-            .map_err(|e| Trouble::Unreadable(format!("{}: {e}", file_name(base))))?;
+            .map_err(|e| ToolError::Failed(format!("{}: {e}", file_name(base))))?;
         let mut damages = Vec::new();
         for piece in read_segment(&bytes, &header) {
             match piece {
-                Piece::Frame { header, .. } if header.sequence > void_above => {}
-                Piece::Frame { offset, header, body } => {
+                Scanned::Frame { header, .. } if header.sequence > void_above => {}
+                Scanned::Frame { offset, header, body } => {
                     for event in events(body, header.sequence, header.count).flatten() {
-                        if wanted(&event.head, header.time_us) {
-                            visit(Row {
+                        if matches(&event.head, header.time_us) {
+                            visit(EventRecord {
                                 head: event.head,
                                 time_us: header.time_us,
                                 payload: event.payload.to_vec(),
                                 segment: base,
                                 offset,
-                                begins: event.head.sequence == header.sequence,
+                                begins_batch: event.head.sequence == header.sequence,
                                 durable: header.durable,
                             });
                         }
                     }
                 }
-                Piece::Damage(damage) => damages.push(damage),
+                Scanned::Damage(damage) => damages.push(damage),
             }
         }
         Ok(damages)
     }
 }
 
-/// A bar on standard error for what takes a while; none when nobody looks.
+/// A progress bar on standard error; hidden if that is not a terminal.
 pub fn progress(total: u64) -> indicatif::ProgressBar {
     use std::io::IsTerminal;
     if !std::io::stderr().is_terminal() {

@@ -1,97 +1,84 @@
-//! What is in a log? The operator's tool: it reads files and, but for `repair` and `import`,
-//! writes none.
+//! `c2c-log`, the operator's tool for the event log.
+//!
+//! Only `repair`, `archive` and `import` write files.
 
 mod archive;
+mod exit;
 mod files;
+mod filter;
 mod inspect;
+mod location;
 mod render;
 mod repair;
 mod state;
 mod stats;
+mod trace;
 mod transfer;
 mod verify;
 
-use crate::diagnosis::note;
-use std::path::PathBuf;
+use std::ffi::OsString;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-/// Exit status: what was found.
-pub const CLEAN: u8 = 0;
-pub const TORN: u8 = 1;
-pub const CORRUPT: u8 = 2;
-pub const UNREADABLE: u8 = 3;
+use crate::present::diagnostics::note;
+use exit::{CLEAN, FAILED, ToolError};
 
-/// Inspects, verifies and replays the event log of a c2c broker
+/// Inspect, verify and replay the event log of a c2c broker
 #[derive(Parser)]
-#[command(name = "c2c-log", version)]
+#[command(name = "c2c-log", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
-    what: What,
+    command: ToolCommand,
 }
 
-/// Which log.
-#[derive(Args, Clone)]
-pub struct Place {
-    /// Broker root, log directory, or a relay's SQLite file; without it, the root for this directory
-    root: Option<PathBuf>,
-    /// Broker root, spelt as for c2c
-    #[arg(long, value_name = "DIR", conflicts_with = "root")]
-    broker_root: Option<PathBuf>,
-}
+const EXAMPLES: &str = "\
+Examples:
+  c2c-log inspect -n 20              show the last 20 events
+  c2c-log verify                     check the log of this directory's root
+  c2c-log trace MESSAGE_ID           show a message's history
+  c2c-log COMMAND --help             show the options and examples of a command";
 
 #[derive(Subcommand)]
-enum What {
+enum ToolCommand {
     /// Show events
-    Inspect(inspect::Inspect),
+    Inspect(inspect::InspectArgs),
     /// Check every byte: checksums, chain, sequences, and checkpoints against a replay
-    Verify(verify::Verify),
-    /// Count events by kind and alias, over time
-    Stats(stats::Stats),
-    /// Tell the whole life of one message
-    Trace(state::Trace),
-    /// What was known at a sequence or a time: who was registered, what was pending
-    State(state::StateAt),
-    /// Set damage aside and go on
-    Repair(repair::Repair),
-    /// Move old segments away; all that is pending stays
-    Archive(archive::Archive),
-    /// Write all events as JSON lines
-    Export(transfer::Export),
-    /// Read such lines into a new, empty root
-    Import(transfer::Import),
+    Verify(verify::VerifyArgs),
+    /// Count events by kind and sender, and over time
+    Stats(stats::StatsArgs),
+    /// Show a message's history
+    Trace(trace::TraceArgs),
+    /// Show agents, rooms and pending mail at a sequence or time
+    State(state::StateArgs),
+    /// Accept damage and continue in a new segment
+    Repair(repair::RepairArgs),
+    /// Move old segments out of the log, except those with pending messages
+    Archive(archive::ArchiveArgs),
+    /// Write events as JSON lines
+    Export(transfer::ExportArgs),
+    /// Create a log from exported JSON lines
+    Import(transfer::ImportArgs),
 }
 
-/// Why a command could not do its work.
-pub enum Trouble {
-    /// Nothing to read, or not readable.
-    Unreadable(String),
-    /// The reader of our output is gone: no failure.
-    OutputClosed,
-}
-
-/// How a command ends.
-pub type Ended = Result<u8, Trouble>;
-
-/// Runs a command line, the program's name first; answers with the exit status.
-pub fn main(words: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
-    let ended = match Cli::parse_from(words).what {
-        What::Inspect(command) => command.run(),
-        What::Verify(command) => command.run(),
-        What::Stats(command) => command.run(),
-        What::Trace(command) => command.run(),
-        What::State(command) => command.run(),
-        What::Repair(command) => command.run(),
-        What::Archive(command) => command.run(),
-        What::Export(command) => command.run(),
-        What::Import(command) => command.run(),
+/// Runs a command line, which starts with the program name; returns the exit status.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let result = match Cli::parse_from(arguments).command {
+        ToolCommand::Inspect(command) => command.run(),
+        ToolCommand::Verify(command) => command.run(),
+        ToolCommand::Stats(command) => command.run(),
+        ToolCommand::Trace(command) => command.run(),
+        ToolCommand::State(command) => command.run(),
+        ToolCommand::Repair(command) => command.run(),
+        ToolCommand::Archive(command) => command.run(),
+        ToolCommand::Export(command) => command.run(),
+        ToolCommand::Import(command) => command.run(),
     };
-    match ended {
+    match result {
         Ok(status) => status,
-        Err(Trouble::OutputClosed) => CLEAN,
-        Err(Trouble::Unreadable(message)) => {
+        Err(ToolError::OutputClosed) => CLEAN,
+        Err(ToolError::Failed(message)) => {
             note(&format!("error: {message}"));
-            UNREADABLE
+            FAILED
         }
     }
 }

@@ -1,34 +1,37 @@
-//! How does an event look on a terminal, as JSON, as bytes?
+//! Events as text, JSON and hexadecimal bytes.
 
 use std::io::{self, Write};
 
-use crate::clock;
-use crate::envelope::{for_terminal, json_for_terminal};
 use c2c_log_format::payload::kind_name;
 use serde_json::{Value, json};
 
-use super::Trouble;
-use super::files::Row;
+use super::exit::ToolError;
+use super::files::EventRecord;
+use crate::platform::clock;
+use crate::present::envelope::{for_terminal, json_for_terminal};
 
-/// Writes; a reader that went away ends the command without failure. What JSON leaves as it is but
-/// a terminal would obey is escaped here; other text has been made safe before.
-pub fn out(text: &str) -> Result<(), Trouble> {
+/// Writes to standard output.
+///
+/// Escapes the characters that JSON allows but a terminal would interpret; other text is already
+/// escaped.
+pub fn out(text: &str) -> Result<(), ToolError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(json_for_terminal(text).as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Trouble::OutputClosed),
-        Err(e) => Err(Trouble::Unreadable(format!("cannot write: {e}"))),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(ToolError::OutputClosed),
+        Err(e) => Err(ToolError::Failed(format!("cannot write the output: {e}"))),
     }
 }
 
-/// Name of the kind, or its number.
-pub fn kind(row: &Row) -> String {
-    kind_name(row.head.kind).map_or_else(|| format!("kind {}", row.head.kind), str::to_owned)
+/// Name of an event's kind; the number if it is unknown.
+pub fn kind(event: &EventRecord) -> String {
+    let number = event.head.kind;
+    kind_name(number).map_or_else(|| format!("kind {number}"), str::to_owned)
 }
 
-/// The payload, its body hidden unless asked for.
-pub fn payload(row: &Row, bodies: bool) -> Value {
-    let mut value: Value = serde_json::from_slice(&row.payload).unwrap_or(Value::Null);
+/// The payload as JSON; without `bodies`, the length replaces a message body.
+pub fn payload(event: &EventRecord, bodies: bool) -> Value {
+    let mut value: Value = serde_json::from_slice(&event.payload).unwrap_or(Value::Null);
     if let Some(body) = value.get("body").and_then(Value::as_str)
         && !bodies
     {
@@ -40,9 +43,9 @@ pub fn payload(row: &Row, bodies: bool) -> Value {
     value
 }
 
-/// One line for people.
-pub fn text(row: &Row, bodies: bool, utc: bool) -> String {
-    let payload = payload(row, bodies);
+/// The event as one line of text.
+pub fn text(event: &EventRecord, bodies: bool, utc: bool) -> String {
+    let payload = payload(event, bodies);
     let mut details = String::new();
     if let Value::Object(map) = &payload {
         for (key, value) in map {
@@ -55,34 +58,35 @@ pub fn text(row: &Row, bodies: bool, utc: bool) -> String {
             }
         }
     }
-    let time = clock::human(row.time_us, utc);
-    format!("{:>10}  {time}  {:22}{details}\n", row.head.sequence, kind(row))
+    let time = clock::human(event.time_us, utc);
+    format!("{:>10}  {time}  {:22}{details}\n", event.head.sequence, kind(event))
 }
 
-/// One JSON object.
-pub fn object(row: &Row, bodies: bool) -> Value {
+/// The event as one JSON object.
+pub fn object(event: &EventRecord, bodies: bool) -> Value {
     json!({
-        "sequence": row.head.sequence,
-        "ts": clock::rfc3339(row.time_us),
-        "time_us": row.time_us,
-        "kind": kind(row),
-        "kind_number": row.head.kind,
-        "segment": row.segment,
-        "offset": row.offset,
-        "durable": row.durable,
-        "payload": payload(row, bodies),
+        "sequence": event.head.sequence,
+        "ts": clock::rfc3339(event.time_us),
+        "time_us": event.time_us,
+        "kind": kind(event),
+        "kind_number": event.head.kind,
+        "segment": event.segment,
+        "offset": event.offset,
+        "durable": event.durable,
+        "payload": payload(event, bodies),
     })
 }
 
-/// Head and payload as bytes.
-pub fn hex(row: &Row) -> String {
+/// Head and payload as a hexadecimal dump.
+pub fn hex(event: &EventRecord) -> String {
     let mut bytes = Vec::new();
-    row.head.encode(&row.payload, &mut bytes);
-    let mut out = format!("{} segment {} offset {}\n", row.head.sequence, row.segment, row.offset);
+    event.head.encode(&event.payload, &mut bytes);
+    let mut out =
+        format!("{} segment {} offset {}\n", event.head.sequence, event.segment, event.offset);
     for (at, line) in bytes.chunks(16).enumerate() {
         let hex: String = line.iter().map(|byte| format!("{byte:02x} ")).collect();
-        let plain = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '.' };
-        let text: String = line.iter().map(plain).collect();
+        let printable = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '.' };
+        let text: String = line.iter().map(printable).collect();
         out.push_str(&format!("  {:06x}  {hex:48}  {text}\n", at * 16));
     }
     out

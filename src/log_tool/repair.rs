@@ -1,29 +1,36 @@
-//! How does an operator say that damage has been seen, and let writing go on?
+//! `c2c-log repair`: accepting damage so that the log is reported as clean again.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::sync::Arc;
 
-use crate::log::{Directory, Log, Options};
 use clap::Args;
 
+use super::exit::{CLEAN, ExitResult, ToolError};
 use super::files::{self, LogFiles};
+use super::location::LogLocation;
+use super::render;
 use super::verify::{Finding, accepted_name, check};
-use super::{CLEAN, Ended, Place, Trouble, render};
+use crate::log::{Directory, Log, Options};
+use crate::platform::fs::{WriteOptions, write_atomic};
 
 #[derive(Args)]
-pub struct Repair {
+#[command(after_help = EXAMPLES)]
+pub struct RepairArgs {
     #[command(flatten)]
-    place: Place,
-    /// Keep a copy of each damaged range, leave the damaged segment as it is, and go on
+    location: LogLocation,
+    /// Copy each damaged range to a file and continue in a new segment; without this, change nothing
     #[arg(long)]
     accept: bool,
 }
 
-impl Repair {
-    pub fn run(self) -> Ended {
-        let log = files::open(&self.place)?;
+const EXAMPLES: &str = "\
+Examples:
+  c2c-log repair              show what would be done
+  c2c-log repair --accept     accept the loss; damaged segments stay unchanged";
+
+impl RepairArgs {
+    pub fn run(self) -> ExitResult {
+        let log = files::open(&self.location)?;
         let report = check(&log, false)?;
         let open: Vec<&Finding> =
             report.findings.iter().filter(|finding| !finding.accepted).collect();
@@ -31,7 +38,7 @@ impl Repair {
             render::out("nothing to repair\n")?;
             return Ok(CLEAN);
         }
-        log.only_directory("repair")?;
+        log.require_directory("repair")?;
         if !self.accept {
             for finding in &open {
                 render::out(&format!(
@@ -42,23 +49,21 @@ impl Repair {
                     accepted_name(finding.segment, finding.offset)
                 ))?;
             }
-            render::out("nothing was changed; add --accept to do it\n")?;
+            render::out("nothing was changed; run with --accept to apply\n")?;
             return Ok(report.status());
         }
         for finding in open {
-            keep(&log, finding)?;
+            copy_damage(&log, finding)?;
         }
-        let trouble = |e: crate::log::LogError| Trouble::Unreadable(e.to_string());
         let storage = Arc::new(Directory::new(&log.directory));
-        let mut engine = Log::open(storage, Options::default());
-        engine.recover_now().map_err(trouble)?;
+        Log::open(storage, Options::default()).recover_now()?;
         for name in quarantined(&log) {
             let accepted = name.replacen("quarantine-", "accepted-", 1);
             fs::rename(log.directory.join(&name), log.directory.join(accepted))
-                .map_err(|e| Trouble::Unreadable(format!("cannot rename {name}: {e}")))?;
+                .map_err(|e| ToolError::Failed(format!("cannot rename {name}: {e}")))?;
         }
-        let after = check(&files::open(&self.place)?, false)?;
-        render::out(&format!("accepted; the log counts {} events now\n", after.events))?;
+        let after = check(&files::open(&self.location)?, false)?;
+        render::out(&format!("accepted; the log now has {} events\n", after.events))?;
         Ok(after.status())
     }
 }
@@ -69,18 +74,12 @@ fn quarantined(log: &LogFiles) -> Vec<String> {
     names.filter(|name| name.starts_with("quarantine-")).collect()
 }
 
-/// Copies the damaged range; its name is the mark that it was seen.
-fn keep(log: &LogFiles, finding: &Finding) -> Result<(), Trouble> {
+/// Copies a damaged range to a file whose name records that the damage was accepted.
+fn copy_damage(log: &LogFiles, finding: &Finding) -> Result<(), ToolError> {
     let bytes = log.segment(finding.segment)?;
     let end = (finding.offset + finding.len).min(bytes.len());
     let range = bytes.get(finding.offset..end).unwrap_or(&[]);
     let path = log.directory.join(accepted_name(finding.segment, finding.offset));
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .and_then(|mut file| file.write_all(range).and_then(|()| file.sync_all()));
-    written.map_err(|e| Trouble::Unreadable(format!("cannot write {}: {e}", path.display())))
+    write_atomic(&path, range, WriteOptions::PRIVATE)
+        .map_err(|e| ToolError::Failed(format!("cannot write {}: {e}", path.display())))
 }

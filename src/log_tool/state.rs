@@ -1,56 +1,63 @@
-//! What was known at some moment, and what became of a message?
+//! `c2c-log state`: the state of the broker at a sequence or time.
 
-use crate::broker::Broker;
-use crate::clock;
-use crate::state::State;
+use c2c_log_format::{Event, EventHead};
 use clap::Args;
 use serde_json::json;
 
-use super::files;
-use super::{CLEAN, CORRUPT, Ended, Place, Trouble, render};
+use super::exit::{CLEAN, CORRUPT, ExitResult, ToolError};
+use super::location::LogLocation;
+use super::{files, render};
+use crate::platform::clock;
+use c2c_core::state::State;
 
 #[derive(Args)]
-pub struct StateAt {
+#[command(after_help = EXAMPLES)]
+pub struct StateArgs {
     #[command(flatten)]
-    place: Place,
-    /// A sequence, or a time (RFC 3339); without it, now
-    #[arg(long)]
+    location: LogLocation,
+    /// Show the state at this sequence or time (RFC 3339) [default: now]
+    #[arg(long, value_name = "SEQ|TIME")]
     at: Option<String>,
-    /// One JSON value
+    /// Write one JSON value
     #[arg(long, short = 'j')]
     json: bool,
 }
 
-impl StateAt {
-    pub fn run(self) -> Ended {
-        let log = files::open(&self.place)?;
-        let (sequence, time_us) = match &self.at {
-            None => (u64::MAX, u64::MAX),
-            Some(text) => match text.parse() {
-                Ok(sequence) => (sequence, u64::MAX),
-                Err(_) => match clock::parse(text) {
-                    Some(time_us) => (u64::MAX, time_us),
-                    None => {
-                        let message = format!("--at: '{text}' is neither a sequence nor a time");
-                        return Err(Trouble::Unreadable(message));
-                    }
-                },
-            },
-        };
+const EXAMPLES: &str = "\
+Examples:
+  c2c-log state                                show the registered agents and the pending mail
+  c2c-log state --at 2026-01-31T12:00:00Z      show the state at a time
+  c2c-log state --at 1200 --json               show the state after event 1200 as JSON";
+
+impl StateArgs {
+    pub fn run(self) -> ExitResult {
+        let log = files::open(&self.location)?;
+        let (last_sequence, last_us) = self.limits()?;
+        let is_included =
+            |head: &EventHead, time_us| head.sequence <= last_sequence && time_us <= last_us;
         let mut state = State::default();
-        let mut damaged = false;
+        let mut is_damaged = false;
         for base in &log.bases {
-            let wanted = |head: &c2c_log_format::EventHead, time| {
-                head.sequence <= sequence && time <= time_us
-            };
-            let damages = log.rows(*base, &wanted, &mut |row| {
-                let event = c2c_log_format::Event { head: row.head, payload: &row.payload };
-                state.apply_event(&event, row.time_us);
+            let damages = log.read_events(*base, &is_included, &mut |record| {
+                let event = Event { head: record.head, payload: &record.payload };
+                state.apply_event(&event, record.time_us);
             })?;
-            damaged |= !damages.is_empty();
+            is_damaged |= !damages.is_empty();
         }
         render::out(&if self.json { as_json(&state) } else { as_text(&state) })?;
-        Ok(if damaged { CORRUPT } else { CLEAN })
+        Ok(if is_damaged { CORRUPT } else { CLEAN })
+    }
+
+    /// The last sequence and the last time (microseconds) to include.
+    fn limits(&self) -> Result<(u64, u64), ToolError> {
+        let Some(text) = &self.at else { return Ok((u64::MAX, u64::MAX)) };
+        if let Ok(sequence) = text.parse() {
+            return Ok((sequence, u64::MAX));
+        }
+        let time_us = clock::parse(text).ok_or_else(|| {
+            ToolError::Failed(format!("--at: '{text}' is neither a sequence nor a time"))
+        })?;
+        Ok((u64::MAX, time_us))
     }
 }
 
@@ -58,7 +65,7 @@ fn as_json(state: &State) -> String {
     let mailboxes = state.mailboxes.scan([]).into_iter().map(|(_, mailbox)| {
         let session = state.holder(&mailbox);
         let unread = state.unread(&mailbox.name).in_order();
-        let unread: Vec<u64> = unread.into_iter().map(|(sequence, ..)| sequence).collect();
+        let unread: Vec<u64> = unread.iter().map(|message| message.sequence).collect();
         json!({
             "alias": mailbox.alias,
             "mailbox": mailbox.name,
@@ -70,7 +77,7 @@ fn as_json(state: &State) -> String {
         })
     });
     let rooms = state.rooms.scan([]).into_iter().map(|(_, room)| {
-        let members = state.members_of(&room.room_id).into_iter().map(|(mailbox, _)| mailbox);
+        let members = state.members_of_room(&room.room_id).into_iter().map(|(mailbox, _)| mailbox);
         json!({ "room_id": room.room_id, "visibility": room.visibility, "members": members.collect::<Vec<_>>() })
     });
     let value = json!({
@@ -95,51 +102,10 @@ fn as_text(state: &State) -> String {
         text.push_str(&format!("  {:20} {session:20} {pending} pending{claim}\n", mailbox.alias));
     }
     for (_, room) in state.rooms.scan([]) {
-        let members = state.members_of(&room.room_id).len();
+        let members = state.members_of_room(&room.room_id).len();
         text.push_str(&format!("  #{:19} {members} members, {}\n", room.room_id, room.visibility));
     }
     let (dead, outbox) = (state.dead_letters.scan([]).len(), state.outbox.scan([]).len());
     text.push_str(&format!("  {dead} dead letters, {outbox} in the outbox\n"));
     text
-}
-
-#[derive(Args)]
-pub struct Trace {
-    /// Id of the message
-    message_id: String,
-    #[command(flatten)]
-    place: Place,
-    /// Times in UTC
-    #[arg(long)]
-    utc: bool,
-}
-
-impl Trace {
-    pub fn run(self) -> Ended {
-        let log = files::open(&self.place)?;
-        let mut broker = Broker::on(&log.root, log.store());
-        let traces = broker
-            .trace(&self.message_id)
-            .map_err(|failure| Trouble::Unreadable(failure.message()))?;
-        let mut text = String::new();
-        for trace in &traces {
-            let Some(message) = &trace.message else { continue };
-            text.push_str(&format!(
-                "{} {} -> {}\n",
-                self.message_id, message.sent.from, message.sent.to
-            ));
-            for hop in &trace.hops {
-                let time = clock::human(hop.time_us, self.utc);
-                text.push_str(&format!(
-                    "  {:>8}  {time}  {}  {}\n",
-                    hop.sequence, hop.what, hop.who
-                ));
-            }
-        }
-        if traces.is_empty() {
-            text = format!("no evidence of message '{}'\n", self.message_id);
-        }
-        render::out(&text)?;
-        Ok(CLEAN)
-    }
 }

@@ -1,130 +1,158 @@
-//! How many events of what kind, from whom, and when?
+//! `c2c-log stats`: counts of events by kind, sender and time.
 
 use std::collections::BTreeMap;
 
-use crate::clock;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::files::{self, Row};
-use super::inspect::Filter;
-use super::{CLEAN, Ended, Place, render};
+use super::exit::{CLEAN, ExitResult};
+use super::files::{self, EventRecord};
+use super::filter::FilterArgs;
+use super::location::LogLocation;
+use super::render;
+use crate::platform::clock;
 
 /// Rows of the chart over time.
 const BUCKETS: u64 = 12;
 const BAR_CHARS: u64 = 40;
 
 #[derive(Args)]
-pub struct Stats {
+#[command(after_help = EXAMPLES)]
+pub struct StatsArgs {
     #[command(flatten)]
-    place: Place,
+    location: LogLocation,
     #[command(flatten)]
-    filter: Filter,
-    /// One JSON value
+    filter: FilterArgs,
+    /// Write one JSON value
     #[arg(long, short = 'j')]
     json: bool,
-    /// Times in UTC
+    /// Show times in UTC
     #[arg(long)]
     utc: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  c2c-log stats                                  count all events
+  c2c-log stats --kind message --alias alice     count the messages from and to alice
+  c2c-log stats --since 2026-01-31T00:00:00Z     count the events since a time";
+
+/// Number of events of a kind, and the bytes of their payloads.
 #[derive(Default)]
-struct Counts {
-    kinds: BTreeMap<String, (u64, u64)>,
-    senders: BTreeMap<String, u64>,
-    times: Vec<u64>,
+struct KindCount {
+    events: u64,
     bytes: u64,
 }
 
+#[derive(Default)]
+struct Counts {
+    kinds: BTreeMap<String, KindCount>,
+    senders: BTreeMap<String, u64>,
+    times_us: Vec<u64>,
+    bytes: u64,
+}
+
+/// A period of the chart over time.
+struct Bucket {
+    start_us: u64,
+    events: u64,
+}
+
 impl Counts {
-    fn add(&mut self, row: &Row) {
-        let entry = self.kinds.entry(render::kind(row)).or_default();
-        entry.0 += 1;
-        entry.1 += row.payload.len() as u64;
-        self.bytes += row.payload.len() as u64;
-        self.times.push(row.time_us);
-        let payload: Value = serde_json::from_slice(&row.payload).unwrap_or_default();
+    fn add(&mut self, event: &EventRecord) {
+        let bytes = event.payload.len() as u64;
+        let kind = self.kinds.entry(render::kind(event)).or_default();
+        kind.events += 1;
+        kind.bytes += bytes;
+        self.bytes += bytes;
+        self.times_us.push(event.time_us);
+        let payload: Value = serde_json::from_slice(&event.payload).unwrap_or_default();
         if let Some(from) = payload.get("from").and_then(Value::as_str) {
             *self.senders.entry(from.to_owned()).or_default() += 1;
         }
     }
 
-    /// Start of each bucket, and the events in it.
-    fn over_time(&self) -> Vec<(u64, u64)> {
-        let (Some(first), Some(last)) = (self.times.iter().min(), self.times.iter().max()) else {
+    fn over_time(&self) -> Vec<Bucket> {
+        let (Some(first), Some(last)) = (self.times_us.iter().min(), self.times_us.iter().max())
+        else {
             return Vec::new();
         };
         let width = ((last - first) / BUCKETS + 1).max(1);
-        let mut buckets: Vec<(u64, u64)> = (0..BUCKETS).map(|at| (first + at * width, 0)).collect();
-        for time in &self.times {
-            let at = ((time - first) / width).min(BUCKETS - 1) as usize;
-            buckets[at].1 += 1;
+        let mut buckets: Vec<Bucket> =
+            (0..BUCKETS).map(|at| Bucket { start_us: first + at * width, events: 0 }).collect();
+        for time_us in &self.times_us {
+            let at = ((time_us - first) / width).min(BUCKETS - 1) as usize;
+            buckets[at].events += 1;
         }
         buckets
     }
+
+    fn as_json(&self, segments: usize) -> Value {
+        let kinds: BTreeMap<_, _> = self
+            .kinds
+            .iter()
+            .map(|(name, kind)| (name, json!({ "events": kind.events, "bytes": kind.bytes })))
+            .collect();
+        let over_time: Vec<_> = self
+            .over_time()
+            .iter()
+            .map(|bucket| {
+                json!({ "from": clock::rfc3339(bucket.start_us), "events": bucket.events })
+            })
+            .collect();
+        json!({
+            "events": self.times_us.len(),
+            "payload_bytes": self.bytes,
+            "segments": segments,
+            "kinds": kinds,
+            "senders": self.senders,
+            "over_time": over_time,
+        })
+    }
+
+    fn as_text(&self, utc: bool) -> String {
+        let mut text = format!("{} events, {} payload bytes\n\n", self.times_us.len(), self.bytes);
+        for (name, kind) in &self.kinds {
+            text.push_str(&format!("  {name:24} {:>9} {:>12} B\n", kind.events, kind.bytes));
+        }
+        if !self.senders.is_empty() {
+            text.push_str("\nmessages by sender\n");
+        }
+        for (sender, count) in &self.senders {
+            let sender = crate::present::envelope::for_terminal(sender);
+            text.push_str(&format!("  {sender:24} {count:>9}\n"));
+        }
+        let buckets = self.over_time();
+        let most = buckets.iter().map(|bucket| bucket.events).max().unwrap_or(0).max(1);
+        text.push_str("\nover time\n");
+        for Bucket { start_us, events } in buckets {
+            let bar = "█".repeat((events * BAR_CHARS / most) as usize);
+            text.push_str(&format!("  {}  {events:>9}  {bar}\n", clock::human(start_us, utc)));
+        }
+        text
+    }
 }
 
-impl Stats {
-    pub fn run(self) -> Ended {
-        let log = files::open(&self.place)?;
-        let wanted = self.filter.ready()?;
+impl StatsArgs {
+    pub fn run(self) -> ExitResult {
+        let log = files::open(&self.location)?;
+        let filter = self.filter.compile()?;
         let mut counts = Counts::default();
         let bar = files::progress(log.bases.len() as u64);
         for base in &log.bases {
-            log.rows(*base, &|head, time| wanted.by_head(head, time), &mut |row| {
-                if wanted.by_payload(&row) {
-                    counts.add(&row);
+            log.read_events(*base, &|head, time| filter.matches_head(head, time), &mut |event| {
+                if filter.matches_payload(&event) {
+                    counts.add(&event);
                 }
             })?;
             bar.inc(1);
         }
         bar.finish_and_clear();
-        let over_time = counts.over_time();
-        if self.json {
-            let kinds: BTreeMap<_, _> = counts
-                .kinds
-                .iter()
-                .map(|(kind, (count, bytes))| (kind, json!({ "events": count, "bytes": bytes })))
-                .collect();
-            let times: Vec<_> = over_time
-                .iter()
-                .map(|(at, count)| json!({ "from": clock::rfc3339(*at), "events": count }))
-                .collect();
-            render::out(&format!(
-                "{:#}\n",
-                json!({
-                    "events": counts.times.len(),
-                    "payload_bytes": counts.bytes,
-                    "segments": log.bases.len(),
-                    "kinds": kinds,
-                    "senders": counts.senders,
-                    "over_time": times,
-                })
-            ))?;
-            return Ok(CLEAN);
-        }
-        render::out(&self.text(&counts, &over_time))?;
+        render::out(&if self.json {
+            format!("{:#}\n", counts.as_json(log.bases.len()))
+        } else {
+            counts.as_text(self.utc)
+        })?;
         Ok(CLEAN)
-    }
-
-    fn text(&self, counts: &Counts, over_time: &[(u64, u64)]) -> String {
-        let mut text = format!("{} events, {} payload bytes\n\n", counts.times.len(), counts.bytes);
-        for (kind, (count, bytes)) in &counts.kinds {
-            text.push_str(&format!("  {kind:24} {count:>9} {bytes:>12} B\n"));
-        }
-        if !counts.senders.is_empty() {
-            text.push_str("\nmessages by sender\n");
-        }
-        for (sender, count) in &counts.senders {
-            let sender = crate::envelope::for_terminal(sender);
-            text.push_str(&format!("  {sender:24} {count:>9}\n"));
-        }
-        let most = over_time.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
-        text.push_str("\nover time\n");
-        for (at, count) in over_time {
-            let bar = "█".repeat((count * BAR_CHARS / most) as usize);
-            text.push_str(&format!("  {}  {count:>9}  {bar}\n", clock::human(*at, self.utc)));
-        }
-        text
     }
 }

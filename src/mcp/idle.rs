@@ -1,118 +1,121 @@
-//! How does a session hear of mail that its client shows only between steps, when there are none?
+//! Waking an idle Codex thread that has mail.
 //!
-//! Codex takes a turn for a thread from outside. Mail that its hooks have not shown within a few
-//! seconds is announced that way, once; what is announced is never the mail.
+//! Codex shows mail only between the steps of a turn, through its hooks. Codex also accepts a turn for
+//! a thread from outside. Mail that the hooks have not shown within a few seconds is announced with
+//! such a turn, once. The announcement never contains the mail.
 
-use std::ffi::OsString;
-use std::fs;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use c2c_log_format::Sequence;
 
-use super::push;
+use super::resources;
 use crate::broker::Broker;
-use crate::clock;
-use crate::decide::Actor;
-use crate::diagnosis::note;
-use crate::failure::Failure;
-use crate::limits::IDLE_S;
-use crate::wake::{Codex, Nudge, Nudges, Waiting};
+use crate::env::{CODEX_HOME, CODEX_SQLITE_HOME};
+use crate::error::Failure;
+use crate::platform::clock;
+use crate::platform::process;
+use crate::present::diagnostics::note;
+use crate::wake::{CodexCommand, NudgeMethod, NudgeSchedule, WaitingSession};
+use c2c_core::decide::Actor;
+use c2c_core::limits::IDLE_NOTICE_AFTER_S;
 
-/// After a failed look, and at most between two looks at what may have been replaced.
-const LOOK_SOON: Duration = Duration::from_secs(1);
+/// Pause after a failed check, and before mail that is being shown is checked again.
+const RECHECK_SOON: Duration = Duration::from_secs(1);
 
-/// Watches the mail of a thread from now on, until the process ends.
+/// Variables that locate the files of a Codex installation.
+const CODEX_VARIABLES: [&str; 2] = [CODEX_HOME.name, CODEX_SQLITE_HOME.name];
+
+/// Watches the mail of a Codex thread on a separate thread, until the process ends.
 pub fn watch(root: &Path, actor: Actor) {
     let broker = Broker::open(root);
-    let mut watch = Watch { broker, actor, seen: None, announced: 0, failures: Nudges::default() };
+    let mut watch = MailWatch {
+        broker,
+        actor,
+        first_seen: None,
+        announced: 0,
+        failures: NudgeSchedule::default(),
+    };
     let watching = move || loop {
-        let pulse = watch.broker.pulse();
+        let version = watch.broker.version();
         match watch.nudge_if_due() {
-            Ok(left) => watch.broker.wait(pulse, left),
-            // The root is gone, or being replaced.
-            Err(_) => thread::sleep(LOOK_SOON),
+            Ok(pause) => watch.broker.wait(version, pause),
+            // The root is missing or is being replaced.
+            Err(_) => thread::sleep(RECHECK_SOON),
         }
     };
-    // Without it mail waits for the next prompt.
+    // If no thread can be started, mail waits for the next prompt.
     let _ = thread::Builder::new().name("idle".into()).spawn(watching);
 }
 
-/// The client that started this server, as it is now: its environment is not ours.
-fn client() -> Codex {
-    let parent = PathBuf::from(format!("/proc/{}", parent_id()));
+/// The Codex that started this server. Its environment may differ from the one of this process.
+fn parent_codex() -> CodexCommand {
+    let parent = process::parent_pid();
     let is_codex = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        // One that was replaced since has no such file any more.
-        path.is_file() && name.to_string_lossy().starts_with("codex")
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("codex"))
     };
-    let program = fs::read_link(parent.join("exe")).ok().filter(is_codex);
-    let variables = fs::read(parent.join("environ")).unwrap_or_default();
-    let named = |name: &str| {
-        let mut rows = variables.split(|byte| *byte == 0);
-        let value = rows.find_map(|row| row.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
-        Some((name.to_owned(), OsString::from_vec(value?.to_vec())))
-    };
-    Codex {
-        program: program.unwrap_or_else(|| "codex".into()),
-        places: ["CODEX_HOME", "CODEX_SQLITE_HOME"].into_iter().filter_map(named).collect(),
+    CodexCommand {
+        program: process::executable(parent).filter(is_codex).unwrap_or_else(|| "codex".into()),
+        variables: process::environment(parent, &CODEX_VARIABLES),
     }
 }
 
-struct Watch {
+struct MailWatch {
     broker: Broker,
     actor: Actor,
-    /// When the oldest unread message was seen first.
-    seen: Option<(Sequence, Instant)>,
-    /// A turn is queued for everything up to here: Codex keeps it until the thread can take it.
+    /// The oldest unread message, and when it was first seen.
+    first_seen: Option<(Sequence, Instant)>,
+    /// A turn is queued for all mail up to this sequence; Codex keeps it until the thread is free.
     announced: Sequence,
-    /// Pauses between turns that could not be queued.
-    failures: Nudges,
+    /// Pauses after turns that could not be queued.
+    failures: NudgeSchedule,
 }
 
-impl Watch {
-    /// Nudges if it is time; how long to sleep at most.
+impl MailWatch {
+    /// Queues a turn if one is due, and returns how long to sleep at most.
     fn nudge_if_due(&mut self) -> Result<Duration, Failure> {
         let now_us = clock::now_us();
-        self.broker.look(&self.actor)?;
-        let quiet = push::quiet_time(&self.broker, &self.actor);
+        self.broker.refresh(&self.actor)?;
+        let pause = resources::next_wakeup(&self.broker, &self.actor);
         let mailbox = self.broker.own_mailbox(&self.actor);
-        let Some(mailbox) = mailbox.filter(|row| !row.is_dnd(now_us)) else { return Ok(quiet) };
+        let Some(mailbox) = mailbox.filter(|row| !row.is_dnd(now_us)) else { return Ok(pause) };
         let unread = self.broker.state().unread(&mailbox.name);
-        let pressing = unread.pressing().filter(|(oldest, _)| *oldest > self.announced);
+        let pressing = unread.urgent_range().filter(|(oldest, _)| *oldest > self.announced);
         let Some((oldest, newest)) = pressing else {
-            self.seen = None;
-            return Ok(quiet);
+            self.first_seen = None;
+            return Ok(pause);
         };
-        let since = match self.seen {
-            Some((known, since)) if known == oldest => since,
-            _ => Instant::now(),
+        let since = match self.first_seen {
+            Some((sequence, since)) if sequence == oldest => since,
+            _ => clock::monotonic(),
         };
-        self.seen = Some((oldest, since));
-        let left = Duration::from_secs(IDLE_S).saturating_sub(since.elapsed());
+        self.first_seen = Some((oldest, since));
+        let left = Duration::from_secs(IDLE_NOTICE_AFTER_S).saturating_sub(clock::since(since));
         if !left.is_zero() {
             return Ok(left);
         }
-        // Whatever is being shown at this moment needs no turn.
+        // Mail that is being shown at this moment needs no turn.
         if !self.broker.has_pressing_mail(&mailbox) {
-            return Ok(LOOK_SOON);
+            return Ok(RECHECK_SOON);
         }
         if !self.failures.is_due(pressing, now_us) {
-            return Ok(quiet.min(Duration::from_secs(IDLE_S)));
+            return Ok(pause.min(Duration::from_secs(IDLE_NOTICE_AFTER_S)));
         }
-        let (alias, session_id) = (mailbox.alias, self.actor.session_id.clone());
-        let session_id = session_id.unwrap_or_default();
-        let waiting = Waiting { alias, session_id, unread: unread.len() };
-        match Nudge::Codex(client()).give(&waiting) {
+        let waiting = WaitingSession {
+            alias: mailbox.alias,
+            session_id: self.actor.session_id.clone().unwrap_or_default().into(),
+            unread: unread.len(),
+        };
+        match NudgeMethod::Codex(parent_codex()).send(&waiting) {
             Ok(()) => {
                 self.announced = newest;
-                self.failures = Nudges::default();
+                self.failures = NudgeSchedule::default();
             }
-            Err(failure) => note(&format!("c2c: wake of {}: {}", waiting.alias, failure.message())),
+            Err(failure) => {
+                note(&format!("c2c: cannot wake {}: {}", waiting.alias, failure.message()));
+            }
         }
-        Ok(quiet.min(Duration::from_secs(IDLE_S)))
+        Ok(pause.min(Duration::from_secs(IDLE_NOTICE_AFTER_S)))
     }
 }

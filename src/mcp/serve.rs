@@ -1,9 +1,10 @@
-//! How does the server run?
+//! The server: its lifetime, and the handlers of MCP requests.
 
+use c2c_log_format::payload::ClaimReturnReason;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rmcp::handler::server::ServerHandler;
 use rmcp::model::{
@@ -20,90 +21,52 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::call::{Answer, Arguments, call};
-use super::push::Ear;
-use super::transport::{Acking, Claims, expect};
-use super::wait::Wait;
-use super::{INSTRUCTIONS, idle, push, tools};
-use crate::broker::{Broker, liveness};
-use crate::decide::{Actor, CODEX, Command, Reply};
-use crate::diagnosis::note;
-use crate::failure::Failure;
-
-struct Inside {
-    broker: Broker,
-    actor: Actor,
-}
-
-/// The broker and who the client is, for handlers and transport.
-#[derive(Clone)]
-pub struct Shared(Arc<Mutex<Inside>>);
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Who the client is now.
-    pub fn actor(&self) -> Actor {
-        self.lock().actor.clone()
-    }
-
-    /// Does something with the broker as the client.
-    pub fn with<T>(&self, work: impl FnOnce(&mut Broker, &Actor) -> T) -> T {
-        let inside = &mut *self.lock();
-        work(&mut inside.broker, &inside.actor)
-    }
-
-    /// Ends a claim as shown. A failure leaves it to be repeated with its mark, never lost.
-    pub fn ack(&self, claim: &str, level: &str) {
-        let inside = &mut *self.lock();
-        if let Err(failure) = inside.broker.ack(&inside.actor, claim, level) {
-            note(&format!("c2c: ack of {claim}: {}", failure.message()));
-        }
-    }
-
-    /// Ends a claim as not shown.
-    pub fn give_back(&self, claim: &str, reason: &str) {
-        let inside = &mut *self.lock();
-        if let Err(failure) = inside.broker.give_back(&inside.actor, claim, reason) {
-            note(&format!("c2c: return of {claim}: {}", failure.message()));
-        }
-    }
-}
+use super::arguments::Arguments;
+use super::call::call;
+use super::info::INSTRUCTIONS;
+use super::shared::SharedSession;
+use super::tool_answer::ToolAnswer;
+use super::transport::{AckingTransport, ClaimTracker};
+use super::updates::{Subscriber, report_updates};
+use super::wait::MailWait;
+use super::{auto_register, channel, idle, resources, tools};
+use crate::env::C2C_MCP_TOOLS;
+use crate::error::Failure;
+use c2c_core::decide::{Actor, CODEX};
 
 struct Server {
-    shared: Shared,
-    claims: Claims,
+    session: SharedSession,
+    claims: ClaimTracker,
     root: PathBuf,
     all_tools: bool,
+    /// Added to the instructions: the outcome of the registration at start.
     greeting: String,
+    /// Running notifications, by resource URI.
     subscriptions: Mutex<HashMap<String, AbortHandle>>,
-    /// Sessions that named themselves with a call.
-    threads: Mutex<HashSet<String>>,
+    /// Session ids that requests have named.
+    known_sessions: Mutex<HashSet<String>>,
 }
 
-/// Serves until the client closes the pipe.
+/// Serves one client until it closes the pipe.
 pub fn serve(root: &Path, actor: Actor) -> io::Result<()> {
-    let shared = Shared(Arc::new(Mutex::new(Inside { broker: Broker::open(root), actor })));
-    let greeting = greet(&shared);
-    let claims = Claims::default();
+    let session = SharedSession::open(root, actor);
+    let claims = ClaimTracker::default();
     let server = Server {
-        shared: shared.clone(),
-        claims: Arc::clone(&claims),
+        session: session.clone(),
+        claims: claims.clone(),
         root: root.to_owned(),
-        all_tools: std::env::var("C2C_MCP_TOOLS").is_ok_and(|profile| profile == "all"),
-        greeting,
+        all_tools: C2C_MCP_TOOLS.text().is_some_and(|profile| profile == "all"),
+        greeting: auto_register::at_start(&session),
         subscriptions: Mutex::default(),
-        threads: Mutex::default(),
+        known_sessions: Mutex::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served: io::Result<()> = runtime.block_on(async move {
         let (read, write) = rmcp::transport::io::stdio_pipes();
-        let transport = Acking::new(AsyncRwTransport::new_server(read, write), claims, shared);
-        match server.serve(transport).await {
+        let inner = AsyncRwTransport::new_server(read, write);
+        match server.serve(AckingTransport::new(inner, claims, session)).await {
             Ok(running) => running.waiting().await.map(|_| ()).map_err(io::Error::other),
-            // The client went away before it said what it is: nothing to serve, nothing wrong.
+            // The client disconnected before it initialised the session: not an error.
             Err(_) => Ok(()),
         }
     });
@@ -111,65 +74,23 @@ pub fn serve(root: &Path, actor: Actor) -> io::Result<()> {
     served
 }
 
-/// Registers the alias of the environment and joins its rooms; what is to be said about that.
-fn greet(shared: &Shared) -> String {
-    let inside = &mut *shared.lock();
-    if inside.actor.client_type.as_deref() == Some(CODEX) && inside.actor.session_id.is_none() {
-        // One server for each session, and it ends with it: that is the evidence of its life.
-        inside.actor.process = liveness::this_process();
-        return String::new();
-    }
-    if inside.actor.alias.is_none() {
-        return String::new();
-    }
-    match inside.broker.execute(&Command::Register { alias: None }, &inside.actor) {
-        Ok(executed) => {
-            let Reply::Registered(registered) = executed.reply else { return String::new() };
-            inside.actor.session_id = Some(registered.session_id);
-            inside.actor.inherited = false;
-            join_rooms(&mut inside.broker, &inside.actor);
-            match registered.asked {
-                Some(asked) => format!(
-                    " You are registered as '{}', because '{asked}' is held by a live session.",
-                    registered.alias
-                ),
-                None => format!(" You are registered as '{}'.", registered.alias),
-            }
-        }
-        Err(failure) => {
-            note(&format!("c2c: auto-register: {}", failure.message()));
-            format!(" Registration failed: {}.", failure.message())
-        }
-    }
-}
-
-fn join_rooms(broker: &mut Broker, actor: &Actor) {
-    let rooms = std::env::var("C2C_MCP_AUTO_JOIN_ROOMS").unwrap_or_default();
-    for room in rooms.split(',').map(str::trim).filter(|room| !room.is_empty()) {
-        let command = Command::RoomJoin { room_id: room.to_owned(), from: None };
-        if let Err(failure) = broker.execute(&command, actor) {
-            note(&format!("c2c: auto-join of {room}: {}", failure.message()));
-        }
-    }
-}
-
 impl Server {
     fn subscriptions(&self) -> MutexGuard<'_, HashMap<String, AbortHandle>> {
         self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The caller, as this request names it: some clients tell their session only here.
-    fn caller(&self, context: &RequestContext<RoleServer>) -> Option<String> {
+    /// The session id that a request names: some clients send it only there.
+    fn session_id_of(&self, context: &RequestContext<RoleServer>) -> Option<String> {
         let meta = &context.meta.0.0;
         let turn = meta.get("x-codex-turn-metadata").and_then(|turn| turn.get("session_id"));
         let id = turn.or_else(|| meta.get("threadId"))?.as_str()?;
         c2c_log_format::id::check_name(id).is_ok().then(|| id.to_owned())
     }
 
-    /// Who asks.
-    fn acting(&self, context: &RequestContext<RoleServer>) -> Actor {
-        let mut actor = self.shared.lock().actor.clone();
-        actor.session_id = actor.session_id.or_else(|| self.caller(context));
+    /// The actor of a request.
+    fn actor_for(&self, context: &RequestContext<RoleServer>) -> Actor {
+        let mut actor = self.session.actor();
+        actor.session_id = actor.session_id.or_else(|| self.session_id_of(context).map(Into::into));
         actor
     }
 
@@ -183,71 +104,64 @@ impl Server {
             return Err(ErrorData::invalid_params(format!("unknown tool: {name}"), None));
         }
         let arguments = Arguments(request.arguments.unwrap_or_default());
-        let from_request = self.shared.lock().actor.session_id.is_none();
-        let mut actor = self.acting(&context);
-        let from_request = from_request && actor.session_id.is_some();
-        if from_request {
+        let had_session = self.session.actor().session_id.is_some();
+        let mut actor = self.actor_for(&context);
+        let is_from_request = !had_session && actor.session_id.is_some();
+        if is_from_request {
             self.register_once(&actor);
         }
         let wait_s = arguments.number("wait_s").ok().flatten().filter(|_| name == "poll_inbox");
-        let mut wait = Wait::begin(&self.root, &actor, wait_s.unwrap_or_default());
-        let done = loop {
+        let mut wait = MailWait::begin(&self.root, &actor, wait_s.unwrap_or_default());
+        let outcome = loop {
             if !wait.until_mail(&context).await {
-                return Ok(CallToolResult::error(vec![ContentBlock::text("cancelled")]));
+                return Ok(cancelled());
             }
-            let inside = &mut *self.shared.lock();
-            let done = call(&mut inside.broker, &mut actor, &name, &arguments);
-            inside.broker.heartbeat_if_due(&actor);
-            // Somebody else took it, or what waits is being shown already.
-            if done.as_ref().is_ok_and(Answer::is_empty) && !wait.is_over() {
+            let session = &mut *self.session.lock();
+            let outcome = call(&mut session.broker, &mut actor, &name, &arguments);
+            session.broker.heartbeat_if_due(&actor);
+            // Another poller took the mail, or holds a claim on it.
+            let is_empty = outcome.as_ref().is_ok_and(ToolAnswer::is_empty_array);
+            if is_empty && !wait.is_over() {
                 continue;
             }
-            break done;
+            break outcome;
         };
-        Ok(match done {
-            Ok(answer) => self.success(answer, &context, from_request),
+        Ok(match outcome {
+            Ok(answer) => self.success(answer, &context, is_from_request),
             Err(failure) => failed(&failure),
         })
     }
 
-    /// Registers a session that is named only now, under the alias of the environment, and wakes it
-    /// from now on.
+    /// Registers a session that a request names for the first time, and starts waking it.
     fn register_once(&self, actor: &Actor) {
         let session_id = actor.session_id.clone().unwrap_or_default();
-        let mut known = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.insert(session_id) {
+        let mut known = self.known_sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.insert(session_id.into()) {
             return;
         }
         if actor.client_type.as_deref() == Some(CODEX) {
             idle::watch(&self.root, actor.clone());
         }
-        if actor.alias.is_none() {
-            return;
-        }
-        let inside = &mut *self.shared.lock();
-        match inside.broker.execute(&Command::Register { alias: None }, actor) {
-            Ok(_) => join_rooms(&mut inside.broker, actor),
-            Err(failure) => note(&format!("c2c: auto-register: {}", failure.message())),
-        }
+        auto_register::for_new_session(&self.session, actor);
     }
 
     fn success(
         &self,
-        answer: Answer,
+        answer: ToolAnswer,
         context: &RequestContext<RoleServer>,
-        from_request: bool,
+        is_from_request: bool,
     ) -> CallToolResult {
         if let Some(claim) = answer.claim {
             if context.ct.is_cancelled() {
-                self.shared.give_back(&claim, "cancelled");
-                return CallToolResult::error(vec![ContentBlock::text("cancelled")]);
+                self.session.release(&claim, ClaimReturnReason::Cancelled);
+                return cancelled();
             }
-            expect(&self.claims, context.id.clone(), claim);
+            self.claims.expect(context.id.clone(), claim);
         }
-        if let Some(session_id) = answer.session_id.filter(|_| !from_request) {
-            let inside = &mut *self.shared.lock();
-            inside.actor.session_id = Some(session_id);
-            inside.actor.inherited = false;
+        if let Some(session_id) = answer.session_id.filter(|_| !is_from_request) {
+            let session = &mut *self.session.lock();
+            session.actor.session_id = Some(session_id.into());
+            session.actor.inherited = false;
         }
         let text = match answer.array {
             Some(key) => answer.structured[key].to_string(),
@@ -259,12 +173,16 @@ impl Server {
     }
 }
 
+fn cancelled() -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text("cancelled")])
+}
+
 fn internal(failure: &Failure) -> ErrorData {
     ErrorData::internal_error(failure.message(), Some(failure.to_json()))
 }
 
 fn no_resource(uri: &str) -> ErrorData {
-    ErrorData::resource_not_found(format!("there is no resource {uri}"), None)
+    ErrorData::resource_not_found(format!("resource not found: {uri}"), None)
 }
 
 fn failed(failure: &Failure) -> CallToolResult {
@@ -281,8 +199,8 @@ impl ServerHandler for Server {
             .enable_resources()
             .enable_resources_subscribe()
             .build();
-        if push::channel_wanted() {
-            let named = [(push::channel_name(), JsonObject::new())];
+        if channel::is_enabled() {
+            let named = [(channel::CHANNEL.to_owned(), JsonObject::new())];
             capabilities.experimental = Some(named.into_iter().collect());
         }
         ServerConfig::new(capabilities)
@@ -291,26 +209,28 @@ impl ServerHandler for Server {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        let declared = context
+        if !channel::is_enabled() {
+            return;
+        }
+        let is_declared = context
             .peer
             .peer_info()
-            .is_some_and(|client| push::channel_declared(&client.capabilities));
-        if push::channel_wanted() {
-            let (root, shared) = (self.root.clone(), self.shared.clone());
-            if declared {
-                tokio::spawn(push::drain_to_channel(root, shared, context.peer));
-            } else {
-                tokio::spawn(push::announce_to_channel(root, shared, context.peer));
-            }
+            .is_some_and(|client| channel::is_declared(&client.capabilities));
+        let (root, session) = (self.root.clone(), self.session.clone());
+        if is_declared {
+            tokio::spawn(channel::deliver_mail(root, session, context.peer));
+        } else {
+            tokio::spawn(channel::announce_mail(root, session, context.peer));
         }
     }
 
-    /// The newer protocol has no way for the channel: where it is wanted, the older one is spoken.
+    /// Rejects the newer protocol if the channel is enabled, because that protocol does not support
+    /// it: the client then falls back to the older one.
     async fn discover(
         &self,
         _context: RequestContext<RoleServer>,
     ) -> Result<DiscoverResult, ErrorData> {
-        if push::channel_wanted() {
+        if channel::is_enabled() {
             return Err(ErrorData::method_not_found::<DiscoverRequestMethod>());
         }
         let versions = self.supported_protocol_versions().into_owned();
@@ -322,9 +242,9 @@ impl ServerHandler for Server {
         _request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let actor = self.acting(&context);
-        let resources = self.shared.with(|broker, _| push::resources(broker, &actor));
-        resources.map(ListResourcesResult::with_all_items).map_err(|failure| internal(&failure))
+        let actor = self.actor_for(&context);
+        let listed = self.session.with(|broker, _| resources::list(broker, &actor));
+        listed.map(ListResourcesResult::with_all_items).map_err(|failure| internal(&failure))
     }
 
     async fn read_resource(
@@ -332,8 +252,8 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let actor = self.acting(&context);
-        let read = self.shared.with(|broker, _| push::read(broker, &actor, &request.uri));
+        let actor = self.actor_for(&context);
+        let read = self.session.with(|broker, _| resources::read(broker, &actor, &request.uri));
         match read.map_err(|failure| internal(&failure))? {
             Some(contents) => Ok(ReadResourceResult::new(contents).into()),
             None => Err(no_resource(&request.uri)),
@@ -345,20 +265,21 @@ impl ServerHandler for Server {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let read = self.shared.with(|broker, actor| push::read(broker, actor, &request.uri));
+        let uri = request.uri;
+        let read = self.session.with(|broker, actor| resources::read(broker, actor, &uri));
         if read.map_err(|failure| internal(&failure))?.is_none() {
-            return Err(no_resource(&request.uri));
+            return Err(no_resource(&uri));
         }
-        let announcing = push::announce(
+        let reporting = report_updates(
             self.root.clone(),
-            self.shared.clone(),
-            request.uri.clone(),
-            self.shared.with(|broker, actor| push::mark(broker, actor, &request.uri)),
-            Ear::Session(context.peer),
+            self.session.clone(),
+            uri.clone(),
+            self.session.with(|broker, actor| resources::version(broker, actor, &uri)),
+            Subscriber::Session(context.peer),
         );
-        let task = tokio::spawn(announcing).abort_handle();
-        if let Some(before) = self.subscriptions().insert(request.uri, task) {
-            before.abort();
+        let task = tokio::spawn(reporting).abort_handle();
+        if let Some(previous) = self.subscriptions().insert(uri, task) {
+            previous.abort();
         }
         Ok(())
     }
@@ -369,20 +290,21 @@ impl ServerHandler for Server {
     ) -> Option<SubscriptionFilter> {
         let mut accepted = requested.clone();
         if let Some(uris) = &mut accepted.resource_subscriptions {
-            self.shared.with(|broker, actor| {
-                uris.retain(|uri| matches!(push::read(broker, actor, uri), Ok(Some(_))));
+            self.session.with(|broker, actor| {
+                uris.retain(|uri| matches!(resources::read(broker, actor, uri), Ok(Some(_))));
             });
         }
         Some(accepted)
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let mut announcing = JoinSet::new();
+        let mut reporting = JoinSet::new();
         for uri in context.accepted().resource_subscriptions.clone().unwrap_or_default() {
-            let ear = Ear::Subscription(context.sink().clone());
-            let (root, shared) = (self.root.clone(), self.shared.clone());
-            // It is subscribed already: what is there may have come since, and is told of.
-            announcing.spawn(push::announce(root, shared, uri, 0, ear));
+            let subscriber = Subscriber::Subscription(context.sink().clone());
+            let (root, session) = (self.root.clone(), self.session.clone());
+            // The subscription is already in effect, so messages may have arrived since. Version 0
+            // reports them.
+            reporting.spawn(report_updates(root, session, uri, 0, subscriber));
         }
         context.cancelled().await;
         Ok(())

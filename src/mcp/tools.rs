@@ -1,24 +1,25 @@
-//! Which tools are there, and what do they take and give?
+//! The tools: names, descriptions, arguments and results.
 
 use std::sync::Arc;
 
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::{Value, json};
 
-/// What a tool does to the world, for clients that ask before they call.
+/// Effect of a tool, for clients that ask the user before some calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
-    Reads,
-    Writes,
-    Destroys,
+    ReadOnly,
+    Write,
+    Destructive,
 }
 
-struct Row {
+struct ToolSpec {
     name: &'static str,
-    /// Listed without `C2C_MCP_TOOLS=all`.
+    /// Whether the tool is listed without `C2C_MCP_TOOLS=all`.
     core: bool,
     effect: Effect,
-    about: &'static str,
+    description: &'static str,
+    /// Properties of the arguments; the key `required` lists the required ones.
     arguments: fn() -> Value,
     /// Properties of the result.
     result: fn() -> Value,
@@ -44,37 +45,38 @@ fn strings() -> Value {
     json!({ "type": "array", "items": { "type": "string" } })
 }
 
-const ROWS: &[Row] = &[
-    Row {
+const TOOLS: &[ToolSpec] = &[
+    ToolSpec {
         name: "register",
         core: true,
-        effect: Effect::Writes,
-        about: "Take an alias for this session, or rename it. Answers with the alias you have.",
+        effect: Effect::Write,
+        description: "Register an alias for this session, or rename it. Returns the alias in effect, which \
+                differs from the requested one if a live session holds that.",
         arguments: || json!({ "alias": text(), "role": text() }),
         result: || json!({ "alias": text(), "session_id": text() }),
     },
-    Row {
+    ToolSpec {
         name: "whoami",
         core: true,
-        effect: Effect::Reads,
-        about: "Your alias and session; alias is empty before register.",
+        effect: Effect::ReadOnly,
+        description: "Return your alias and session id. The alias is empty before you register.",
         arguments: || json!({}),
         result: || json!({ "alias": text(), "session_id": text() }),
     },
-    Row {
+    ToolSpec {
         name: "list",
         core: true,
-        effect: Effect::Reads,
-        about: "Who is registered. alive is true, false, or null when there is no evidence.",
+        effect: Effect::ReadOnly,
+        description: "List the registered agents. alive is true, false, or null if it is unknown.",
         arguments: || json!({ "alive_only": flag() }),
         result: || json!({ "peers": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "send",
         core: true,
-        effect: Effect::Writes,
-        about: "Send a message to an alias, or to alias@host on another machine. It queues even \
-                if the recipient is away. message_id makes a retry safe.",
+        effect: Effect::Write,
+        description: "Send a message to an alias, or to alias@host on another machine. The message is \
+                queued even if the recipient is offline. Pass a message_id to make a retry safe.",
         arguments: || {
             json!({
                 "to_alias": text(), "content": text(), "from_alias": text(), "message_id": text(),
@@ -88,11 +90,11 @@ const ROWS: &[Row] = &[
             })
         },
     },
-    Row {
+    ToolSpec {
         name: "send_all",
         core: true,
-        effect: Effect::Writes,
-        about: "Send a message to everybody who may be running.",
+        effect: Effect::Write,
+        description: "Send a message to every agent that may be running.",
         arguments: || {
             json!({
                 "content": text(), "exclude_aliases": strings(), "from_alias": text(), "tag": text(),
@@ -101,12 +103,13 @@ const ROWS: &[Row] = &[
         },
         result: || json!({ "sent_to": strings(), "skipped": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "poll_inbox",
         core: true,
-        effect: Effect::Writes,
-        about: "Take your unread messages, oldest first. wait_s waits that long for one. With \
-                ack=manual they come back unless you call ack with the claim.",
+        effect: Effect::Write,
+        description: "Take your unread messages, oldest first. wait_s waits up to that many seconds for \
+                one. With ack=manual the messages are delivered again unless you call ack with \
+                the returned claim.",
         arguments: || {
             json!({
                 "wait_s": number(), "limit": number(), "max_bytes": number(),
@@ -119,27 +122,28 @@ const ROWS: &[Row] = &[
             })
         },
     },
-    Row {
+    ToolSpec {
         name: "peek_inbox",
         core: true,
-        effect: Effect::Reads,
-        about: "Your unread messages, left where they are.",
+        effect: Effect::ReadOnly,
+        description: "Return your unread messages without taking them.",
         arguments: || json!({ "limit": number() }),
         result: || json!({ "messages": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "ack",
         core: true,
-        effect: Effect::Writes,
-        about: "Say that the messages of a manual claim were dealt with.",
+        effect: Effect::Write,
+        description: "Acknowledge that you have handled the messages of a manual claim.",
         arguments: || json!({ "claim": text(), "required": ["claim"] }),
         result: || json!({ "ok": flag() }),
     },
-    Row {
+    ToolSpec {
         name: "join_room",
         core: true,
-        effect: Effect::Writes,
-        about: "Join a room, making it if needed. Answers with members and the last messages.",
+        effect: Effect::Write,
+        description: "Join a room; it is created if it does not exist. Returns its members and the latest \
+                messages.",
         arguments: || {
             json!({
                 "room_id": text(), "history_limit": number(), "alias": text(), "required": ["room_id"],
@@ -147,19 +151,19 @@ const ROWS: &[Row] = &[
         },
         result: || json!({ "room_id": text(), "members": rows(), "history": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "leave_room",
         core: true,
-        effect: Effect::Writes,
-        about: "Leave a room. What you had not read stays in your inbox.",
+        effect: Effect::Write,
+        description: "Leave a room. Unread messages of the room stay in your inbox.",
         arguments: || json!({ "room_id": text(), "alias": text(), "required": ["room_id"] }),
         result: || json!({ "room_id": text(), "members": strings() }),
     },
-    Row {
+    ToolSpec {
         name: "send_room",
         core: true,
-        effect: Effect::Writes,
-        about: "Say something to all members of a room that you are in.",
+        effect: Effect::Write,
+        description: "Send a message to all members of a room that you have joined.",
         arguments: || {
             json!({
                 "room_id": text(), "content": text(), "from_alias": text(), "alias": text(),
@@ -168,11 +172,11 @@ const ROWS: &[Row] = &[
         },
         result: || json!({ "delivered_to": strings(), "queued": strings(), "skipped": rows(), "ts": text() }),
     },
-    Row {
+    ToolSpec {
         name: "room_history",
         core: true,
-        effect: Effect::Reads,
-        about: "What was said in a room, oldest first.",
+        effect: Effect::ReadOnly,
+        description: "Return the latest messages of a room, oldest first.",
         arguments: || {
             json!({
                 "room_id": text(), "limit": number(), "since": { "type": "number" },
@@ -181,67 +185,67 @@ const ROWS: &[Row] = &[
         },
         result: || json!({ "history": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "list_rooms",
         core: true,
-        effect: Effect::Reads,
-        about: "All rooms that you may know of.",
+        effect: Effect::ReadOnly,
+        description: "List the rooms that are visible to you.",
         arguments: || json!({}),
         result: || json!({ "rooms": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "my_rooms",
         core: false,
-        effect: Effect::Reads,
-        about: "The rooms that you are in.",
+        effect: Effect::ReadOnly,
+        description: "List the rooms that you have joined.",
         arguments: || json!({}),
         result: || json!({ "rooms": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "history",
         core: false,
-        effect: Effect::Reads,
-        about: "Messages that you took before, newest first.",
+        effect: Effect::ReadOnly,
+        description: "Return messages that you have already taken, newest first.",
         arguments: || json!({ "limit": number() }),
         result: || json!({ "messages": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "sweep",
         core: false,
-        effect: Effect::Destroys,
-        about: "End sessions whose process is gone. Their mail is kept.",
+        effect: Effect::Destructive,
+        description: "End sessions whose process has exited. Their mail is kept.",
         arguments: || json!({}),
         result: || json!({ "dropped_regs": rows(), "preserved_messages": number() }),
     },
-    Row {
+    ToolSpec {
         name: "dead_letter",
         core: false,
-        effect: Effect::Reads,
-        about: "Messages that could not be delivered.",
+        effect: Effect::ReadOnly,
+        description: "List messages that could not be delivered.",
         arguments: || json!({ "limit": number() }),
         result: || json!({ "dead_letters": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "set_dnd",
         core: false,
-        effect: Effect::Writes,
-        about: "Do-not-disturb on or off.",
+        effect: Effect::Write,
+        description: "Turn do-not-disturb on or off.",
         arguments: || json!({ "on": flag(), "until_epoch": { "type": "number" }, "required": ["on"] }),
         result: || json!({ "ok": flag(), "dnd": flag() }),
     },
-    Row {
+    ToolSpec {
         name: "trace",
         core: false,
-        effect: Effect::Reads,
-        about: "The whole life of one message.",
+        effect: Effect::ReadOnly,
+        description: "Return the history of one message: every event that mentions it.",
         arguments: || json!({ "message_id": text(), "required": ["message_id"] }),
         result: || json!({ "message_id": text(), "hops": rows() }),
     },
-    Row {
+    ToolSpec {
         name: "server_info",
         core: false,
-        effect: Effect::Reads,
-        about: "Version and features of this server.",
+        effect: Effect::ReadOnly,
+        description: "Return the version and features of this server.",
         arguments: || json!({}),
         result: || json!({ "name": text(), "version": text() }),
     },
@@ -254,29 +258,29 @@ fn object(value: Value) -> Arc<JsonObject> {
     }
 }
 
-/// The tools that are listed: the core, or all of them.
+/// The tools to list: the core tools, or all.
 pub fn tool_list(all: bool) -> Vec<Tool> {
-    let listed = ROWS.iter().filter(|row| row.core || all);
-    let tools = listed.map(|row| {
-        let mut properties = (row.arguments)();
+    let listed = TOOLS.iter().filter(|tool| tool.core || all);
+    let tools = listed.map(|tool| {
+        let mut properties = (tool.arguments)();
         let required = properties.as_object_mut().and_then(|map| map.remove("required"));
         let mut input = json!({ "type": "object", "properties": properties });
         if let Some(required) = required {
             input["required"] = required;
         }
-        let output = json!({ "type": "object", "properties": (row.result)() });
+        let output = json!({ "type": "object", "properties": (tool.result)() });
         let annotations = ToolAnnotations::new()
-            .read_only(row.effect == Effect::Reads)
-            .destructive(row.effect == Effect::Destroys)
+            .read_only(tool.effect == Effect::ReadOnly)
+            .destructive(tool.effect == Effect::Destructive)
             .open_world(false);
-        Tool::new(row.name, row.about, object(input))
+        Tool::new(tool.name, tool.description, object(input))
             .with_raw_output_schema(object(output))
             .with_annotations(annotations)
     });
     tools.collect()
 }
 
-/// Whether a tool of this name can be called.
+/// Whether a tool with this name exists, listed or not.
 pub fn is_tool(name: &str) -> bool {
-    ROWS.iter().any(|row| row.name == name)
+    TOOLS.iter().any(|tool| tool.name == name)
 }

@@ -1,17 +1,17 @@
-//! When has the client really got an answer?
+//! A transport that acknowledges claims when the client has read the answers.
 //!
-//! A tool handler only claims. Here, where bytes leave, the claim ends: acked once the answer was
-//! written and the client has emptied the pipe or socket; given back when the write failed, or when
-//! the client cancelled the request or went away with the answer unread.
+//! A tool handler only claims messages. The transport sees the bytes leave and ends the claim: it
+//! acknowledges once the answer was written and the client has emptied the pipe or socket, and
+//! releases when the write failed, the client cancelled the request, or the client disconnected with
+//! the answer unread.
 
+use c2c_log_format::payload::{AckLevel, ClaimReturnReason};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::future::Future;
-use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt};
 use rmcp::RoleServer;
 use rmcp::model::{
     ClientNotification, ClientRequest, GetMeta, JsonRpcMessage, ProtocolVersion, RequestId,
@@ -19,93 +19,111 @@ use rmcp::model::{
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 
-use super::serve::Shared;
+use super::shared::SharedSession;
+use crate::platform::socket::output_status;
 
-/// Claims whose answers are on their way.
+/// First and longest pause between two checks whether the client has read an answer, milliseconds.
+const READ_CHECK_MS_MIN: u64 = 1;
+const READ_CHECK_MS_MAX: u64 = 500;
+
+/// Claims whose answers the client has not read yet.
 #[derive(Default)]
-pub struct Outstanding {
-    /// Not yet written: by request.
+struct UnreadClaims {
+    /// Claims of answers that were not written yet, by request.
     waiting: HashMap<RequestId, String>,
-    /// Written, perhaps not yet read.
+    /// Claims of answers that were written.
     written: Vec<(RequestId, String)>,
-    /// The client closed its socket with something unread in it.
-    reset: bool,
+    /// Whether the client closed its socket with unread bytes in it.
+    was_reset: bool,
 }
 
-/// What the handlers and the transport share.
-pub type Claims = Arc<Mutex<Outstanding>>;
+/// The claims in progress, shared by the handlers and the transport.
+#[derive(Clone, Default)]
+pub struct ClaimTracker(Arc<Mutex<UnreadClaims>>);
 
-/// Notes that the answer to a request carries a claim.
-pub fn expect(claims: &Claims, request: RequestId, claim: String) {
-    lock(claims).waiting.insert(request, claim);
-}
-
-fn lock(claims: &Claims) -> std::sync::MutexGuard<'_, Outstanding> {
-    claims.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether the client has read all that was written; `None` if that cannot be known.
-fn all_read(claims: &Claims) -> Option<bool> {
-    let stdout = std::io::stdout();
-    let is_socket = getsockopt(&stdout, sockopt::SockType).is_ok();
-    // A pipe counts what is in it, a socket what it has sent and nobody has taken.
-    let request = if is_socket { nix::libc::TIOCOUTQ } else { nix::libc::FIONREAD };
-    let mut unread: nix::libc::c_int = 0;
-    // SAFETY: both requests write one int through the pointer, which outlives the call.
-    let done = unsafe { nix::libc::ioctl(stdout.as_raw_fd(), request, &mut unread) };
-    // A socket that is closed with something unread is emptied, too, but says so first, and once.
-    if is_socket && getsockopt(&stdout, sockopt::SocketError) != Ok(0) {
-        lock(claims).reset = true;
+impl ClaimTracker {
+    fn lock(&self) -> MutexGuard<'_, UnreadClaims> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    (done == 0).then(|| unread == 0 && !lock(claims).reset)
+
+    /// Notes that the answer to a request carries a claim.
+    pub fn expect(&self, request: RequestId, claim: String) {
+        self.lock().waiting.insert(request, claim);
+    }
+
+    /// Whether the client has read everything that was written; `None` if the kernel does not say.
+    fn is_all_read(&self) -> Option<bool> {
+        let status = output_status(&std::io::stdout());
+        let mut claims = self.lock();
+        // The socket reports a reset only once, so it is remembered.
+        claims.was_reset |= status.was_reset;
+        status.is_drained.map(|is_drained| is_drained && !claims.was_reset)
+    }
+
+    fn has_written(&self) -> bool {
+        !self.lock().written.is_empty()
+    }
+
+    /// Ends every claim whose answer was written.
+    fn end_written(&self, session: &SharedSession, is_read: bool) {
+        let written = std::mem::take(&mut self.lock().written);
+        for (_, claim) in written {
+            if is_read {
+                session.ack(&claim, AckLevel::ReadByClient);
+            } else {
+                session.release(&claim, ClaimReturnReason::Disconnected);
+            }
+        }
+    }
+
+    /// Releases the claim of a cancelled request: the client discards its answer.
+    fn cancel(&self, session: &SharedSession, request: &RequestId) {
+        let claim = {
+            let mut claims = self.lock();
+            let written = claims.written.iter().position(|(id, _)| id == request);
+            match written {
+                Some(index) => Some(claims.written.swap_remove(index).1),
+                None => claims.waiting.remove(request),
+            }
+        };
+        if let Some(claim) = claim {
+            session.release(&claim, ClaimReturnReason::Cancelled);
+        }
+    }
+
+    /// Waits until the client has read what was written, and acknowledges it.
+    async fn ack_when_read(self, session: SharedSession) {
+        let mut pause_ms = READ_CHECK_MS_MIN;
+        while self.has_written() {
+            if self.is_all_read() == Some(true) {
+                self.end_written(&session, true);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            pause_ms = (pause_ms * 2).min(READ_CHECK_MS_MAX);
+        }
+    }
 }
 
 /// A transport that ends claims.
-pub struct Acking<T> {
+pub struct AckingTransport<T> {
     inner: T,
-    claims: Claims,
-    shared: Shared,
-    /// The client has begun a session; before that, only requests are for the service.
-    begun: bool,
+    claims: ClaimTracker,
+    session: SharedSession,
+    /// Whether the client has begun a session. Before that, the service accepts only requests.
+    has_begun: bool,
 }
 
-impl<T> Acking<T> {
+impl<T> AckingTransport<T> {
     /// Wraps the transport that carries the bytes.
-    pub fn new(inner: T, claims: Claims, shared: Shared) -> Self {
-        Self { inner, claims, shared, begun: false }
+    pub fn new(inner: T, claims: ClaimTracker, session: SharedSession) -> Self {
+        Self { inner, claims, session, has_begun: false }
     }
 }
 
-/// Ends every claim whose answer was written.
-fn end_written(claims: &Claims, shared: &Shared, read: bool) {
-    let written = std::mem::take(&mut lock(claims).written);
-    for (_, claim) in written {
-        if read {
-            shared.ack(&claim, "read by client");
-        } else {
-            shared.give_back(&claim, "disconnected");
-        }
-    }
-}
-
-/// Gives back what a request has claimed: the client will drop its answer.
-fn cancel(claims: &Claims, shared: &Shared, request: &RequestId) {
-    let claim = {
-        let mut outstanding = lock(claims);
-        let written = outstanding.written.iter().position(|(id, _)| id == request);
-        match written {
-            Some(index) => Some(outstanding.written.swap_remove(index).1),
-            None => outstanding.waiting.remove(request),
-        }
-    };
-    if let Some(claim) = claim {
-        shared.give_back(&claim, "cancelled");
-    }
-}
-
-/// Whether the service leaves its bootstrap with this request: an `initialize`, or a call that
-/// carries all that `initialize` would have said.
-fn begins(request: &ClientRequest) -> bool {
+/// Whether a request begins the session: an `initialize`, or a call that carries all that
+/// `initialize` would.
+fn begins_session(request: &ClientRequest) -> bool {
     match request {
         ClientRequest::InitializeRequest(_) => true,
         ClientRequest::PingRequest(_) | ClientRequest::DiscoverRequest(_) => false,
@@ -113,20 +131,7 @@ fn begins(request: &ClientRequest) -> bool {
     }
 }
 
-/// Watches the pipe until the client has emptied it.
-async fn until_read(claims: Claims, shared: Shared) {
-    let mut nap_ms = 1;
-    while !lock(&claims).written.is_empty() {
-        if all_read(&claims) == Some(true) {
-            end_written(&claims, &shared, true);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(nap_ms)).await;
-        nap_ms = (nap_ms * 2).min(500);
-    }
-}
-
-impl<T: Transport<RoleServer>> Transport<RoleServer> for Acking<T> {
+impl<T: Transport<RoleServer>> Transport<RoleServer> for AckingTransport<T> {
     type Error = T::Error;
 
     fn name() -> Cow<'static, str> {
@@ -142,17 +147,17 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Acking<T> {
             _ => None,
         };
         let sending = self.inner.send(item);
-        let (claims, shared) = (Arc::clone(&self.claims), self.shared.clone());
+        let (claims, session) = (self.claims.clone(), self.session.clone());
         async move {
             let sent = sending.await;
-            let claim = id.and_then(|id| lock(&claims).waiting.remove_entry(&id));
+            let claim = id.and_then(|id| claims.lock().waiting.remove_entry(&id));
             if let Some((id, claim)) = claim {
                 match &sent {
                     Ok(()) => {
-                        lock(&claims).written.push((id, claim));
-                        tokio::spawn(until_read(claims, shared));
+                        claims.lock().written.push((id, claim));
+                        tokio::spawn(claims.ack_when_read(session));
                     }
-                    Err(_) => shared.give_back(&claim, "output_failed"),
+                    Err(_) => session.release(&claim, ClaimReturnReason::OutputFailed),
                 }
             }
             sent
@@ -169,36 +174,39 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Acking<T> {
                             &notification.notification
                         && let Some(request) = &cancelled.params.request_id
                     {
-                        cancel(&self.claims, &self.shared, request);
+                        self.claims.cancel(&self.session, request);
                     }
-                    // A client that writes again has read what came before, unless the pipe knows
-                    // better: requests may come several at a time.
-                    if all_read(&self.claims) != Some(false) {
-                        end_written(&self.claims, &self.shared, true);
+                    // A client that writes again has read the earlier answers, unless the pipe shows
+                    // otherwise: a client may send several requests at a time.
+                    if self.claims.is_all_read() != Some(false) {
+                        self.claims.end_written(&self.session, true);
                     }
                     match message {
-                        JsonRpcMessage::Request(request) => self.begun |= begins(&request.request),
-                        // The service would end on it.
-                        _ if !self.begun => continue,
+                        JsonRpcMessage::Request(request) => {
+                            self.has_begun |= begins_session(&request.request);
+                        }
+                        // The service would end on any other message before the session begins.
+                        _ if !self.has_begun => continue,
                         _ => {}
                     }
                 }
                 None => {
-                    let read = all_read(&self.claims) == Some(true);
-                    end_written(&self.claims, &self.shared, read);
+                    let is_read = self.claims.is_all_read() == Some(true);
+                    self.claims.end_written(&self.session, is_read);
                 }
             }
             return received;
         }
     }
 
-    /// Comes after the last answer, which may be written when the input has ended already.
+    /// Ends the remaining claims. Called after the last answer, which may be written after the input
+    /// has ended.
     async fn close(&mut self) -> Result<(), Self::Error> {
-        let read = all_read(&self.claims) == Some(true);
-        end_written(&self.claims, &self.shared, read);
-        let waiting = std::mem::take(&mut lock(&self.claims).waiting);
+        let is_read = self.claims.is_all_read() == Some(true);
+        self.claims.end_written(&self.session, is_read);
+        let waiting = std::mem::take(&mut self.claims.lock().waiting);
         for claim in waiting.into_values() {
-            self.shared.give_back(&claim, "disconnected");
+            self.session.release(&claim, ClaimReturnReason::Disconnected);
         }
         self.inner.close().await
     }

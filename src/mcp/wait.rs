@@ -1,7 +1,7 @@
-//! How does a call wait for mail?
+//! Waiting for mail within a call.
 //!
-//! On a thread of its own that holds no lock and takes nothing; a client that gives up ends it, and one
-//! that wants to hear that it still waits does.
+//! The wait runs on a separate thread, which holds no lock and claims nothing. A client that
+//! cancels the call ends the wait; one that asked for progress is notified while it lasts.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,69 +13,73 @@ use rmcp::model::ProgressNotificationParam;
 use rmcp::service::RequestContext;
 
 use crate::broker::Broker;
-use crate::decide::Actor;
-use crate::limits::WAIT_S_MAX;
+use crate::platform::clock;
+use c2c_core::decide::Actor;
+use c2c_core::limits::MCP_WAIT_S_MAX;
 
-/// How often a waiting call looks whether it was cancelled.
-const CANCEL_LOOK: Duration = Duration::from_millis(200);
-/// How often a client that asked for it hears that the call still waits: some give up after a minute
-/// without a word.
+/// How often a waiting thread checks whether the call was cancelled.
+const CANCEL_CHECK: Duration = Duration::from_millis(200);
+/// How often progress is sent to a client that asked for it: some give up after a minute without.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// The wait of one call.
-pub struct Wait {
+pub struct MailWait {
     root: PathBuf,
     actor: Actor,
     begin: Instant,
     length: Duration,
-    /// Up to this state of the log there was nothing to take.
+    /// Change counter at which there was nothing to take.
     seen: Option<u32>,
 }
 
-impl Wait {
-    /// Waits at most so long; with 0 or less not at all.
+impl MailWait {
+    /// Starts a wait of at most `wait_s` seconds; 0 or less does not wait.
     pub fn begin(root: &Path, actor: &Actor, wait_s: f64) -> Self {
-        let length = Duration::from_secs_f64(wait_s.clamp(0.0, WAIT_S_MAX as f64));
-        let (root, actor) = (root.to_owned(), actor.clone());
-        Self { root, actor, begin: Instant::now(), length, seen: None }
+        Self {
+            root: root.to_owned(),
+            actor: actor.clone(),
+            begin: clock::monotonic(),
+            length: Duration::from_secs_f64(wait_s.clamp(0.0, MCP_WAIT_S_MAX as f64)),
+            seen: None,
+        }
     }
 
-    /// Whether the time has run out.
+    /// Whether the time is over.
     pub fn is_over(&self) -> bool {
-        self.begin.elapsed() >= self.length
+        clock::since(self.begin) >= self.length
     }
 
-    /// Until there is something to take that was not there at the last call, or the time is over;
-    /// false when the client gave up.
+    /// Waits until there is mail in a later state of the log than at the previous call, or until the
+    /// time is over. Returns false if the client cancelled the call.
     pub async fn until_mail(&mut self, context: &RequestContext<RoleServer>) -> bool {
         if self.is_over() {
             return true;
         }
         let cancelled = Arc::new(AtomicBool::new(false));
-        let (root, actor, gone) = (self.root.clone(), self.actor.clone(), Arc::clone(&cancelled));
+        let (root, actor, flag) = (self.root.clone(), self.actor.clone(), Arc::clone(&cancelled));
         let (deadline, seen) = (self.begin + self.length, self.seen);
-        let wait = move || wait_for_mail(&root, &actor, deadline, seen, &gone);
+        let wait = move || wait_for_mail(&root, &actor, deadline, seen, &flag);
         let mut waiting = tokio::task::spawn_blocking(wait);
-        // The first one comes at once.
+        // The first tick is immediate.
         let mut ticks = tokio::time::interval(PROGRESS);
         loop {
             tokio::select! {
-                pulse = &mut waiting => {
-                    self.seen = pulse.ok();
+                version = &mut waiting => {
+                    self.seen = version.ok();
                     return true;
                 }
                 () = context.ct.cancelled() => {
                     cancelled.store(true, Ordering::Release);
                     return false;
                 }
-                _ = ticks.tick() => self.tell(context).await,
+                _ = ticks.tick() => self.send_progress(context).await,
             }
         }
     }
 
-    async fn tell(&self, context: &RequestContext<RoleServer>) {
+    async fn send_progress(&self, context: &RequestContext<RoleServer>) {
         if let Some(token) = context.meta.get_progress_token() {
-            let waited_s = self.begin.elapsed().as_secs_f64();
+            let waited_s = clock::since(self.begin).as_secs_f64();
             let progress = ProgressNotificationParam::new(token, waited_s)
                 .with_total(self.length.as_secs_f64())
                 .with_message("no mail yet");
@@ -84,8 +88,8 @@ impl Wait {
     }
 }
 
-/// Sleeps until the actor has mail in a state of the log that is not `seen`, the time is over, or
-/// nobody waits; that state.
+/// Sleeps until the actor has mail at a change counter other than `seen`, until the deadline, or
+/// until the call is cancelled. Returns the change counter.
 fn wait_for_mail(
     root: &Path,
     actor: &Actor,
@@ -95,16 +99,17 @@ fn wait_for_mail(
 ) -> u32 {
     let mut broker = Broker::open(root);
     loop {
-        let pulse = broker.pulse();
-        let mailbox = match broker.look(actor) {
+        let version = broker.version();
+        let mailbox = match broker.refresh(actor) {
             Ok(()) => broker.own_mailbox(actor),
             Err(_) => None,
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let found = seen != Some(pulse) && mailbox.is_some_and(|mailbox| broker.has_mail(&mailbox));
-        if found || left.is_zero() || cancelled.load(Ordering::Acquire) {
-            return pulse;
+        let left = clock::until(deadline);
+        let has_mail =
+            seen != Some(version) && mailbox.is_some_and(|mailbox| broker.has_mail(&mailbox));
+        if has_mail || left.is_zero() || cancelled.load(Ordering::Acquire) {
+            return version;
         }
-        broker.wait(pulse, left.min(CANCEL_LOOK));
+        broker.wait(version, left.min(CANCEL_CHECK));
     }
 }

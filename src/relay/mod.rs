@@ -1,23 +1,7 @@
-//! How do machines reach each other? A broker behind HTTP, with leases instead of processes.
+//! Messages between machines: protocol, keys, the relay and its connectors.
 
-mod access;
-mod answer;
-mod handle;
-mod histories;
-mod keyring;
-mod memory;
-mod nonces;
-mod open;
-mod rate;
-mod remote;
-mod serve;
-mod service;
-mod writer;
-
-pub use answer::{Answer, Request};
-pub use keyring::Signer;
-pub use open::{Storage, Store, default_directory, open};
-pub use remote::{Remote, RemoteBroker};
-pub use serve::{Listen, Tls, serve};
-pub use service::{About, Allowed, Relay, Step, Wait};
-pub use writer::Service;
+pub mod client;
+pub mod convert;
+pub mod keys;
+pub mod protocol;
+pub mod server;

@@ -1,47 +1,51 @@
-//! What does Crush read?
+//! Setup of Crush.
 //!
-//! `crush.json`, which it still merges with the newer `crushrc`: the server, and a hook before each
-//! tool call, flat in its event.
+//! Setup writes the server and a hook before each tool call to `crush.json`, which Crush still merges
+//! with the newer `crushrc`. The commands of an event are in one flat array.
 
 use jsonc_parser::cst::CstNode;
 use serde_json::json;
 
-use super::json::{array, drop_if_empty, edit, input, object, server, value_of};
-use super::{Change, Plan, Wish, is_ours};
-use crate::failure::Failure;
+use super::file::FileChange;
+use super::json::{
+    array_or_create, edit, object_or_create, parsed, remove_if_empty, set_server, to_cst,
+};
+use super::own_entries::is_our_hook;
+use super::plan::{SetupOptions, SetupPlan};
+use crate::error::Failure;
 
 const EVENT: &str = "PreToolUse";
-/// After this the client goes on without an answer, seconds.
+/// The client stops waiting for the hook after this many seconds.
 const HOOK_TIMEOUT_S: u64 = 5;
 
-pub fn plan(wish: &Wish) -> Result<Plan, Failure> {
-    let own = wish.config_directory.clone().unwrap_or_else(|| wish.home.join(".config"));
-    let mut config = Change::of(own.join("crush/crush.json"))?;
-    let mut entry = json!({ "type": "stdio", "command": wish.program, "args": ["mcp"] });
-    if let Some(env) = wish.environment() {
+pub fn plan(options: &SetupOptions) -> Result<SetupPlan, Failure> {
+    let own = options.config_directory.clone().unwrap_or_else(|| options.home.join(".config"));
+    let mut config = FileChange::read(own.join("crush/crush.json"))?;
+    let mut entry = json!({ "type": "stdio", "command": options.program, "args": ["mcp"] });
+    if let Some(env) = options.environment() {
         entry["env"] = env;
     }
     let hook = json!({
-        "command": format!("{} --client crush", wish.hook_command()), "timeout": HOOK_TIMEOUT_S,
+        "command": format!("{} --client crush", options.hook_command()), "timeout": HOOK_TIMEOUT_S,
     });
     edit(&mut config, &|root| {
-        server(root, "mcp", wish, &entry)?;
-        if wish.undo && root.object_value("hooks").is_none() {
+        set_server(root, "mcp", options, &entry)?;
+        if options.undo && root.object_value("hooks").is_none() {
             return Ok(());
         }
-        let hooks = object(root, "hooks")?;
-        let rows = array(&hooks, EVENT)?;
-        let ours = |row: &CstNode| value_of(row)["command"].as_str().is_some_and(is_ours);
-        let same = |row: &CstNode| !wish.undo && value_of(row) == hook;
-        let found = rows.elements().iter().any(same);
-        let gone = rows.elements().into_iter().filter(|row| ours(row) && !same(row));
-        gone.for_each(CstNode::remove);
-        if !wish.undo && !found {
-            rows.append(input(&hook));
+        let hooks = object_or_create(root, "hooks")?;
+        let rows = array_or_create(&hooks, EVENT)?;
+        let is_ours = |row: &CstNode| parsed(row)["command"].as_str().is_some_and(is_our_hook);
+        let is_current = |row: &CstNode| !options.undo && parsed(row) == hook;
+        let is_set = rows.elements().iter().any(is_current);
+        let outdated = rows.elements().into_iter().filter(|row| is_ours(row) && !is_current(row));
+        outdated.for_each(CstNode::remove);
+        if !options.undo && !is_set {
+            rows.append(to_cst(&hook));
         }
-        drop_if_empty(&hooks, EVENT);
-        drop_if_empty(root, "hooks");
+        remove_if_empty(&hooks, EVENT);
+        remove_if_empty(root, "hooks");
         Ok(())
     })?;
-    Ok(Plan { client: "crush", changes: vec![config], next: vec!["restart Crush".into()] })
+    Ok(SetupPlan { client: "crush", changes: vec![config], next: vec!["restart Crush".into()] })
 }

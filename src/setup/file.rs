@@ -1,130 +1,113 @@
-//! How is a client's file read and changed?
+//! Reading and replacing the files of a client.
 //!
-//! A link is followed, so that dotfiles kept elsewhere stay where they are; what a file said before is
-//! kept beside it; a reader finds the old text or the new one.
+//! A symbolic link is followed, so that dotfiles kept elsewhere stay where they are. The text before
+//! the first change is kept beside the file.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::code::Code;
-use crate::decide::Refusal;
-use crate::failure::Failure;
-use crate::log::LogError;
+use crate::error::Failure;
+use crate::platform::fs::{
+    PreparedFile, WriteOptions, create_private_directory, link_target, mode_of, write_atomic,
+};
+use c2c_core::code::Code;
+use c2c_core::decide::Rejection;
 
-/// End of the name under which the text before is kept.
-const BACKUP: &str = ".before-c2c";
+/// Suffix of the file that holds the text before the first change.
+const BACKUP_SUFFIX: &str = ".before-c2c";
 
-/// One file: what it says, and what it will say.
+/// The present and the new text of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct FileChange {
     pub path: PathBuf,
-    /// None if there is no file.
+    /// `None` if the file does not exist.
     pub before: Option<String>,
-    /// Empty for no file.
+    /// Empty to have no file.
     pub after: String,
-    /// Whether what it says now is kept beside it, if nothing is yet.
-    pub keeps: bool,
-    /// Whether the file is ours from the first to the last line: a link is replaced, not followed.
-    pub whole: bool,
+    /// Keep a backup of the current text, unless one exists.
+    pub keeps_backup: bool,
+    /// The whole file belongs to c2c: a symbolic link is replaced, not followed.
+    pub is_ours: bool,
 }
 
-impl Change {
-    /// What a file says now; it stays as it is until it is told otherwise.
-    pub fn of(path: PathBuf) -> Result<Self, Failure> {
-        let name = path.display().to_string();
+impl FileChange {
+    /// Reads a file. The new text starts as a copy of the current one.
+    pub fn read(path: PathBuf) -> Result<Self, Failure> {
         let before = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                let message = format!("{name} is not UTF-8; it was left as it is");
-                return Err(Refusal::new(Code::InvalidUtf8, "file", message).into());
+                let message = format!("{} is not UTF-8; the file was not changed", path.display());
+                return Err(Rejection::new(Code::InvalidUtf8, "file", message).into());
             }
-            Err(e) => return Err(LogError::io("read", &name, e).into()),
+            Err(e) => return Err(Failure::io("read", path, e)),
         };
         let after = before.clone().unwrap_or_default();
-        Ok(Self { path, before, after, keeps: true, whole: false })
+        Ok(Self { path, before, after, keeps_backup: true, is_ours: false })
     }
 
-    /// What the file said before c2c ever was, if that was kept.
-    pub fn kept(&self) -> Option<String> {
-        let (target, directory) = place(self);
-        fs::read_to_string(beside(&target, &directory, BACKUP)).ok()
+    /// The text before the first change, if a backup exists.
+    pub fn backup(&self) -> Option<String> {
+        fs::read_to_string(backup_path(&self.target().ok()?)).ok()
     }
 
-    /// Whether there is nothing to do.
-    pub fn is_nothing(&self) -> bool {
+    /// Whether the new text equals the current one.
+    pub fn is_unchanged(&self) -> bool {
         self.before.as_deref().unwrap_or_default() == self.after
+    }
+
+    /// The file itself, with symbolic links resolved.
+    fn target(&self) -> io::Result<PathBuf> {
+        if self.is_ours { Ok(self.path.clone()) } else { link_target(&self.path) }
+    }
+
+    /// Writes the backup, and the new text into a temporary file.
+    fn prepare(&self) -> io::Result<PreparedFile> {
+        let target = self.target()?;
+        create_private_directory(target.parent().unwrap_or(Path::new("/")))?;
+        if let Some(before) = &self.before {
+            // Replacing a file needs only write permission for its directory. Do not replace a file
+            // that this user may not write.
+            OpenOptions::new().append(true).open(&target)?;
+            let backup = backup_path(&target);
+            if self.keeps_backup && !backup.exists() {
+                let mode = mode_of(&fs::metadata(&target)?) & 0o777;
+                write_atomic(&backup, before.as_bytes(), WriteOptions { mode, ..REPLACE })?;
+            }
+        }
+        PreparedFile::create(&target, self.after.as_bytes(), REPLACE)
     }
 }
 
-/// Writes the files that change; before the first one it is known that all of them can be written.
-pub fn carry_out(changes: &[Change]) -> Result<(), Failure> {
-    let changes: Vec<&Change> = changes.iter().filter(|change| !change.is_nothing()).collect();
-    let io = |path: &Path, e| Failure::from(LogError::io("write", &path.display().to_string(), e));
-    let mut ready = Vec::new();
-    for change in &changes {
-        match prepare(change) {
-            Ok(prepared) => ready.push(prepared),
-            Err(e) => {
-                ready.iter().for_each(|(part, _)| drop(fs::remove_file(part)));
-                return Err(io(&change.path, e));
-            }
-        }
-    }
-    for (change, (part, target)) in changes.iter().zip(ready) {
+/// The target is resolved before.
+const REPLACE: WriteOptions =
+    WriteOptions { mode: 0o600, keep_attributes: true, follow_links: false, durable: true };
+
+/// Writes all files that change. Prepares every file before it replaces the first one, so that a file
+/// that cannot be written leaves all of them unchanged.
+pub fn apply_changes(changes: &[FileChange]) -> Result<(), Failure> {
+    let changes = || changes.iter().filter(|change| !change.is_unchanged());
+    let failed = |change: &FileChange, e| Failure::io("write", &change.path, e);
+    let prepared: Result<Vec<PreparedFile>, Failure> =
+        changes().map(|change| change.prepare().map_err(|e| failed(change, e))).collect();
+    for (change, prepared) in changes().zip(prepared?) {
         if fs::read_to_string(&change.path).ok() != change.before {
-            let _ = fs::remove_file(&part);
-            let message = format!("{} changed meanwhile", change.path.display());
-            return Err(Refusal::new(Code::Busy, "file", message).hint("try again").into());
+            let message = format!("{} was changed by another program", change.path.display());
+            return Err(Rejection::new(Code::Busy, "file", message)
+                .hint("run the command again")
+                .into());
         }
-        let done = if change.after.is_empty() {
-            fs::remove_file(&part).and_then(|()| fs::remove_file(&target))
-        } else {
-            fs::rename(&part, &target)
+        let result = match change.after.is_empty() {
+            true => fs::remove_file(prepared.target()),
+            false => prepared.commit(),
         };
-        done.map_err(|e| io(&change.path, e))?;
+        result.map_err(|e| failed(change, e))?;
     }
     Ok(())
 }
 
-/// The new text beside the file, and the old one for later.
-fn prepare(change: &Change) -> io::Result<(PathBuf, PathBuf)> {
-    let (target, directory) = place(change);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-    let mode = fs::metadata(&target).map_or(0o600, |found| found.permissions().mode() & 0o777);
-    if let Some(before) = &change.before {
-        // Whoever may not write the file may not replace it either.
-        OpenOptions::new().append(true).open(&target)?;
-        let backup = beside(&target, &directory, BACKUP);
-        // The first one: what was there before c2c ever was.
-        if change.keeps && !backup.exists() {
-            write(&backup, before, mode)?;
-        }
-    }
-    let part = beside(&target, &directory, &format!(".c2c-{}", std::process::id()));
-    write(&part, &change.after, mode)?;
-    Ok((part, target))
-}
-
-/// The file itself and its directory.
-fn place(change: &Change) -> (PathBuf, PathBuf) {
-    let path = change.path.clone();
-    let target = if change.whole { path } else { fs::canonicalize(&path).unwrap_or(path) };
-    let directory = target.parent().unwrap_or(Path::new("/")).to_owned();
-    (target, directory)
-}
-
-fn beside(target: &Path, directory: &Path, end: &str) -> PathBuf {
+fn backup_path(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    directory.join(format!("{name}{end}"))
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(mode).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    target.with_file_name(format!("{name}{BACKUP_SUFFIX}"))
 }

@@ -1,39 +1,44 @@
-//! What does Gemini CLI read?
+//! Setup of Gemini CLI.
 //!
-//! One file, `settings.json`, for the server, whose tools are trusted, and for hooks, whose names are
-//! its own.
+//! Setup writes the server, with its tools trusted, and the hooks to `settings.json`. Gemini CLI
+//! has its own event names.
 
 use serde_json::{Value, json};
 
-use super::json::{edit, server};
-use super::{Change, Plan, Wish, hooks};
-use crate::failure::Failure;
+use super::file::FileChange;
+use super::hooks;
+use super::json::{edit, set_server};
+use super::plan::{SetupOptions, SetupPlan};
+use crate::error::Failure;
 
 const EVENTS: [&str; 4] = ["SessionStart", "BeforeAgent", "AfterTool", "AfterAgent"];
-/// After this the client goes on without an answer, milliseconds.
+/// The client stops waiting for the hook after this many milliseconds.
 const HOOK_TIMEOUT_MS: u64 = 5000;
 
-pub fn plan(wish: &Wish) -> Result<Plan, Failure> {
-    let home = wish.config_directory.as_ref().unwrap_or(&wish.home);
-    let mut settings = Change::of(home.join(".gemini/settings.json"))?;
-    let mut entry = json!({ "command": wish.program, "args": ["mcp"], "trust": true });
-    if let Some(env) = wish.environment() {
+pub fn plan(options: &SetupOptions) -> Result<SetupPlan, Failure> {
+    let home = options.config_directory.as_ref().unwrap_or(&options.home);
+    let mut settings = FileChange::read(home.join(".gemini/settings.json"))?;
+    let mut entry = json!({ "command": options.program, "args": ["mcp"], "trust": true });
+    if let Some(env) = options.environment() {
         entry["env"] = env;
     }
     let hook = json!({
-        "type": "command", "command": wish.hook_command(), "timeout": HOOK_TIMEOUT_MS,
+        "type": "command", "command": options.hook_command(), "timeout": HOOK_TIMEOUT_MS,
     });
-    let wanted: Vec<(&str, Option<Value>)> =
-        EVENTS.map(|event| (event, wish.unless_undo(&hook))).into();
+    let by_event: Vec<(&str, Option<Value>)> =
+        EVENTS.map(|event| (event, options.unless_undo(&hook))).into();
     edit(&mut settings, &|root| {
-        server(root, "mcpServers", wish, &entry)?;
-        hooks::set(root, &wanted)
+        set_server(root, "mcpServers", options, &entry)?;
+        hooks::set(root, &by_event)
     })?;
-    let next: &[&str] = if wish.undo {
+    let next: &[&str] = if options.undo {
         &["restart Gemini CLI"]
     } else {
-        &["restart Gemini CLI", "trust the folder when it asks: in others it runs no server"]
+        &[
+            "restart Gemini CLI",
+            "trust the folder when asked: Gemini CLI starts no server in other folders",
+        ]
     };
     let next = next.iter().map(|step| (*step).to_owned()).collect();
-    Ok(Plan { client: "gemini", changes: vec![settings], next })
+    Ok(SetupPlan { client: "gemini", changes: vec![settings], next })
 }

@@ -1,163 +1,175 @@
-//! How is a JSON file changed without touching what is foreign in it?
+//! Changes to a JSON file that preserve everything foreign in it.
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::Value;
 
-use super::{Change, OURS, Wish, foreign_server, is_server};
-use crate::code::Code;
-use crate::decide::Refusal;
+use super::file::FileChange;
+use super::own_entries::{OUR_VARIABLES, foreign_entry, is_our_server};
+use super::plan::SetupOptions;
+use c2c_core::code::Code;
+use c2c_core::decide::Rejection;
 
-/// The name of our entry among the servers.
+/// Name of our entry among the servers.
 const SERVER: &str = "c2c";
 
-/// Changes the object that a file holds; the file may be missing or empty.
+/// Changes the JSON object in a file; the file may be missing or empty.
 pub fn edit(
-    change: &mut Change,
-    edit: &dyn Fn(&CstObject) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
-    let refuse = |why: String| {
-        let message = format!("{}: {why}; it was left as it is", change.path.display());
-        Refusal::new(Code::InvalidArgument, "file", message).hint("mend the file, then try again")
+    change: &mut FileChange,
+    edit: &dyn Fn(&CstObject) -> Result<(), Rejection>,
+) -> Result<(), Rejection> {
+    let reject = |reason: String| {
+        let message = format!("{}: {reason}; the file was not changed", change.path.display());
+        Rejection::new(Code::InvalidArgument, "file", message)
+            .hint("correct the file, then run the command again")
     };
     let text = if change.after.trim().is_empty() { "{}\n" } else { change.after.as_str() };
     let root = CstRootNode::parse(text, &ParseOptions::default())
-        .map_err(|e| refuse(format!("not JSON ({e})")))?;
-    let object = root.object_value().ok_or_else(|| refuse("not a JSON object".into()))?;
-    edit(&object).map_err(|refusal| refuse(refusal.message))?;
+        .map_err(|e| reject(format!("not JSON ({e})")))?;
+    let object = root.object_value().ok_or_else(|| reject("not a JSON object".into()))?;
+    edit(&object).map_err(|rejection| reject(rejection.message))?;
     change.after = root.to_string();
-    match change.kept() {
-        // What the editor laid out anew and nobody changed looks again as it did.
-        Some(kept) if squeezed(&kept) == squeezed(&change.after) => change.after = kept,
+    match change.backup() {
+        // The editor changed only the layout: restore the original one.
+        Some(backup) if without_space(&backup) == without_space(&change.after) => {
+            change.after = backup;
+        }
         Some(_) => {}
-        // A file of which nothing is left was ours.
-        None if squeezed(&change.after) == "{}" => change.after.clear(),
+        // Setup created the file, and nothing else is in it.
+        None if without_space(&change.after) == "{}" => change.after.clear(),
         None => {}
     }
     Ok(())
 }
 
-/// A text without the white space outside of its strings and comments.
-fn squeezed(text: &str) -> String {
+/// A JSON text without the white space outside of its strings and comments.
+fn without_space(text: &str) -> String {
     #[derive(Clone, Copy)]
-    enum In {
+    enum Within {
         Code,
         String,
         Line,
         Block,
     }
-    let (mut out, mut place) = (String::new(), In::Code);
+    let mut out = String::new();
+    let mut within = Within::Code;
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        if matches!(place, In::Code) && c.is_whitespace() {
+        if matches!(within, Within::Code) && c.is_whitespace() {
             continue;
         }
         out.push(c);
         let next = rest.peek().copied();
-        let (then, takes_next) = match (place, c, next) {
-            (In::Code, '"', _) => (In::String, false),
-            (In::Code, '/', Some('/')) => (In::Line, true),
-            (In::Code, '/', Some('*')) => (In::Block, true),
-            (In::String, '\\', _) => (In::String, true),
-            (In::String, '"', _) | (In::Line, '\n', _) => (In::Code, false),
-            (In::Block, '*', Some('/')) => (In::Code, true),
-            (place, ..) => (place, false),
+        let (then, takes_next) = match (within, c, next) {
+            (Within::Code, '"', _) => (Within::String, false),
+            (Within::Code, '/', Some('/')) => (Within::Line, true),
+            (Within::Code, '/', Some('*')) => (Within::Block, true),
+            (Within::String, '\\', _) => (Within::String, true),
+            (Within::String, '"', _) | (Within::Line, '\n', _) => (Within::Code, false),
+            (Within::Block, '*', Some('/')) => (Within::Code, true),
+            (within, ..) => (within, false),
         };
         out.extend(takes_next.then(|| rest.next()).flatten());
-        place = then;
+        within = then;
     }
     out
 }
 
-fn wrong(name: &str, kind: &str) -> Refusal {
-    Refusal::new(Code::InvalidArgument, "file", format!("'{name}' is not {kind}"))
+fn wrong_type(name: &str, kind: &str) -> Rejection {
+    Rejection::new(Code::InvalidArgument, "file", format!("'{name}' is not {kind}"))
 }
 
-/// An object inside, made if it is missing.
-pub fn object(parent: &CstObject, name: &str) -> Result<CstObject, Refusal> {
-    parent.object_value_or_create(name).ok_or_else(|| wrong(name, "an object"))
+/// A member that is an object, created if it is missing.
+pub fn object_or_create(parent: &CstObject, name: &str) -> Result<CstObject, Rejection> {
+    parent.object_value_or_create(name).ok_or_else(|| wrong_type(name, "an object"))
 }
 
-/// An array inside, made if it is missing.
-pub fn array(parent: &CstObject, name: &str) -> Result<CstArray, Refusal> {
-    parent.array_value_or_create(name).ok_or_else(|| wrong(name, "an array"))
+/// A member that is an array, created if it is missing.
+pub fn array_or_create(parent: &CstObject, name: &str) -> Result<CstArray, Rejection> {
+    parent.array_value_or_create(name).ok_or_else(|| wrong_type(name, "an array"))
 }
 
-/// Sets a member to a value; one that has it already keeps its looks.
-fn set(parent: &CstObject, name: &str, value: &Value) {
+/// Sets a member to a value; a member that has the value already keeps its layout.
+fn set_member(parent: &CstObject, name: &str, value: &Value) {
     match parent.get(name) {
-        Some(found) if found.value().is_some_and(|now| value_of(&now) == *value) => {}
-        Some(found) => found.set_value(input(value)),
-        None => drop(parent.append(name, input(value))),
+        Some(member) if member.value().is_some_and(|present| parsed(&present) == *value) => {}
+        Some(member) => member.set_value(to_cst(value)),
+        None => drop(parent.append(name, to_cst(value))),
     }
 }
 
-/// Sets the entry `c2c` under `parent` to a server, or takes it away. One that is not of any c2c is
-/// touched only by force.
-pub fn server(above: &CstObject, parent: &str, wish: &Wish, entry: &Value) -> Result<(), Refusal> {
-    let found = above.object_value(parent).and_then(|inner| inner.get(SERVER)?.value());
-    let found = found.map(|node| value_of(&node));
-    let foreign = found.as_ref().filter(|server| !wish.force && !is_known(server));
-    if wish.undo {
+/// Sets the entry `c2c` of the object `parent` to a server, or removes it with `undo`. An entry that no
+/// c2c wrote is left unless `force` is set: setup then fails with `invalid_argument`.
+pub fn set_server(
+    root: &CstObject,
+    parent: &str,
+    options: &SetupOptions,
+    entry: &Value,
+) -> Result<(), Rejection> {
+    let present = root
+        .object_value(parent)
+        .and_then(|servers| servers.get(SERVER)?.value())
+        .map(|node| parsed(&node));
+    let foreign = present.as_ref().filter(|server| !options.force && !is_ours(server));
+    if options.undo {
         if foreign.is_none() {
-            remove(above, parent, SERVER);
+            remove(root, parent, SERVER);
         }
         return Ok(());
     }
     if let Some(server) = foreign {
-        return Err(foreign_server(&server.to_string()));
+        return Err(foreign_entry("MCP server", &server.to_string()));
     }
     let mut entry = entry.clone();
-    if let Some(found) = found.filter(|found| found.to_string().contains("\"mcp\"")) {
-        // What the user has added to an entry of ours stays.
+    if let Some(present) = present.filter(|server| server.to_string().contains("\"mcp\"")) {
+        // Keep the variables that the user has added to our entry.
         for name in ["env", "environment"] {
-            for (key, value) in found[name].as_object().into_iter().flatten() {
-                if !OURS.contains(&key.as_str()) {
+            for (key, value) in present[name].as_object().into_iter().flatten() {
+                if !OUR_VARIABLES.contains(&key.as_str()) {
                     entry[name][key] = value.clone();
                 }
             }
         }
     }
-    set(&object(above, parent)?, SERVER, &entry);
+    set_member(&object_or_create(root, parent)?, SERVER, &entry);
     Ok(())
 }
 
-fn is_known(server: &Value) -> bool {
-    let words = [&server["command"], &server["args"]];
-    let words = words.into_iter().flat_map(|value| match value {
+fn is_ours(server: &Value) -> bool {
+    let command_line = [&server["command"], &server["args"]].into_iter();
+    is_our_server(command_line.flat_map(|value| match value {
         Value::Array(rows) => rows.iter().filter_map(Value::as_str).collect(),
         other => other.as_str().into_iter().collect::<Vec<_>>(),
-    });
-    is_server(words)
+    }))
 }
 
-/// Removes a member, and `parent` itself from `above` when it was the last one.
-fn remove(above: &CstObject, parent: &str, name: &str) {
-    let Some(inner) = above.object_value(parent) else { return };
-    if let Some(found) = inner.get(name) {
-        found.remove();
+/// Removes a member of the object `parent`, and `parent` from `root` if that was its last member.
+fn remove(root: &CstObject, parent: &str, name: &str) {
+    let Some(object) = root.object_value(parent) else { return };
+    if let Some(member) = object.get(name) {
+        member.remove();
     }
-    drop_if_empty(above, parent);
+    remove_if_empty(root, parent);
 }
 
-/// Removes an object or an array that holds nothing any more.
-pub fn drop_if_empty(parent: &CstObject, name: &str) {
-    let Some(found) = parent.get(name) else { return };
-    let empty = found.object_value().is_some_and(|inner| inner.properties().is_empty())
-        || found.array_value().is_some_and(|inner| inner.elements().is_empty());
-    if empty {
-        found.remove();
+/// Removes a member that is an empty object or an empty array.
+pub fn remove_if_empty(parent: &CstObject, name: &str) {
+    let Some(member) = parent.get(name) else { return };
+    let is_empty = member.object_value().is_some_and(|inner| inner.properties().is_empty())
+        || member.array_value().is_some_and(|inner| inner.elements().is_empty());
+    if is_empty {
+        member.remove();
     }
 }
 
-/// What a node says, without its looks.
-pub fn value_of(node: &CstNode) -> Value {
+/// The value of a node, without its layout.
+pub fn parsed(node: &CstNode) -> Value {
     let text = node.to_string();
-    let parsed = jsonc_parser::parse_to_ast(&text, &Default::default(), &ParseOptions::default());
-    parsed.ok().and_then(|found| found.value.map(|value| plain(&value))).unwrap_or_default()
+    let ast = jsonc_parser::parse_to_ast(&text, &Default::default(), &ParseOptions::default());
+    ast.ok().and_then(|ast| ast.value.map(|value| from_ast(&value))).unwrap_or_default()
 }
 
-fn plain(value: &jsonc_parser::ast::Value<'_>) -> Value {
+fn from_ast(value: &jsonc_parser::ast::Value<'_>) -> Value {
     use jsonc_parser::ast::Value as Ast;
     match value {
         Ast::StringLit(text) => Value::String(text.value.to_string()),
@@ -167,24 +179,24 @@ fn plain(value: &jsonc_parser::ast::Value<'_>) -> Value {
             object
                 .properties
                 .iter()
-                .map(|row| (row.name.as_str().to_owned(), plain(&row.value)))
+                .map(|row| (row.name.as_str().to_owned(), from_ast(&row.value)))
                 .collect(),
         ),
-        Ast::Array(array) => Value::Array(array.elements.iter().map(plain).collect()),
+        Ast::Array(array) => Value::Array(array.elements.iter().map(from_ast).collect()),
         Ast::NullKeyword(_) => Value::Null,
     }
 }
 
-/// A value as the editor takes it.
-pub fn input(value: &Value) -> CstInputValue {
+/// A value in the form that the editor inserts.
+pub fn to_cst(value: &Value) -> CstInputValue {
     match value {
         Value::Null => CstInputValue::Null,
         Value::Bool(yes) => CstInputValue::Bool(*yes),
         Value::Number(number) => CstInputValue::Number(number.to_string()),
         Value::String(text) => CstInputValue::String(text.clone()),
-        Value::Array(rows) => CstInputValue::Array(rows.iter().map(input).collect()),
+        Value::Array(rows) => CstInputValue::Array(rows.iter().map(to_cst).collect()),
         Value::Object(rows) => CstInputValue::Object(
-            rows.iter().map(|(name, value)| (name.clone(), input(value))).collect(),
+            rows.iter().map(|(name, value)| (name.clone(), to_cst(value))).collect(),
         ),
     }
 }

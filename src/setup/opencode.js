@@ -1,19 +1,19 @@
-// c2c in OpenCode: mail from other agents reaches the model after its tool calls and with prompts,
-// and wakes a session that is idle. Written by `c2c setup opencode`, which also takes it away.
+// c2c in OpenCode: delivers mail from other agents to the model after tool calls and with prompts,
+// and wakes an idle session. `c2c setup opencode` writes this file, and `--undo` removes it.
 //
-// Nothing here may fail into the client: without c2c, OpenCode goes on as if this were not there.
+// No error of this plugin may reach the client: without c2c, OpenCode works as if it did not exist.
 
 import { spawn } from "node:child_process"
 
 const HOOK_MS = 2000
-/** A listener whose client was killed ends by itself after this. */
+/** A listener ends after this time, so that none outlives a killed client for long. */
 const LISTEN_S = 300
 const OUTPUT_CHARS = 1024 * 1024
 const NOTICE =
-  "[c2c] Mail from other agents came while this session was idle. It follows; this notice was not " +
+  "[c2c] Mail from other agents arrived while this session was idle. It follows; this notice was not " +
   "typed by the user. If nothing follows, there is nothing to do."
 
-/** What a hook of a client must be: it never throws. */
+/** Wraps a hook so that it never throws. */
 const quiet =
   (work) =>
   async (...args) => {
@@ -29,7 +29,7 @@ export const C2C = async ({ client, directory }) => {
   let current
   let listener
   let closed = false
-  /** Mail was announced that no wake was given for. */
+  /** Mail was announced, and no wake followed yet. */
   let announced = false
   let waking = false
   const busy = new Map()
@@ -42,12 +42,12 @@ export const C2C = async ({ client, directory }) => {
       stdio: ["pipe", "pipe", "ignore"],
     })
 
-  /** What c2c prints, or nothing: also if it fails, is missing, or takes too long. */
-  const ask = (args, said) =>
+  /** Runs c2c and resolves to its output, empty if it fails, is missing, or takes too long. */
+  const ask = (args, input) =>
     new Promise((resolve) => {
       let out = ""
       const child = start(args)
-      // What was written out counts as shown, however the child ended.
+      // Mail that was printed counts as shown, whatever the exit status.
       const done = () => {
         clearTimeout(late)
         resolve(out)
@@ -63,17 +63,17 @@ export const C2C = async ({ client, directory }) => {
       child.stdout.on("data", (text) => {
         if (out.length < OUTPUT_CHARS) out += text
       })
-      child.stdin.end(said ? JSON.stringify(said) : "")
+      child.stdin.end(input ? JSON.stringify(input) : "")
     })
 
-  /** The mail for the model, taken as a hook takes it. */
+  /** Takes mail for the model, as a hook does. */
   const mail = async (event) => {
-    const said = { session_id: c2c.session, cwd: directory, hook_event_name: event }
-    const out = await ask(["hook"], said)
+    const input = { session_id: c2c.session, cwd: directory, hook_event_name: event }
+    const out = await ask(["hook"], input)
     return out && JSON.parse(out).hookSpecificOutput?.additionalContext
   }
 
-  /** A sub-agent's session: what it reads, nobody else would see. */
+  /** Whether a session is not that of a sub-agent: mail that a sub-agent reads is seen by no one else. */
   const isRoot = async (id) => {
     if (!parents.has(id)) {
       const found = await client.session.get({ path: { id } })
@@ -83,7 +83,7 @@ export const C2C = async ({ client, directory }) => {
     return !parents.get(id)
   }
 
-  /** One wake at a time, only for an idle session, and only if there is mail still. */
+  /** Wakes the session if it is idle and still has mail; one wake at a time. */
   const wake = quiet(async () => {
     if (!c2c || !current || !announced || waking || closed || busy.get(current.id)) return
     waking = true
@@ -93,19 +93,19 @@ export const C2C = async ({ client, directory }) => {
       const unread = JSON.parse((await ask(["peek-inbox", "--json"])) || "[]")
       if (!unread.length || busy.get(current.id)) return
       const { id, agent, model } = current
-      // The agent and model of the session: a peer's mail must not leave plan mode.
+      // Keep the agent and model of the session: mail from a peer must not end plan mode.
       const body = { agent, model, parts: [{ type: "text", text: NOTICE }] }
       const sent = await client.session.promptAsync({ path: { id }, body })
       woken = !sent?.error
     } finally {
-      // A wake that was given ends when its session is idle again.
+      // A successful wake ends when the session is idle again.
       if (!woken) waking = false
     }
   })
 
-  /** Announces mail; what takes it is a hook. One that fails starts again with the next prompt. */
+  /** Announces mail; a hook takes it. A listener that fails is restarted with the next prompt. */
   const listen = () => {
-    // A run ends when it is idle: nobody would read what comes then.
+    // `opencode run` ends when it is idle, so nothing would read later mail.
     if (listener || closed || process.argv.includes("run")) return
     const child = start(["listen", "--json", "--timeout", String(LISTEN_S)])
     listener = child
@@ -130,11 +130,11 @@ export const C2C = async ({ client, directory }) => {
       listener?.kill()
     }),
 
-    // Before the servers start: OpenCode tells them of no session, so this names one.
+    // Runs before the servers start. OpenCode passes them no session id, so this sets one.
     config: quiet(async (config) => {
       const server = config.mcp?.c2c
       if (!server?.command?.length || server.enabled === false) return
-      // Another copy of this file, of the project or of the user, is at work already.
+      // Another copy of this plugin, of the project or of the user, is active already.
       if (server.environment?.C2C_PLUGIN) return
       const session = server.environment?.C2C_MCP_SESSION_ID ?? `opencode-${crypto.randomUUID()}`
       const own = { C2C_MCP_SESSION_ID: session, C2C_MCP_CLIENT_TYPE: "opencode", C2C_PLUGIN: "1" }
@@ -173,7 +173,7 @@ export const C2C = async ({ client, directory }) => {
     }),
 
     "tool.execute.after": quiet(async ({ sessionID }, output) => {
-      // A server's tool answers with content, one of OpenCode's own with output.
+      // A tool of a server returns `content`, a tool of OpenCode `output`.
       const content = Array.isArray(output?.content)
       if (!c2c || !(content || typeof output?.output === "string")) return
       if (!(await isRoot(sessionID))) return
@@ -183,7 +183,7 @@ export const C2C = async ({ client, directory }) => {
       else output.output += `\n\n${text}`
     }),
 
-    // What the model runs in a shell is the same agent.
+    // A shell that the model starts belongs to the same agent.
     "shell.env": quiet(async (_, { env }) => {
       if (c2c) env.C2C_OPENCODE_SESSION_ID = c2c.session
     }),

@@ -1,80 +1,81 @@
-//! What does OpenCode read?
+//! Setup of OpenCode.
 //!
-//! `opencode.json` of a project, or of the user, for the server; beside it a plugin that carries mail
-//! after each tool call and wakes a session that does nothing.
+//! Setup writes the server to `opencode.json` of a project or of the user, and a plugin beside it that
+//! delivers mail after each tool call and wakes an idle session.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::json::{edit, server};
-use super::{Change, Plan, Wish, foreign_server};
-use crate::code::Code;
-use crate::decide::Refusal;
-use crate::failure::Failure;
+use super::file::FileChange;
+use super::json::{edit, set_server};
+use super::own_entries::foreign_entry;
+use super::plan::{SetupOptions, SetupPlan};
+use crate::error::Failure;
+use c2c_core::code::Code;
+use c2c_core::decide::Rejection;
 
-/// How the plugin begins.
-const MARK: &str = "// c2c in OpenCode";
-/// Runs inside the client. It asks the program of the server's entry for everything.
+/// The start of the plugin's first line.
+const FIRST_LINE: &str = "// c2c in OpenCode";
+/// Runs inside of OpenCode, and calls the program that the server's entry names.
 const PLUGIN: &str = include_str!("opencode.js");
 
-pub fn plan(wish: &Wish) -> Result<Plan, Failure> {
-    let own = match (wish.global, &wish.config_directory) {
-        (false, _) => wish.directory.join(".opencode"),
+pub fn plan(options: &SetupOptions) -> Result<SetupPlan, Failure> {
+    let own = match (options.global, &options.config_directory) {
+        (false, _) => options.directory.join(".opencode"),
         (true, Some(own)) => own.join("opencode"),
-        (true, None) => wish.home.join(".config/opencode"),
+        (true, None) => options.home.join(".config/opencode"),
     };
-    let mut config = Change::of(own.join("opencode.json"))?;
+    let mut config = FileChange::read(own.join("opencode.json"))?;
     let mut entry = json!({
         "type": "local",
-        "command": [wish.program, "mcp"],
+        "command": [options.program, "mcp"],
         "enabled": true,
     });
-    if let Some(env) = wish.environment() {
+    if let Some(env) = options.environment() {
         entry["environment"] = env;
     }
-    edit(&mut config, &|root| server(root, "mcp", wish, &entry))?;
-    let mut plugin = Change { whole: true, ..Change::of(own.join("plugin/c2c.js"))? };
-    let is_ours = |text: &String| text.starts_with(MARK);
-    let foreign = plugin.before.as_ref().is_some_and(|text| !is_ours(text)) && !wish.force;
-    if foreign && !wish.undo {
-        return Err(foreign_server(&plugin.path.display().to_string()).into());
+    edit(&mut config, &|root| set_server(root, "mcp", options, &entry))?;
+    let mut plugin = FileChange { is_ours: true, ..FileChange::read(own.join("plugin/c2c.js"))? };
+    let is_ours = |text: &String| text.starts_with(FIRST_LINE);
+    let is_foreign = plugin.before.as_ref().is_some_and(|text| !is_ours(text));
+    let is_protected = is_foreign && !options.force;
+    if is_protected && !options.undo {
+        return Err(foreign_entry("plugin", &plugin.path.display().to_string()).into());
     }
-    if !foreign {
-        plugin.after = if wish.undo { String::new() } else { PLUGIN.to_owned() };
+    if !is_protected {
+        plugin.after = if options.undo { String::new() } else { PLUGIN.to_owned() };
     }
-    // The plugin of an older c2c would drain the same mailbox.
+    // The plugin of an older c2c drains the same mailbox.
     let mut changes = vec![config, plugin];
     for older in ["plugins/c2c.ts", "plugin/c2c.ts"] {
-        let mut older = Change { whole: true, ..Change::of(own.join(older))? };
+        let mut older = FileChange { is_ours: true, ..FileChange::read(own.join(older))? };
         if older.before.as_ref().is_some_and(|text| text.contains("c2c")) {
             older.after.clear();
         }
         changes.push(older);
     }
-    if !wish.global {
-        changes.iter().try_for_each(|change| stays_inside(&wish.directory, change))?;
+    if !options.global {
+        changes.iter().try_for_each(|change| check_inside(&options.directory, change))?;
     }
     let mut next = vec!["restart OpenCode".to_owned()];
-    if !wish.undo {
-        next.push(
-            "with a plugin OpenCode asks its registry once: offline its first start takes a minute"
-                .into(),
-        );
+    if !options.undo {
+        next.push("the first start loads the plugin: without a network it takes a minute".into());
     }
-    Ok(Plan { client: "opencode", changes, next })
+    Ok(SetupPlan { client: "opencode", changes, next })
 }
 
-/// A project may come from anywhere: no link in it leads this out of it.
-fn stays_inside(project: &Path, change: &Change) -> Result<(), Refusal> {
-    let exists = change.path.ancestors().find(|path| path.symlink_metadata().is_ok());
-    let leads = exists.and_then(|path| fs::canonicalize(path).ok());
-    let inside = fs::canonicalize(project).ok().zip(leads);
-    if inside.is_some_and(|(project, leads)| leads.starts_with(project)) {
+/// Rejects a file outside of the project: a project from an untrusted source may contain symbolic
+/// links to other directories.
+fn check_inside(project: &Path, change: &FileChange) -> Result<(), Rejection> {
+    let existing = change.path.ancestors().find(|path| path.symlink_metadata().is_ok());
+    let target = existing.and_then(|path| fs::canonicalize(path).ok());
+    let resolved = fs::canonicalize(project).ok().zip(target);
+    if resolved.is_some_and(|(project, target)| target.starts_with(project)) {
         return Ok(());
     }
-    let message = format!("{} leads out of the project", change.path.display());
-    Err(Refusal::new(Code::InvalidArgument, "file", message)
-        .hint("remove the link, or use --global"))
+    let message = format!("{} leads out of the project by a symbolic link", change.path.display());
+    Err(Rejection::new(Code::InvalidArgument, "file", message)
+        .hint("remove the link, or pass --global"))
 }

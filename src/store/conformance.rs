@@ -1,4 +1,4 @@
-//! Does every store keep the same promises?
+//! Conformance tests that every store must pass.
 
 use std::sync::Arc;
 
@@ -6,28 +6,24 @@ use c2c_log_format::Payload;
 use c2c_log_format::checksum::name_hash;
 use c2c_log_format::payload::{MessageSent, Target};
 
-use super::{EventStore, MemoryStore, SegmentedStore, StoreError};
+use super::{EventStore, MemoryStore, SegmentedStore, Store, StoreError};
 use crate::log::Options;
 
 fn message(id: &str) -> Payload {
     Payload::MessageSent(MessageSent {
-        message_id: id.to_owned(),
-        from: "alice".into(),
         from_mailbox: "alice".into(),
-        to: "bob".into(),
-        body: format!("text of {id}"),
         sent_us: 1,
-        target: Target::Mailbox("bob".into()),
-        tag: None,
-        reply_to: None,
-        expires_us: None,
-        deferrable: false,
-        source: None,
-        origin: None,
+        ..MessageSent::new(
+            id,
+            "alice",
+            "bob",
+            Target::Mailbox("bob".into()),
+            format!("text of {id}"),
+        )
     })
 }
 
-fn on_every_store(check: fn(&str, &mut dyn EventStore)) {
+fn on_every_store(check: fn(&str, &mut dyn Store)) {
     check("memory", &mut MemoryStore::default());
     let directory = tempfile::tempdir().expect("temporary directory");
     check("segmented", &mut SegmentedStore::open(&directory.path().join("log")));
@@ -62,7 +58,7 @@ fn read_head(store: &mut dyn EventStore) -> u64 {
 }
 
 #[test]
-fn batches_come_back_in_order_with_sequences_from_one() {
+fn batches_are_read_in_order_with_sequences_from_one() {
     on_every_store(|name, store| {
         store.lock().expect("lock");
         store.unlock();
@@ -76,16 +72,16 @@ fn batches_come_back_in_order_with_sequences_from_one() {
 }
 
 #[test]
-fn an_append_after_another_head_is_a_conflict_and_writes_nothing() {
+fn an_append_with_another_expected_head_conflicts_and_writes_nothing() {
     on_every_store(|name, store| {
         store.lock().expect("lock");
         store.unlock();
         append(store, &["a"]).expect("append");
-        // This store has not read what it wrote: its view of the head is old.
+        // This store has not read its own append, so its reader is behind the head.
         store.lock().expect("lock");
-        let refused = store.append(0, &[message("b")], 5, true);
+        let rejected = store.append(0, &[message("b")], 5, true);
         store.unlock();
-        assert!(matches!(refused, Err(StoreError::Conflict { head: 1 })), "{name}: {refused:?}");
+        assert!(matches!(rejected, Err(StoreError::Conflict { head: 1 })), "{name}: {rejected:?}");
         assert_eq!(read(store, 0).len(), 1, "{name}");
     });
 }
@@ -97,12 +93,12 @@ fn events_are_found_by_sequence_and_by_hash() {
         store.unlock();
         append(store, &["a", "b", "c"]).expect("append");
         let mut fetched = Vec::new();
-        let asked = [3, 1, 99, 1, 2, 3, 2];
-        store.fetch(&asked, &mut |s| fetched.push(s.event.head.sequence)).expect("fetch");
+        let sequences = [3, 1, 99, 1, 2, 3, 2];
+        store.fetch(&sequences, &mut |s| fetched.push(s.event.head.sequence)).expect("fetch");
         assert_eq!(fetched, [3, 1, 1, 2, 3, 2], "{name}");
-        let wanted = name_hash("b");
+        let hash = name_hash("b");
         let mut found = Vec::new();
-        let by_id = |head: &c2c_log_format::EventHead| head.message == wanted;
+        let by_id = |head: &c2c_log_format::EventHead| head.message == hash;
         store
             .search(&by_id, &mut |s| found.push(s.event.head.sequence), &|| false)
             .expect("search");
@@ -111,11 +107,11 @@ fn events_are_found_by_sequence_and_by_hash() {
 }
 
 #[test]
-fn a_message_is_found_by_its_id() {
+fn events_of_a_message_are_found_by_its_id() {
     on_every_store(|name, store| {
         let find_all = |store: &mut dyn EventStore, ids: &[&str]| {
             let mut found = Vec::new();
-            let visit = &mut |s: super::Stored<'_>| found.push(s.event.head.sequence);
+            let visit = &mut |s: super::EventRef<'_>| found.push(s.event.head.sequence);
             let hashes: Vec<u64> = ids.iter().map(|id| name_hash(id)).collect();
             store.find(&hashes, visit).expect("find");
             found.sort_unstable();
@@ -135,21 +131,21 @@ fn a_message_is_found_by_its_id() {
 }
 
 #[test]
-fn an_empty_store_answers_everything_and_creates_nothing() {
+fn an_empty_store_answers_every_query() {
     on_every_store(|name, store| {
         assert_eq!(read(store, 0), [], "{name}");
         store.wait_durable(0).expect("durable");
         assert_eq!(store.durable(), 0, "{name}");
-        let never = &mut |_: super::Stored<'_>| panic!("{name}: there is no event");
+        let never = &mut |_: super::EventRef<'_>| panic!("{name}: the store is empty");
         store.fetch(&[0, 1], never).expect("fetch");
         store.search(&|_| true, never, &|| false).expect("search");
-        assert!(store.checkpoint(1).expect("checkpoint").is_none(), "{name}");
+        assert!(store.newest(1).expect("checkpoint").is_none(), "{name}");
         assert_eq!(store.damage(), [], "{name}");
     });
 }
 
 #[test]
-fn a_search_comes_from_the_newest_and_ends_when_told() {
+fn a_search_visits_the_newest_events_first_and_stops_on_request() {
     on_every_store(|name, store| {
         store.lock().expect("lock");
         store.unlock();
@@ -157,7 +153,7 @@ fn a_search_comes_from_the_newest_and_ends_when_told() {
             append(store, &[&format!("m{number}")]).expect("append");
         }
         let seen = std::cell::RefCell::new(Vec::new());
-        let visit = &mut |s: super::Stored<'_>| seen.borrow_mut().push(s.event.head.sequence);
+        let visit = &mut |s: super::EventRef<'_>| seen.borrow_mut().push(s.event.head.sequence);
         store
             .search(&|head| head.sequence % 2 == 0, visit, &|| !seen.borrow().is_empty())
             .expect("search");
@@ -166,7 +162,7 @@ fn a_search_comes_from_the_newest_and_ends_when_told() {
         found.dedup();
         assert!(found.iter().all(|sequence| sequence % 2 == 0), "{name}");
         let all = std::cell::Cell::new(0);
-        let count = &mut |_: super::Stored<'_>| all.set(all.get() + 1);
+        let count = &mut |_: super::EventRef<'_>| all.set(all.get() + 1);
         store.search(&|_| true, count, &|| false).expect("search");
         assert_eq!(all.get(), 600, "{name}");
     });

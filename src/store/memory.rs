@@ -1,25 +1,24 @@
-//! How are events kept in memory only?
+//! Events in memory, lost when the process ends.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use c2c_log_format::scan::Place;
 use c2c_log_format::{Event, EventHead, Payload, Sequence};
 
-use super::{EventStore, StoreError, Stored};
-use crate::log::{Appended, Checkpoint, Damaged};
+use super::{Changes, Checkpoints, EventRef, EventStore, Inspect, StoreError};
+use crate::log::Appended;
 
-struct Kept {
+struct MemoryEvent {
     head: EventHead,
     payload: Vec<u8>,
     time_us: u64,
     durable: bool,
 }
 
-/// Events in a vector; gone with the process.
+/// A store in memory, without checkpoints.
 pub struct MemoryStore {
     log_id: String,
-    events: Vec<Kept>,
+    events: Vec<MemoryEvent>,
     /// Sequences by the hash of a message_id.
     ids: HashMap<u64, Vec<Sequence>>,
 }
@@ -31,12 +30,14 @@ impl Default for MemoryStore {
     }
 }
 
-impl MemoryStore {
-    fn visit(kept: &Kept, visit: &mut dyn FnMut(Stored<'_>)) {
-        let event = Event { head: kept.head, payload: &kept.payload };
-        visit(Stored { event: &event, time_us: kept.time_us, durable: kept.durable });
+impl MemoryEvent {
+    fn show(&self, visit: &mut dyn FnMut(EventRef<'_>)) {
+        let event = Event { head: self.head, payload: &self.payload };
+        visit(EventRef { event: &event, time_us: self.time_us, durable: self.durable });
     }
+}
 
+impl MemoryStore {
     fn head(&self) -> Sequence {
         self.events.len() as Sequence
     }
@@ -50,9 +51,9 @@ impl EventStore for MemoryStore {
     fn read_after(
         &mut self,
         after: Sequence,
-        visit: &mut dyn FnMut(Stored<'_>),
+        visit: &mut dyn FnMut(EventRef<'_>),
     ) -> Result<(), StoreError> {
-        self.events.iter().skip(after as usize).for_each(|kept| Self::visit(kept, visit));
+        self.events.iter().skip(after as usize).for_each(|event| event.show(visit));
         Ok(())
     }
 
@@ -64,12 +65,12 @@ impl EventStore for MemoryStore {
 
     fn append(
         &mut self,
-        head: Sequence,
+        expected_head: Sequence,
         batch: &[Payload],
         time_us: u64,
         durable: bool,
     ) -> Result<Appended, StoreError> {
-        if head != self.head() {
+        if expected_head != self.head() {
             return Err(StoreError::Conflict { head: self.head() });
         }
         for payload in batch {
@@ -77,9 +78,9 @@ impl EventStore for MemoryStore {
             if head.message != 0 {
                 self.ids.entry(head.message).or_default().push(head.sequence);
             }
-            self.events.push(Kept { head, payload: payload.encode(), time_us, durable });
+            self.events.push(MemoryEvent { head, payload: payload.encode(), time_us, durable });
         }
-        Ok(Appended { first: head + 1, last: self.head() })
+        Ok(Appended { first: expected_head + 1, last: self.head() })
     }
 
     fn wait_durable(&mut self, _sequence: Sequence) -> Result<(), StoreError> {
@@ -93,11 +94,11 @@ impl EventStore for MemoryStore {
     fn fetch(
         &mut self,
         sequences: &[Sequence],
-        visit: &mut dyn FnMut(Stored<'_>),
+        visit: &mut dyn FnMut(EventRef<'_>),
     ) -> Result<(), StoreError> {
         for sequence in sequences {
-            if let Some(kept) = self.events.get((*sequence as usize).wrapping_sub(1)) {
-                Self::visit(kept, visit);
+            if let Some(event) = self.events.get((*sequence as usize).wrapping_sub(1)) {
+                event.show(visit);
             }
         }
         Ok(())
@@ -105,63 +106,45 @@ impl EventStore for MemoryStore {
 
     fn search(
         &mut self,
-        wanted: &dyn Fn(&EventHead) -> bool,
-        visit: &mut dyn FnMut(Stored<'_>),
-        _enough: &dyn Fn() -> bool,
+        matches: &dyn Fn(&EventHead) -> bool,
+        visit: &mut dyn FnMut(EventRef<'_>),
+        _is_enough: &dyn Fn() -> bool,
     ) -> Result<(), StoreError> {
-        self.events.iter().filter(|kept| wanted(&kept.head)).for_each(|k| Self::visit(k, visit));
+        let matching = self.events.iter().filter(|event| matches(&event.head));
+        matching.for_each(|event| event.show(visit));
         Ok(())
     }
 
     fn find(
         &mut self,
-        messages: &[u64],
-        visit: &mut dyn FnMut(Stored<'_>),
+        message_hashes: &[u64],
+        visit: &mut dyn FnMut(EventRef<'_>),
     ) -> Result<(), StoreError> {
-        let places = messages.iter().filter_map(|hash| self.ids.get(hash)).flatten();
-        let mut places: Vec<Sequence> = places.copied().collect();
-        places.sort_unstable();
-        places.dedup();
-        self.fetch(&places, visit)
+        let known = message_hashes.iter().filter_map(|hash| self.ids.get(hash));
+        let mut sequences: Vec<Sequence> = known.flatten().copied().collect();
+        sequences.sort_unstable();
+        sequences.dedup();
+        self.fetch(&sequences, visit)
     }
 
     fn finds_by_id(&self) -> bool {
         true
     }
+}
 
-    fn checkpoint(&mut self, _projection: u16) -> Result<Option<Checkpoint>, StoreError> {
-        Ok(None)
-    }
+impl Checkpoints for MemoryStore {}
 
-    fn reopen(&self) -> Option<super::Reopen> {
-        None
-    }
-
-    fn resume(&mut self, _checkpoint: &Checkpoint) {}
-
-    fn keep_checkpoint(
-        &mut self,
-        _head: Sequence,
-        _encode: &dyn Fn([u8; 16], Sequence, Place) -> Vec<u8>,
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn tail_size(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
-    fn pulse(&self) -> u32 {
+impl Changes for MemoryStore {
+    fn version(&self) -> u32 {
         self.events.len() as u32
     }
 
-    fn wait(&mut self, _pulse: u32, _timeout: Duration) {}
+    /// Returns immediately: no other process can append.
+    fn wait(&mut self, _seen: u32, _timeout: Duration) {}
+}
 
-    fn damage(&self) -> Vec<Damaged> {
-        Vec::new()
-    }
-
+impl Inspect for MemoryStore {
     fn size(&mut self) -> Result<(u64, Vec<String>), StoreError> {
-        Ok((self.events.iter().map(|kept| kept.payload.len() as u64).sum(), Vec::new()))
+        Ok((self.events.iter().map(|event| event.payload.len() as u64).sum(), Vec::new()))
     }
 }

@@ -1,4 +1,4 @@
-//! How are events kept in the segments of a log directory?
+//! Events in the segment files of a log directory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,67 +6,76 @@ use std::time::Duration;
 
 use c2c_log_format::event::events;
 use c2c_log_format::id::hex;
-use c2c_log_format::scan::Place;
 use c2c_log_format::{EventHead, Payload, Sequence};
 
-use super::{EventStore, StoreError, Stored};
+use super::{Changes, Checkpoints, EventRef, EventStore, Inspect, Reopen, ResumeToken, StoreError};
 use crate::log::{
-    Appended, Checkpoint, Cursor, Damaged, Directory, FrameRef, Log, LogError, Options, Storage,
+    Appended, Checkpoint, Directory, FrameRef, Log, LogDamage, LogError, Options, ReadPosition,
+    Storage,
 };
 
-/// Where a frame lies.
+/// Position of a frame.
 #[derive(Clone, Copy)]
-struct Located {
+struct FrameLocation {
     first: Sequence,
     last: Sequence,
     segment: Sequence,
     offset: usize,
 }
 
-/// Events in a log directory, shared with any number of other processes.
+/// A log directory, shared with any number of other processes.
 pub struct SegmentedStore {
     log: Log,
-    cursor: Cursor,
-    /// Frames that this process has read, so that their bodies are found at once.
-    located: Vec<Located>,
+    position: ReadPosition,
+    /// Frames that this process has read, by first sequence, so that [`EventStore::fetch`] need not
+    /// search for them.
+    frames: Vec<FrameLocation>,
     tail_events: u64,
     tail_bytes: u64,
 }
 
 impl SegmentedStore {
-    /// The store in a directory, which need not exist yet.
+    /// Opens the store in a directory, which need not exist yet.
     pub fn open(path: &Path) -> Self {
         Self::on(Arc::new(Directory::new(path)), Options::default())
     }
 
-    /// The store on any storage.
+    /// Opens the store on any storage.
     pub fn on(storage: Arc<dyn Storage>, options: Options) -> Self {
-        let log = Log::open(storage, options);
-        Self { log, cursor: Cursor::START, located: Vec::new(), tail_events: 0, tail_bytes: 0 }
+        Self {
+            log: Log::open(storage, options),
+            position: ReadPosition::START,
+            frames: Vec::new(),
+            tail_events: 0,
+            tail_bytes: 0,
+        }
     }
 
-    fn locate(&mut self, sequence: Sequence) -> Result<Option<Located>, LogError> {
-        let at = self.located.partition_point(|frame| frame.last < sequence);
-        if let Some(frame) = self.located.get(at).filter(|frame| frame.first <= sequence) {
-            return Ok(Some(*frame));
+    /// The frame that holds an event; `None` if the event does not exist.
+    fn locate(&mut self, sequence: Sequence) -> Result<Option<FrameLocation>, LogError> {
+        if let Some(frame) = self.known_frame(sequence) {
+            return Ok(Some(frame));
         }
         let bases = self.log.bases()?;
         let Some(base) = bases.into_iter().rev().find(|base| *base <= sequence) else {
             return Ok(None);
         };
-        let mut found = Vec::new();
-        self.log.scan_segment(base, &mut |frame| found.push(located(&frame)))?;
-        // Read once, keep: the next message asked for is most likely in the same segment.
-        self.located.extend(found);
-        self.located.sort_unstable_by_key(|frame| frame.first);
-        self.located.dedup_by_key(|frame| frame.first);
-        let at = self.located.partition_point(|frame| frame.last < sequence);
-        Ok(self.located.get(at).filter(|frame| frame.first <= sequence).copied())
+        // Remember the whole segment: the next event is most likely in it.
+        let frames = &mut self.frames;
+        self.log.scan_segment(base, &mut |frame| frames.push(location_of(&frame)))?;
+        self.frames.sort_unstable_by_key(|frame| frame.first);
+        self.frames.dedup_by_key(|frame| frame.first);
+        Ok(self.known_frame(sequence))
+    }
+
+    fn known_frame(&self, sequence: Sequence) -> Option<FrameLocation> {
+        let at = self.frames.partition_point(|frame| frame.last < sequence);
+        self.frames.get(at).filter(|frame| frame.first <= sequence).copied()
     }
 }
 
-fn located(frame: &FrameRef<'_>) -> Located {
-    Located {
+fn location_of(frame: &FrameRef<'_>) -> FrameLocation {
+    FrameLocation {
         first: frame.header.sequence,
         last: frame.header.last_sequence(),
         segment: frame.segment,
@@ -74,10 +83,10 @@ fn located(frame: &FrameRef<'_>) -> Located {
     }
 }
 
-fn visit_frame(frame: &FrameRef<'_>, visit: &mut dyn FnMut(Stored<'_>)) {
+fn visit_frame(frame: &FrameRef<'_>, visit: &mut dyn FnMut(EventRef<'_>)) {
     let header = frame.header;
     for event in events(frame.body, header.sequence, header.count).flatten() {
-        visit(Stored { event: &event, time_us: header.time_us, durable: header.durable });
+        visit(EventRef { event: &event, time_us: header.time_us, durable: header.durable });
     }
 }
 
@@ -90,28 +99,25 @@ impl EventStore for SegmentedStore {
     fn read_after(
         &mut self,
         after: Sequence,
-        visit: &mut dyn FnMut(Stored<'_>),
+        visit: &mut dyn FnMut(EventRef<'_>),
     ) -> Result<(), StoreError> {
-        if after == 0 && self.cursor.head() != 0 {
-            self.cursor = Cursor::START;
-            self.located.clear();
+        if after == 0 && self.position.head() != 0 {
+            self.position = ReadPosition::START;
+            self.frames.clear();
         }
-        let (mut cursor, located_frames) = (self.cursor, &mut self.located);
-        let (mut count, mut bytes) = (0, 0);
-        let read = self.log.read(&mut cursor, &mut |frame| {
-            located_frames.push(located(&frame));
-            count += u64::from(frame.header.count);
-            bytes += frame.header.frame_len() as u64;
+        let (frames, tail_events, tail_bytes) =
+            (&mut self.frames, &mut self.tail_events, &mut self.tail_bytes);
+        self.log.read(&mut self.position, &mut |frame| {
+            frames.push(location_of(&frame));
+            *tail_events += u64::from(frame.header.count);
+            *tail_bytes += frame.header.frame_len() as u64;
             visit_frame(&frame, visit);
-        });
-        self.cursor = cursor;
-        self.tail_events += count;
-        self.tail_bytes += bytes;
-        read
+        })?;
+        Ok(())
     }
 
     fn lock(&mut self) -> Result<(), StoreError> {
-        self.log.lock()
+        Ok(self.log.lock()?)
     }
 
     fn unlock(&mut self) {
@@ -120,20 +126,20 @@ impl EventStore for SegmentedStore {
 
     fn append(
         &mut self,
-        _head: Sequence,
+        _expected_head: Sequence,
         batch: &[Payload],
         time_us: u64,
         durable: bool,
     ) -> Result<Appended, StoreError> {
-        // Sequences may have gaps after a failed sync, so the place in the file is what counts.
-        if !self.log.is_tail(&self.cursor) {
-            return Err(LogError::Conflict { head: self.log.head() });
+        // Sequences may have gaps after a failed sync, so compare positions instead of the head.
+        if !self.log.is_at_tail(&self.position) {
+            return Err(StoreError::Conflict { head: self.log.head() });
         }
-        self.log.append(batch, time_us, durable)
+        Ok(self.log.append(batch, time_us, durable)?)
     }
 
     fn wait_durable(&mut self, sequence: Sequence) -> Result<(), StoreError> {
-        self.log.wait_durable(sequence)
+        Ok(self.log.wait_durable(sequence)?)
     }
 
     fn durable(&self) -> Sequence {
@@ -143,20 +149,21 @@ impl EventStore for SegmentedStore {
     fn fetch(
         &mut self,
         sequences: &[Sequence],
-        visit: &mut dyn FnMut(Stored<'_>),
+        visit: &mut dyn FnMut(EventRef<'_>),
     ) -> Result<(), StoreError> {
         let mut rest = sequences;
         while let Some(first) = rest.first() {
-            let Some(place) = self.locate(*first)? else {
+            let Some(location) = self.locate(*first)? else {
                 rest = &rest[1..];
                 continue;
             };
-            // A frame is checked as a whole: once for all that is wanted of it, in its order.
-            let rising = rest.windows(2).take_while(|two| two[0] < two[1] && two[1] <= place.last);
-            let (wanted, others) = rest.split_at(1 + rising.count());
-            self.log.frame_at(place.segment, place.offset, &mut |frame| {
+            // Reading a frame checks all of it, so serve as many sequences as possible with it.
+            let rising =
+                rest.windows(2).take_while(|two| two[0] < two[1] && two[1] <= location.last);
+            let (in_frame, others) = rest.split_at(1 + rising.count());
+            self.log.frame_at(location.segment, location.offset, &mut |frame| {
                 visit_frame(&frame, &mut |stored| {
-                    if wanted.binary_search(&stored.event.head.sequence).is_ok() {
+                    if in_frame.binary_search(&stored.event.head.sequence).is_ok() {
                         visit(stored);
                     }
                 });
@@ -168,75 +175,86 @@ impl EventStore for SegmentedStore {
 
     fn search(
         &mut self,
-        wanted: &dyn Fn(&EventHead) -> bool,
-        visit: &mut dyn FnMut(Stored<'_>),
-        enough: &dyn Fn() -> bool,
+        matches: &dyn Fn(&EventHead) -> bool,
+        visit: &mut dyn FnMut(EventRef<'_>),
+        is_enough: &dyn Fn() -> bool,
     ) -> Result<(), StoreError> {
         for base in self.log.bases()?.into_iter().rev() {
             self.log.scan_segment(base, &mut |frame| {
                 visit_frame(&frame, &mut |stored| {
-                    if wanted(&stored.event.head) {
+                    if matches(&stored.event.head) {
                         visit(stored);
                     }
                 });
             })?;
-            if enough() {
+            if is_enough() {
                 break;
             }
         }
         Ok(())
     }
+}
 
-    fn checkpoint(&mut self, projection: u16) -> Result<Option<Checkpoint>, StoreError> {
-        self.log.newest_checkpoint(projection)
+impl Checkpoints for SegmentedStore {
+    fn newest(&mut self, projection: u16) -> Result<Option<Checkpoint>, StoreError> {
+        Ok(self.log.newest_checkpoint(projection)?)
     }
 
-    fn reopen(&self) -> Option<super::Reopen> {
-        let (storage, options) = self.log.place();
-        Some(Arc::new(move || Box::new(Self::on(Arc::clone(&storage), options.clone()))))
-    }
-
-    fn resume(&mut self, checkpoint: &Checkpoint) {
-        self.cursor = checkpoint.cursor(self.log.epoch());
-        self.located.clear();
-        self.tail_events = 0;
-        self.tail_bytes = 0;
-    }
-
-    fn keep_checkpoint(
-        &mut self,
-        head: Sequence,
-        encode: &dyn Fn([u8; 16], Sequence, Place) -> Vec<u8>,
-    ) -> Result<(), StoreError> {
-        if head != self.cursor.head() || self.log.durable() < head {
+    fn keep(&mut self, head: Sequence, encode: &dyn Fn() -> Vec<u8>) -> Result<(), StoreError> {
+        if head != self.position.head() || self.log.durable() < head {
             return Ok(());
         }
         let Some(log_id) = self.log.log_id()? else { return Ok(()) };
-        let bytes = encode(log_id, self.cursor.segment, self.cursor.place);
+        let token = ResumeToken::new(self.position.segment, self.position.frame);
+        let mut bytes = encode();
+        if token.record_in(log_id, &mut bytes).is_none() {
+            return Ok(());
+        }
         self.log.write_checkpoint(&bytes, head)?;
         self.tail_events = 0;
         self.tail_bytes = 0;
         Ok(())
     }
 
+    fn resume(&mut self, checkpoint: &Checkpoint) {
+        let token = ResumeToken::of(&checkpoint.header);
+        self.position = ReadPosition {
+            segment: token.segment(),
+            frame: token.position(),
+            epoch: self.log.epoch(),
+        };
+        self.frames.clear();
+        self.tail_events = 0;
+        self.tail_bytes = 0;
+    }
+
+    fn reopen(&self) -> Option<Reopen> {
+        let (storage, options) = self.log.location();
+        Some(Arc::new(move || Box::new(Self::on(Arc::clone(&storage), options.clone()))))
+    }
+
     fn tail_size(&self) -> (u64, u64) {
         (self.tail_events, self.tail_bytes)
     }
+}
 
-    fn pulse(&self) -> u32 {
-        self.log.pulse()
+impl Changes for SegmentedStore {
+    fn version(&self) -> u32 {
+        self.log.version()
     }
 
-    fn wait(&mut self, pulse: u32, timeout: Duration) {
-        self.log.wait(pulse, timeout);
+    fn wait(&mut self, seen: u32, timeout: Duration) {
+        self.log.wait(seen, timeout);
     }
+}
 
-    fn damage(&self) -> Vec<Damaged> {
+impl Inspect for SegmentedStore {
+    fn damage(&self) -> Vec<LogDamage> {
         self.log.damage().to_vec()
     }
 
     fn checkpoint_damaged(&mut self) -> Result<bool, StoreError> {
-        self.log.checkpoint_damaged()
+        Ok(self.log.checkpoint_damaged()?)
     }
 
     fn size(&mut self) -> Result<(u64, Vec<String>), StoreError> {

@@ -1,180 +1,149 @@
-//! A terminal of our own around a program: what its user types and what it shows goes through, and a
-//! nudge is typed when both are quiet.
+//! A pseudo-terminal around a program, which passes input and output through and types nudges.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use pty_process::Size;
-use pty_process::blocking::{Command, Pty, open};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGTERM};
-use signal_hook::flag;
-
-use super::SENTINEL;
+use super::NOTICE;
 use super::nudge::ECHO;
+use crate::error::Failure;
+use crate::platform::terminal::{
+    Interest, PseudoTerminal, RawMode, Ready, TerminalSize, output_size,
+};
+use crate::platform::{clock, signal};
 
-/// How often the size of the user's terminal is looked at, and whether a nudge is due.
-const LOOK_MS: u16 = 250;
+/// Longest time between two checks of the terminal size and of due nudges.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Size of the pseudo-terminal if the user's terminal has none.
+const DEFAULT_SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 const CHUNK_BYTES: usize = 16 * 1024;
-/// What a terminal sends for the end of the input, and to break off a line.
+/// The bytes that a terminal sends for end of input and for an interrupt.
 const END_OF_INPUT: u8 = 4;
 const INTERRUPT: u8 = 3;
-/// Around a paste, for programs that asked for it.
+/// Marks around a paste, for programs that enabled bracketed paste.
 const PASTE: &str = "\x1b[200~";
 const PASTE_END: &str = "\x1b[201~";
 
-/// A program in a terminal of its own.
+/// A program that runs in a pseudo-terminal.
 pub struct Terminal {
-    pty: Pty,
-    child: Child,
-    size: (u16, u16),
-}
-
-/// The user's terminal passes every key on while this is there.
-struct Raw {
-    terminal: OwnedFd,
-    before: Termios,
-}
-
-impl Raw {
-    fn begin() -> Option<Self> {
-        let terminal = io::stdin().as_fd().try_clone_to_owned().ok()?;
-        let before = tcgetattr(&terminal).ok()?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(&terminal, OptionalActions::Now, &raw).ok()?;
-        Some(Self { terminal, before })
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
-    }
-}
-
-fn size_here() -> Option<(u16, u16)> {
-    let size = tcgetwinsize(io::stdout()).ok()?;
-    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+    program: String,
+    pty: PseudoTerminal,
+    size: TerminalSize,
 }
 
 impl Terminal {
-    /// Starts a program.
-    pub fn start(program: &str, words: &[String]) -> io::Result<Self> {
-        let (pty, pts) = open().map_err(io::Error::other)?;
-        let size = size_here().unwrap_or((24, 80));
-        pty.resize(Size::new(size.0, size.1)).map_err(io::Error::other)?;
-        let child = Command::new(program).args(words).spawn(pts).map_err(io::Error::other)?;
-        Ok(Self { pty, child, size })
+    /// Starts a program in a new pseudo-terminal.
+    pub fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
+        let size = output_size().unwrap_or(DEFAULT_SIZE);
+        let pty = PseudoTerminal::start(program, arguments, size)?;
+        Ok(Self { program: program.to_owned(), pty, size })
     }
 
-    /// Passes everything on until the program ends, or this process is told to. A nudge that `is_due`
-    /// says is typed once nothing was shown or typed for `quiet`, and not into a line that the user
-    /// has begun.
+    /// Passes input and output through until the program ends or this process receives SIGTERM or
+    /// SIGHUP. Types a nudge when `is_due` returns true; asks only after `quiet` without input or
+    /// output, and while the user has no unfinished line.
     pub fn run(
         mut self,
         quiet: Duration,
         is_due: &mut dyn FnMut() -> bool,
-    ) -> io::Result<ExitStatus> {
+    ) -> Result<ExitStatus, Failure> {
+        let program = self.program.clone();
+        let failed = |e| Failure::io("run", &program, e);
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGHUP] {
-            flag::register(signal, Arc::clone(&stop))?;
-        }
-        let _raw = io::stdin().is_terminal().then(Raw::begin);
-        let flags = fcntl_getfl(&self.pty)?;
-        fcntl_setfl(&self.pty, flags | OFlags::NONBLOCK)?;
+        signal::set_when_stopped(&stop).map_err(failed)?;
+        let _raw_mode = io::stdin().is_terminal().then(RawMode::enable);
+        self.pty.set_nonblocking().map_err(failed)?;
         let mut typing = Typing::default();
-        let (mut last, mut reads_input) = (Instant::now(), true);
+        let mut last_activity = clock::monotonic();
         let mut buffer = vec![0; CHUNK_BYTES];
-        loop {
-            if stop.load(Ordering::Acquire) {
-                // As a terminal that goes away does.
-                let _ = rustix::process::kill_process(self.pid(), rustix::process::Signal::HUP);
-                return self.child.wait();
-            }
-            let stdin = io::stdin();
-            let mut wanted = PollFlags::POLLIN;
-            wanted.set(PollFlags::POLLOUT, !typing.queue.is_empty());
-            let mut ready = [
-                PollFd::new(self.pty.as_fd(), wanted),
-                PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
-            ];
-            // What the program does not take is not read either.
-            let reads = reads_input && typing.queue.len() < CHUNK_BYTES;
-            match poll(&mut ready[..if reads { 2 } else { 1 }], PollTimeout::from(LOOK_MS)) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-            let pty = ready[0].revents().unwrap_or(PollFlags::empty());
-            let typed = reads && ready[1].any().unwrap_or_default();
-            let shown = pty.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR);
-            if shown {
+        while !stop.load(Ordering::Acquire) {
+            let ready = self.wait_ready(&typing).map_err(failed)?;
+            if ready.output {
                 match self.pty.read(&mut buffer) {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    // A terminal whose program is gone answers with an error, and not with an end.
-                    Ok(0) | Err(_) => return self.child.wait(),
-                    Ok(read) => {
-                        let mut out = io::stdout().lock();
-                        out.write_all(&buffer[..read])?;
-                        out.flush()?;
-                        typing.shown(&buffer[..read]);
-                        last = Instant::now();
+                    // Reading fails, instead of reaching the end, when the program has ended.
+                    Ok(0) | Err(_) => return self.pty.wait().map_err(failed),
+                    Ok(length) => {
+                        print(&buffer[..length]).map_err(Failure::Output)?;
+                        typing.shown(&buffer[..length]);
+                        last_activity = clock::monotonic();
                     }
                 }
             }
-            if typed {
-                match stdin.lock().read(&mut buffer)? {
-                    0 => {
-                        reads_input = false;
-                        typing.queue.push_back(END_OF_INPUT);
-                    }
-                    read => {
-                        typing.typed(&buffer[..read]);
-                        last = Instant::now();
-                    }
+            if ready.input {
+                let length = io::stdin().lock().read(&mut buffer).map_err(failed)?;
+                typing.typed(&buffer[..length]);
+                if length > 0 {
+                    last_activity = clock::monotonic();
                 }
             }
-            if pty.contains(PollFlags::POLLOUT) {
-                let (front, _) = typing.queue.as_slices();
-                match self.pty.write(front) {
-                    Ok(written) => drop(typing.queue.drain(..written)),
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(e) => return Err(e),
-                }
+            if ready.space {
+                self.pass_on(&mut typing).map_err(failed)?;
             }
-            if let Some(size) = size_here().filter(|size| *size != self.size) {
-                self.size = size;
-                let _ = self.pty.resize(Size::new(size.0, size.1));
-            }
-            let is_quiet = !shown && !typed && last.elapsed() >= quiet && typing.is_free();
+            self.follow_size();
+            let is_quiet = !ready.output
+                && !ready.input
+                && clock::since(last_activity) >= quiet
+                && typing.is_free();
             if is_quiet && is_due() {
                 typing.nudge();
-                last = Instant::now();
+                last_activity = clock::monotonic();
             }
         }
+        self.pty.hang_up();
+        self.pty.wait().map_err(failed)
     }
 
-    fn pid(&self) -> rustix::process::Pid {
-        rustix::process::Pid::from_child(&self.child)
+    /// Waits until something can be read or written, at most for the time between two checks.
+    fn wait_ready(&self, typing: &Typing) -> io::Result<Ready> {
+        let interest = Interest {
+            space: !typing.queue.is_empty(),
+            // No further input while the program does not read what is queued.
+            input: !typing.at_end && typing.queue.len() < CHUNK_BYTES,
+        };
+        self.pty.wait_ready(interest, CHECK_INTERVAL)
+    }
+
+    /// Writes queued input to the program, as much as it takes.
+    fn pass_on(&mut self, typing: &mut Typing) -> io::Result<()> {
+        let (front, _) = typing.queue.as_slices();
+        match self.pty.write(front) {
+            Ok(written) => drop(typing.queue.drain(..written)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Gives the pseudo-terminal the size of the user's terminal.
+    fn follow_size(&mut self) {
+        if let Some(size) = output_size().filter(|size| *size != self.size) {
+            self.size = size;
+            self.pty.resize(size);
+        }
     }
 }
 
-/// What is on its way to the program.
+fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}
+
+/// Input for the program, and what is known about its screen.
 #[derive(Default)]
 struct Typing {
     queue: VecDeque<u8>,
-    /// The user has begun a line.
+    /// The user's input has ended.
+    at_end: bool,
+    /// The user has typed an unfinished line.
     draft: bool,
-    /// The program takes a paste as one.
-    takes_paste: bool,
-    /// The end of what was shown since a nudge that has not appeared yet.
+    /// The program enabled bracketed paste.
+    brackets_paste: bool,
+    /// Output since a nudge that the program has not shown yet.
     awaited: Option<Vec<u8>>,
 }
 
@@ -183,23 +152,30 @@ impl Typing {
         !self.draft && self.queue.is_empty()
     }
 
+    /// Queues input of the user; no bytes mean the end of the input.
     fn typed(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            self.at_end = true;
+            self.queue.push_back(END_OF_INPUT);
+            return;
+        }
         self.draft = !matches!(bytes.last(), Some(&(b'\r' | b'\n' | INTERRUPT)));
         self.queue.extend(bytes);
     }
 
-    /// The text alone. The line end follows when the program shows the text: a dialog that asks for a
-    /// key would take it for an answer.
+    /// Queues the text of a nudge. Enter follows when the program shows the text: a dialog would take
+    /// Enter for an answer.
     fn nudge(&mut self) {
         self.awaited = Some(Vec::new());
-        let (begin, end) = if self.takes_paste { (PASTE, PASTE_END) } else { ("", "") };
-        self.queue.extend(begin.bytes().chain(SENTINEL.bytes()).chain(end.bytes()));
+        let (start, end) = if self.brackets_paste { (PASTE, PASTE_END) } else { ("", "") };
+        self.queue.extend(start.bytes().chain(NOTICE.bytes()).chain(end.bytes()));
     }
 
+    /// Evaluates output of the program.
     fn shown(&mut self, bytes: &[u8]) {
-        for (text, takes) in [("\x1b[?2004h", true), ("\x1b[?2004l", false)] {
+        for (text, is_on) in [("\x1b[?2004h", true), ("\x1b[?2004l", false)] {
             if bytes.windows(text.len()).any(|part| part == text.as_bytes()) {
-                self.takes_paste = takes;
+                self.brackets_paste = is_on;
             }
         }
         let Some(seen) = &mut self.awaited else { return };
@@ -208,7 +184,7 @@ impl Typing {
             self.awaited = None;
             self.queue.push_back(b'\r');
         } else if seen.len() > 4 * CHUNK_BYTES {
-            // It shows something else: the next nudge tries again.
+            // The program shows something else. The next nudge tries again.
             self.awaited = None;
         }
     }

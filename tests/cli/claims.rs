@@ -1,4 +1,4 @@
-//! Is mail that was taken but not shown given back?
+//! Claims of mail: what was claimed and not shown is delivered again.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Done, World, contents, run};
+use crate::support::{Outcome, World, contents, run};
 
 fn with_mail(texts: &[&str]) -> World {
     let world = World::new();
@@ -24,8 +24,8 @@ fn redelivered(world: &World) -> Vec<String> {
     contents(&rows)
 }
 
-/// The claim that a manual poll told on standard error.
-fn claim_of(done: &Done) -> String {
+/// The claim id that a manual poll printed on standard error.
+fn claim_of(done: &Outcome) -> String {
     let line = done.err.lines().find(|line| line.starts_with("claim ")).expect("a claim");
     line.split(' ').nth(1).expect("its id").to_owned()
 }
@@ -36,8 +36,7 @@ fn hops(world: &World, id: &str) -> Vec<String> {
     rows.iter().map(|hop| hop["what"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn a_full_device_loses_nothing() {
+fn a_full_output_device_loses_no_mail() {
     let world = with_mail(&["one", "two", "three"]);
     for args in [&["poll-inbox", "--json"][..], &["poll-inbox"], &["listen", "--take", "--once"]] {
         let mut command = world.c2c(args);
@@ -52,13 +51,12 @@ fn a_full_device_loses_nothing() {
     assert_eq!(world.poll("bob"), [""; 0]);
 }
 
-#[test]
-fn a_closed_pipe_loses_nothing() {
+fn a_closed_pipe_loses_no_mail() {
     let world = with_mail(&["one", "two"]);
     for _ in 0..20 {
         let mut command = world.c2c(&["poll-inbox", "--json"]);
         command.env("C2C_MCP_SESSION_ID", "s-bob").stderr(Stdio::null());
-        // A pipe without a reader.
+        // A pipe whose reading end is closed.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         command.stdout(writer);
@@ -67,8 +65,7 @@ fn a_closed_pipe_loses_nothing() {
     assert_eq!(redelivered(&world), ["one", "two"]);
 }
 
-#[test]
-fn a_poller_killed_while_it_writes_gives_everything_back() {
+fn mail_of_a_poller_killed_while_writing_is_redelivered() {
     let large = "x".repeat(100_000);
     let world = with_mail(&["first", &large, "last"]);
     let mut command = world.c2c(&["poll-inbox", "--json"]);
@@ -89,8 +86,7 @@ fn a_poller_killed_while_it_writes_gives_everything_back() {
     assert_eq!(world.poll("bob"), [""; 0]);
 }
 
-#[test]
-fn a_manual_claim_stays_until_it_is_acked_once() {
+fn a_manual_claim_stays_open_until_it_is_acked() {
     let world = with_mail(&["one", "two", "three"]);
     let taken = world.run("bob", &["poll-inbox", "--manual", "--limit", "2", "--json"]).ok();
     assert_eq!(contents(&taken.json()), ["one", "two"]);
@@ -98,20 +94,19 @@ fn a_manual_claim_stays_until_it_is_acked_once() {
     let busy = world.run("bob", &["poll-inbox", "--json"]).ok();
     assert_eq!(busy.json(), json!([]));
     assert!(busy.err.contains("2 messages are claimed"), "{:?}", busy.err);
-    world.run("alice", &["ack", &claim]).refused("claim_not_open");
-    world.run("bob", &["ack", "no-such-claim"]).refused("claim_not_open");
+    world.run("alice", &["ack", &claim]).fails_with("claim_not_open");
+    world.run("bob", &["ack", "no-such-claim"]).fails_with("claim_not_open");
     let acked = world.run("bob", &["ack", &claim, "--json"]).ok().json();
     assert_eq!(acked, json!({ "ok": true, "claim": claim }));
-    world.run("bob", &["ack", &claim]).refused("claim_not_open");
+    world.run("bob", &["ack", &claim]).fails_with("claim_not_open");
     assert_eq!(world.poll("bob"), ["three"]);
 }
 
-#[test]
-fn a_manual_claim_that_is_over_gives_back_and_takes_no_late_ack() {
+fn an_expired_manual_claim_releases_its_mail_and_rejects_a_late_ack() {
     let world = with_mail(&["one", "two"]);
     let taken = world.run("bob", &["poll-inbox", "--manual", "--limit", "1"]).ok();
     let claim = claim_of(&taken);
-    // The same log a minute later: its claim is over, and no time had to pass for that.
+    // A copy of the log in which the claim has expired, so that the test need not wait.
     let text = run(world.log_tool(&["export"])).ok().out;
     let mut rows: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -130,21 +125,20 @@ fn a_manual_claim_that_is_over_gives_back_and_takes_no_late_ack() {
     let peeked = later.run("bob", &["peek-inbox", "--json"]).ok().json();
     assert_eq!(contents(&peeked), ["one", "two"]);
     assert_eq!((&peeked[0]["redelivered"], peeked[1].get("redelivered")), (&json!(true), None));
-    later.run("bob", &["ack", &claim]).refused("claim_not_open");
+    later.run("bob", &["ack", &claim]).fails_with("claim_not_open");
     let polled = later.run("bob", &["poll-inbox", "--json"]).ok().json();
     assert_eq!(polled, peeked);
     let id = polled[0]["message_id"].as_str().unwrap();
-    let told = hops(&later, id);
-    let wanted = ["late ack refused", "returned: expired", "claimed by cli_poll", "written"];
-    assert_eq!(told[2..], wanted, "{told:?}");
-    // Where no minute has passed, the claim is open and its ack counts.
+    let actual = hops(&later, id);
+    let expected = ["late ack refused", "returned: expired", "claimed by cli_poll", "written"];
+    assert_eq!(actual[2..], expected, "{actual:?}");
+    // In the original log the claim is open, and its ack is accepted.
     assert_eq!(world.poll("bob"), [""; 0]);
     world.run("bob", &["ack", &claim]).ok();
     assert_eq!(world.poll("bob"), ["two"]);
 }
 
-#[test]
-fn a_limit_takes_the_oldest_and_leaves_the_rest_in_order() {
+fn a_limited_poll_returns_the_oldest_messages_and_keeps_the_rest_in_order() {
     let world = with_mail(&["1", "2", "3", "4", "5"]);
     let poll = |limit: &str| {
         contents(&world.run("bob", &["poll-inbox", "--json", "-l", limit]).ok().json())
@@ -157,8 +151,7 @@ fn a_limit_takes_the_oldest_and_leaves_the_rest_in_order() {
     assert_eq!(contents(&history), ["5", "4"]);
 }
 
-#[test]
-fn a_trace_tells_each_hop_and_claims_nothing_that_did_not_happen() {
+fn a_trace_lists_each_hop_that_happened_and_no_other() {
     let world = World::new();
     world.register(&["alice", "bob"]);
     let sent = world.run("alice", &["send", "bob", "hi", "--json"]).ok().json();
@@ -170,7 +163,7 @@ fn a_trace_tells_each_hop_and_claims_nothing_that_did_not_happen() {
     assert_eq!(hops(&world, id), ["accepted", "claimed by cli_poll", "written"]);
     let text = world.run("alice", &["trace", id]).ok().out;
     assert!(!text.contains("no evidence"), "{text:?}");
-    world.run("alice", &["trace", "no-such-id"]).refused("unknown_message");
+    world.run("alice", &["trace", "no-such-id"]).fails_with("unknown_message");
 
     let sent = world.run("alice", &["send", "bob", "again", "--json"]).ok().json();
     let id = sent["message_id"].as_str().unwrap();
@@ -181,8 +174,7 @@ fn a_trace_tells_each_hop_and_claims_nothing_that_did_not_happen() {
     assert_eq!(trace[0]["shown"], true, "an agent that acks has seen it");
 }
 
-#[test]
-fn a_sender_can_wait_until_the_message_was_taken() {
+fn a_sender_can_wait_until_the_message_is_acked() {
     let world = World::new();
     world.register(&["alice", "bob"]);
     let wait = |timeout: &str| {
@@ -190,8 +182,8 @@ fn a_sender_can_wait_until_the_message_was_taken() {
     };
     let mut late = wait("0");
     late.env("C2C_MCP_SESSION_ID", "s-alice");
-    let late = run(late).refused("timeout");
-    // One JSON value, also when the wait was in vain: the receipt.
+    let late = run(late).fails_with("timeout");
+    // The receipt is one JSON value, also after a timeout.
     let receipt = late.json();
     assert_eq!((&receipt["queued"], &receipt["acked"]), (&json!(true), &json!(false)));
     assert_eq!(receipt["error_code"], "timeout");
@@ -208,8 +200,7 @@ fn a_sender_can_wait_until_the_message_was_taken() {
     assert_eq!((&receipt["acked"], receipt.get("error_code")), (&json!(true), None));
 }
 
-#[test]
-fn a_wrong_command_line_takes_nothing() {
+fn an_invalid_command_line_claims_no_mail() {
     let world = with_mail(&["one"]);
     let wrong: [&[&str]; 4] = [
         &["poll-inbox", "--no-such-flag"],
@@ -224,8 +215,7 @@ fn a_wrong_command_line_takes_nothing() {
     assert_eq!(world.poll("bob"), ["one"]);
 }
 
-#[test]
-fn a_history_holds_what_was_shown_with_the_time_of_its_ack() {
+fn the_history_lists_shown_messages_with_the_time_of_their_ack() {
     let world = World::new();
     world.register(&["ada", "bob"]);
     let sent = world.run("ada", &["send", "bob", "shown", "--json"]).ok().json();
@@ -236,5 +226,19 @@ fn a_history_holds_what_was_shown_with_the_time_of_its_ack() {
     let rows = world.run("bob", &["history", "--json"]).ok().json();
     assert_eq!(contents(&rows), ["shown"]);
     let (drained, ts) = (rows[0]["drained_at"].as_str(), sent["ts"].as_str());
-    assert!(drained.is_some() && drained > ts, "{rows}: drained after it was sent");
+    assert!(drained.is_some() && drained > ts, "{rows}: acked after it was sent");
+}
+
+crate::harness::tests! {
+    fast:
+        a_full_output_device_loses_no_mail,
+        a_closed_pipe_loses_no_mail,
+        mail_of_a_poller_killed_while_writing_is_redelivered,
+        a_manual_claim_stays_open_until_it_is_acked,
+        an_expired_manual_claim_releases_its_mail_and_rejects_a_late_ack,
+        a_limited_poll_returns_the_oldest_messages_and_keeps_the_rest_in_order,
+        a_trace_lists_each_hop_that_happened_and_no_other,
+        a_sender_can_wait_until_the_message_is_acked,
+        an_invalid_command_line_claims_no_mail,
+        the_history_lists_shown_messages_with_the_time_of_their_ack;
 }

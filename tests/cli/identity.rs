@@ -1,12 +1,11 @@
-//! Who is who, and who can become somebody else?
+//! Sessions, aliases and identities.
 
 use serde_json::json;
 
 use super::{Owner, as_session, assert_private, tree};
 use crate::support::{World, contents, run};
 
-#[test]
-fn a_restarted_session_finds_exactly_the_mail_that_waited() {
+fn a_restarted_session_receives_exactly_its_pending_mail() {
     let world = World::new();
     let owner = Owner::of(&world, "s1", "alice");
     world.register(&["bob"]);
@@ -22,14 +21,13 @@ fn a_restarted_session_finds_exactly_the_mail_that_waited() {
     assert_eq!(again, json!([]));
 }
 
-#[test]
-fn a_session_that_was_taken_over_gets_none_of_the_mail() {
+fn a_superseded_session_receives_no_mail() {
     let world = World::new();
     Owner::of(&world, "s1", "alice").end();
     world.register(&["bob"]);
     as_session(&world, "s2", &["register", "--alias", "alice"]).ok();
     world.run("bob", &["send", "alice", "for the new one"]).ok();
-    let asked: [&[&str]; 9] = [
+    let commands: [&[&str]; 9] = [
         &["poll-inbox"],
         &["peek-inbox"],
         &["history"],
@@ -40,42 +38,40 @@ fn a_session_that_was_taken_over_gets_none_of_the_mail() {
         &["rooms", "join", "den"],
         &["rename", "other"],
     ];
-    for args in asked {
-        let done = as_session(&world, "s1", args).refused("session_superseded");
+    for args in commands {
+        let done = as_session(&world, "s1", args).fails_with("session_superseded");
         assert_eq!(done.out, "", "{args:?}");
     }
     assert_eq!(world.poll("bob"), [""; 0]);
     let rows = as_session(&world, "s2", &["poll-inbox", "--json"]).ok().json();
     assert_eq!(contents(&rows), ["for the new one"]);
-    // An alias of its own again, and it is somebody.
+    // After it registers another alias, the session can act again.
     as_session(&world, "s1", &["register", "--alias", "alice-the-first"]).ok();
     world.run("bob", &["send", "alice-the-first", "hello again"]).ok();
     let rows = as_session(&world, "s1", &["poll-inbox", "--json"]).ok().json();
     assert_eq!(contents(&rows), ["hello again"]);
 }
 
-#[test]
-fn a_rename_keeps_the_mailbox_and_tells_the_new_name() {
+fn a_rename_keeps_the_mailbox_and_suggests_the_new_alias() {
     let world = World::new();
     world.register(&["alice", "bob"]);
     world.run("bob", &["send", "alice", "before"]).ok();
     let renamed = world.run("alice", &["rename", "zoe", "--json"]).ok().json();
     assert_eq!(renamed["alias"], "zoe");
     world.run("bob", &["send", "zoe", "after"]).ok();
-    let refused = world.run("bob", &["send", "alice", "old", "--json"]).refused("unknown_alias");
+    let refused = world.run("bob", &["send", "alice", "old", "--json"]).fails_with("unknown_alias");
     assert_eq!(refused.json()["suggested_alias"], "zoe");
     let me = world.run("alice", &["whoami", "--json"]).ok().json();
     assert_eq!((&me["alias"], &me["former_aliases"]), (&json!("zoe"), &json!(["alice"])));
     assert_eq!(world.poll("alice"), ["before", "after"]);
-    world.run("bob", &["rename", "ZOE"]).refused("alias_conflict");
+    world.run("bob", &["rename", "ZOE"]).fails_with("alias_conflict");
 }
 
-#[test]
-fn an_alias_is_the_same_in_any_case() {
+fn an_alias_is_case_insensitive() {
     let world = World::new();
     let _owner = Owner::of(&world, "s1", "Bob");
     world.register(&["alice"]);
-    world.run("other", &["register", "--alias", "bob"]).refused("alias_conflict");
+    world.run("other", &["register", "--alias", "bob"]).fails_with("alias_conflict");
     let sent = world.run("alice", &["send", "BOB", "hi", "--json"]).ok().json();
     assert_eq!(sent["to_alias"], "Bob");
     let rows = as_session(&world, "s1", &["poll-inbox", "--session-id", "s1", "--json"]).ok();
@@ -83,12 +79,11 @@ fn an_alias_is_the_same_in_any_case() {
     assert_eq!(world.run("alice", &["list", "--json"]).ok().json().as_array().unwrap().len(), 2);
 }
 
-#[test]
-fn the_alias_of_a_live_session_is_refused_with_a_free_one() {
+fn the_alias_of_a_live_session_is_rejected_with_a_suggestion() {
     let world = World::new();
     let _owner = Owner::of(&world, "s1", "alice");
     let taken = world.run("eve", &["register", "--alias", "alice", "--json"]);
-    let taken = taken.refused("alias_conflict").json();
+    let taken = taken.fails_with("alias_conflict").json();
     assert_eq!(taken["error_code"], "alias_conflict");
     assert_eq!(taken["suggested_alias"], "alice-2");
     world.register(&["carol"]);
@@ -98,8 +93,7 @@ fn the_alias_of_a_live_session_is_refused_with_a_free_one() {
     assert_eq!(contents(&rows.json()), ["hi"]);
 }
 
-#[test]
-fn a_taken_alias_from_the_environment_becomes_the_first_free_number() {
+fn a_taken_alias_from_the_environment_gets_the_first_free_number() {
     let world = World::new();
     let _first = Owner::of(&world, "s1", "alice");
     let _second = Owner::of(&world, "s2", "alice-2");
@@ -116,28 +110,26 @@ fn a_taken_alias_from_the_environment_becomes_the_first_free_number() {
     assert!(as_third(&["register"]).ok().out.starts_with("registered alice-3 "));
 }
 
-#[test]
-fn an_inherited_environment_does_not_turn_one_agent_into_another() {
+fn an_inherited_environment_does_not_grant_the_identity_of_another_agent() {
     let world = World::new();
     let _owner = Owner::of(&world, "s-alice", "alice");
     world.register(&["bob"]);
     world.run("bob", &["send", "alice", "secret"]).ok();
-    // The environment of alice, in a process that does not descend from hers.
+    // The environment of alice, in a process that does not descend from her process.
     let sent = world.run("alice", &["send", "bob", "who am I", "--json"]).ok().json();
     assert_eq!(sent["from_alias"], "cli-tester");
     assert_eq!(world.run("alice", &["poll-inbox", "--json"]).ok().json(), json!([]));
     assert_eq!(world.run("alice", &["peek-inbox", "--json"]).ok().json(), json!([]));
-    world.run("alice", &["send", "bob", "x", "--from", "alice"]).refused("forbidden");
+    world.run("alice", &["send", "bob", "x", "--from", "alice"]).fails_with("forbidden");
     let rows = world.run("bob", &["poll-inbox", "--json"]).ok().json();
     assert_eq!(rows[0]["from_alias"], "cli-tester");
     assert_eq!(contents(&rows), ["who am I"]);
-    // Asked for by name, the session is used.
+    // A session named by a flag is used.
     let rows = as_session(&world, "x", &["peek-inbox", "-s", "s-alice", "--json"]).ok().json();
     assert_eq!(contents(&rows), ["secret"]);
 }
 
-#[test]
-fn a_nested_agent_with_an_inherited_alias_sends_and_receives_as_its_own() {
+fn a_nested_agent_with_an_inherited_alias_gets_an_alias_of_its_own() {
     let world = World::new();
     let _owner = Owner::of(&world, "s-alice", "alice");
     world.register(&["bob"]);
@@ -156,23 +148,21 @@ fn a_nested_agent_with_an_inherited_alias_sends_and_receives_as_its_own() {
     assert_eq!(again["from_alias"], "alice-2");
 }
 
-#[test]
-fn without_any_identity_a_command_acts_as_the_user_and_gets_replies() {
+fn a_command_without_an_identity_acts_as_the_user_and_receives_replies() {
     let world = World::new();
     world.register(&["alice"]);
-    let nobody = |args: &[&str]| run(world.c2c(args));
-    nobody(&["whoami"]).refused("not_registered");
-    let sent = nobody(&["send", "alice", "hello", "--json"]).ok().json();
+    let without_identity = |args: &[&str]| run(world.c2c(args));
+    without_identity(&["whoami"]).fails_with("not_registered");
+    let sent = without_identity(&["send", "alice", "hello", "--json"]).ok().json();
     assert_eq!(sent["from_alias"], "cli-tester");
     world.run("alice", &["send", "cli-tester", "hello yourself"]).ok();
-    let rows = nobody(&["poll-inbox", "--json"]).ok().json();
+    let rows = without_identity(&["poll-inbox", "--json"]).ok().json();
     assert_eq!(contents(&rows), ["hello yourself"]);
-    assert_eq!(nobody(&["whoami", "--json"]).ok().json()["alias"], "cli-tester");
+    assert_eq!(without_identity(&["whoami", "--json"]).ok().json()["alias"], "cli-tester");
     assert_eq!(world.poll("alice"), ["hello"]);
 }
 
-#[test]
-fn an_alias_outside_the_grammar_is_refused_and_creates_nothing() {
+fn an_invalid_alias_is_rejected_and_creates_nothing() {
     let world = World::new();
     let long = "a".repeat(65);
     let bad = [
@@ -199,7 +189,7 @@ fn an_alias_outside_the_grammar_is_refused_and_creates_nothing() {
             if let Some(session) = session {
                 command.env("C2C_MCP_SESSION_ID", session);
             }
-            let done = run(command).refused("invalid_alias");
+            let done = run(command).fails_with("invalid_alias");
             assert_eq!(done.status, 1, "{alias:?}");
             assert_eq!(done.json()["error_code"], "invalid_alias", "{alias:?}");
         }
@@ -207,13 +197,12 @@ fn an_alias_outside_the_grammar_is_refused_and_creates_nothing() {
     assert!(!world.root().exists());
     let longest = "a".repeat(64);
     world.run("1", &["register", "--alias", &longest]).ok();
-    world.run("1", &["rename", "../x"]).refused("invalid_alias");
-    world.run("1", &["rename", "admin"]).refused("invalid_alias");
+    world.run("1", &["rename", "../x"]).fails_with("invalid_alias");
+    world.run("1", &["rename", "admin"]).fails_with("invalid_alias");
     assert_eq!(world.run("1", &["whoami", "--json"]).ok().json()["alias"], longest.as_str());
 }
 
-#[test]
-fn a_session_id_outside_the_grammar_is_refused_and_creates_nothing() {
+fn an_invalid_session_id_is_rejected_and_creates_nothing() {
     let world = World::new();
     let long = "s".repeat(65);
     for session in ["../x", "a/b", ".x", &long, "a\nb", "a b"] {
@@ -221,20 +210,20 @@ fn a_session_id_outside_the_grammar_is_refused_and_creates_nothing() {
             let flag = format!("--session-id={session}");
             run(world.c2c(&[args, &[flag.as_str()]].concat()))
         };
-        by_flag(&["register", "--alias", "ok"]).refused("invalid_session_id");
-        by_flag(&["poll-inbox"]).refused("invalid_session_id");
-        by_flag(&["send", "somebody", "text"]).refused("invalid_session_id");
-        as_session(&world, session, &["register", "--alias", "ok"]).refused("invalid_session_id");
+        by_flag(&["register", "--alias", "ok"]).fails_with("invalid_session_id");
+        by_flag(&["poll-inbox"]).fails_with("invalid_session_id");
+        by_flag(&["send", "somebody", "text"]).fails_with("invalid_session_id");
+        as_session(&world, session, &["register", "--alias", "ok"])
+            .fails_with("invalid_session_id");
     }
     assert!(!world.root().exists());
-    // Empty is the same as missing.
+    // An empty value counts as missing.
     let mut command = world.c2c(&["register", "--alias", "ok", "--session-id", "", "--json"]);
     command.env("C2C_MCP_SESSION_ID", "").env("C2C_MCP_AUTO_REGISTER_ALIAS", "");
     assert_eq!(run(command).ok().json()["session_id"], "ok");
 }
 
-#[test]
-fn reading_appends_nothing() {
+fn reading_commands_append_nothing() {
     let world = World::new();
     let reads: [&[&str]; 9] = [
         &["list"],
@@ -250,7 +239,7 @@ fn reading_appends_nothing() {
     for read in reads {
         world.run("alice", read);
     }
-    assert!(!world.root().exists(), "reading created the root");
+    assert!(!world.root().exists(), "a reading command created the root");
     Owner::of(&world, "s-gone", "gone").end();
     world.register(&["alice", "bob"]);
     world.run("bob", &["send", "alice", "drained"]).ok();
@@ -265,12 +254,11 @@ fn reading_appends_nothing() {
         world.run("stranger", &["list"]).ok();
         assert_eq!(world.poll("bob"), [""; 0]);
     }
-    assert!(tree(&world.root()) == before, "reading changed the root");
+    assert!(tree(&world.root()) == before, "a reading command changed the root");
     assert_eq!(world.poll("alice"), ["waiting"]);
 }
 
-#[test]
-fn a_session_is_alive_only_on_evidence() {
+fn a_session_is_alive_only_while_its_process_runs() {
     let world = World::new();
     let mut owner = Owner::of(&world, "s1", "alice");
     let alive = || {
@@ -279,11 +267,11 @@ fn a_session_is_alive_only_on_evidence() {
     };
     assert_eq!(alive(), [json!(true)]);
     owner.kill();
-    // Its exit status may still be unread; the process runs no more.
+    // The process no longer runs, although its exit status is unread.
     assert_eq!(alive(), [json!(false)]);
     assert_eq!(world.run("x", &["list", "--alive", "--json"]).ok().json(), json!([]));
     world.run("bob", &["register", "--alias", "alice"]).ok();
-    // A pid from the environment is a hint, good only for an ancestor.
+    // A pid from the environment is accepted only if it is an ancestor.
     for pid in ["424242424", "1", "0", "-1", "x"] {
         let mut command = world.c2c(&["register", "--alias", "carol"]);
         command.env("C2C_MCP_SESSION_ID", "s-carol").env("C2C_MCP_CLIENT_PID", pid);
@@ -294,8 +282,7 @@ fn a_session_is_alive_only_on_evidence() {
     }
 }
 
-#[test]
-fn all_files_are_private_whatever_the_umask() {
+fn all_files_are_private_with_any_umask() {
     let world = World::new();
     let mut command = world.program("sh", &["-c", "umask 000; exec \"$0\" register --alias a"]);
     command.arg(env!("CARGO_BIN_EXE_c2c"));
@@ -304,4 +291,22 @@ fn all_files_are_private_whatever_the_umask() {
     let files = tree(&world.root());
     assert!(files.len() > 2);
     files.keys().for_each(|name| assert_private(name.as_ref()));
+}
+
+crate::harness::tests! {
+    fast:
+        a_restarted_session_receives_exactly_its_pending_mail,
+        a_superseded_session_receives_no_mail,
+        a_rename_keeps_the_mailbox_and_suggests_the_new_alias,
+        an_alias_is_case_insensitive,
+        the_alias_of_a_live_session_is_rejected_with_a_suggestion,
+        a_taken_alias_from_the_environment_gets_the_first_free_number,
+        an_inherited_environment_does_not_grant_the_identity_of_another_agent,
+        a_nested_agent_with_an_inherited_alias_gets_an_alias_of_its_own,
+        a_command_without_an_identity_acts_as_the_user_and_receives_replies,
+        an_invalid_alias_is_rejected_and_creates_nothing,
+        an_invalid_session_id_is_rejected_and_creates_nothing,
+        reading_commands_append_nothing,
+        a_session_is_alive_only_while_its_process_runs,
+        all_files_are_private_with_any_umask;
 }

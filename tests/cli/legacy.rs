@@ -1,4 +1,4 @@
-//! Do files that scripts or the older program wrote come in once, and go out as they were?
+//! JSON files of the older program: import, mirror and migration.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{as_session, assert_private, tree};
+use crate::harness::skip;
 use crate::support::{World, contents, run};
 
-/// A root with files of the older program.
+/// A root that contains files of the older program.
 fn older(files: &[(&str, &str)]) -> World {
     let world = World::new();
     fs::create_dir(world.root()).unwrap();
@@ -37,8 +38,7 @@ fn poll(world: &World) -> Vec<String> {
     contents(&as_session(world, "x", &args).ok().json())
 }
 
-#[test]
-fn a_registry_written_by_hand_works_as_in_the_examples() {
+fn a_handwritten_registry_works_as_in_the_examples() {
     let world = older(&[("registry.json", REGISTRY)]);
     let listed = run(world.c2c(&["list", "--json"])).ok().json();
     assert_eq!(listed[0]["alias"], "relay-peer-b");
@@ -52,7 +52,6 @@ fn a_registry_written_by_hand_works_as_in_the_examples() {
     assert_eq!(fs::read_to_string(world.root().join("registry.json")).unwrap(), REGISTRY);
 }
 
-#[test]
 fn an_older_inbox_is_merged_when_read_and_imported_once() {
     let inbox = json!([row("one"), row("two"), row("two")]).to_string();
     let world = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", &inbox)]);
@@ -60,10 +59,10 @@ fn an_older_inbox_is_merged_when_read_and_imported_once() {
     assert_eq!(peek(&world), ["one", "two", "two"]);
     run(world.c2c(&["list"])).ok();
     run(world.c2c(&["health"])).ok();
-    assert!(tree(&world.root()) == before, "reading wrote");
+    assert!(tree(&world.root()) == before, "a reading command wrote");
     assert_eq!(poll(&world), ["one", "two", "two"]);
     assert_eq!(poll(&world), [""; 0]);
-    // The older program writes on: what is new comes in, what was there does not again.
+    // The older program continues to write: new rows are imported, known rows are not.
     let path = world.root().join("ses-b.inbox.json");
     fs::write(&path, json!([row("one"), row("two"), row("two"), row("three")]).to_string())
         .unwrap();
@@ -74,8 +73,7 @@ fn an_older_inbox_is_merged_when_read_and_imported_once() {
     assert_eq!(poll(&world), [""; 0]);
 }
 
-#[test]
-fn a_message_id_keeps_a_row_from_coming_in_twice() {
+fn an_older_message_with_an_id_is_imported_once() {
     let world = older(&[("registry.json", REGISTRY)]);
     let path = world.root().join("ses-b.inbox.json");
     let with_id = |text: &str, ts: f64| {
@@ -93,8 +91,7 @@ fn a_message_id_keeps_a_row_from_coming_in_twice() {
     assert_eq!(trace[0]["from_alias"], "old-friend");
 }
 
-#[test]
-fn one_message_to_several_comes_in_for_each_of_them() {
+fn an_older_message_to_several_recipients_is_imported_for_each() {
     let registry = r#"[{"session_id":"s1","alias":"a1"},{"session_id":"s2","alias":"a2"}]"#;
     let world = older(&[("registry.json", registry)]);
     for n in [1, 2] {
@@ -115,8 +112,7 @@ fn one_message_to_several_comes_in_for_each_of_them() {
     }
 }
 
-#[test]
-fn an_older_outbox_waits_in_ours() {
+fn an_older_outbox_is_imported_once() {
     let line =
         r#"{"from_alias":"relay-peer-b","to_alias":"dave@far","content":"x","message_id":"o"}"#;
     let world =
@@ -128,8 +124,7 @@ fn an_older_outbox_waits_in_ours() {
     }
 }
 
-#[test]
-fn what_is_no_json_yet_or_no_text_at_all_stops_nothing() {
+fn incomplete_or_binary_older_files_do_not_stop_a_command() {
     let world = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", "[{\"from_al")]);
     fs::write(world.root().join("noise.inbox.json"), b"\xff\xfe\x00").unwrap();
     fs::create_dir(world.root().join("folder.inbox.json")).unwrap();
@@ -142,8 +137,7 @@ fn what_is_no_json_yet_or_no_text_at_all_stops_nothing() {
     assert_eq!(poll(&world), ["new", "whole now"]);
 }
 
-#[test]
-fn a_mirror_shows_the_log_in_private_files() {
+fn a_mirror_writes_the_log_to_private_files() {
     let world = World::new();
     world.register(&["alice", "bob"]);
     world.run("alice", &["send", "bob", "unread"]).ok();
@@ -174,24 +168,23 @@ fn a_mirror_shows_the_log_in_private_files() {
     assert_eq!(world.poll("bob"), ["unread"]);
 }
 
-#[test]
-fn a_mirror_that_follows_shows_what_comes() {
+fn a_following_mirror_shows_new_events() {
     let world = World::new();
     world.register(&["alice", "bob"]);
     for target in ["views", "--in-place"] {
         let mut command = world.c2c(&["mirror", "--follow", target]);
         let mut mirror = command.stdout(Stdio::null()).spawn().expect("starts");
         let folder = if target == "views" { world.path().join(target) } else { world.root() };
-        let shows = |wanted: &[&str]| {
+        let shows = |expected: &[&str]| {
             let deadline = Instant::now() + Duration::from_secs(60);
             loop {
-                // A file is replaced as a whole: it is there with all its rows, or not yet.
+                // A file is replaced atomically: it has all its rows, or does not exist yet.
                 let text = fs::read_to_string(folder.join("s-bob.inbox.json"));
                 let rows = text.map(|text| serde_json::from_str(&text).expect("whole"));
-                if rows.is_ok_and(|rows| contents(&rows) == wanted) {
+                if rows.is_ok_and(|rows| contents(&rows) == expected) {
                     return;
                 }
-                assert!(Instant::now() < deadline, "{target} never showed {wanted:?}");
+                assert!(Instant::now() < deadline, "{target} never showed {expected:?}");
                 std::thread::yield_now();
             }
         };
@@ -207,7 +200,6 @@ fn a_mirror_that_follows_shows_what_comes() {
     }
 }
 
-#[test]
 fn a_mirror_in_place_is_not_imported_back() {
     let world = World::new();
     world.register(&["alice", "bob"]);
@@ -220,7 +212,7 @@ fn a_mirror_in_place_is_not_imported_back() {
     assert_eq!(world.poll("bob"), ["again"]);
     let health = world.run("alice", &["health", "--json"]).ok().json();
     assert_eq!((&health["outbox_depth"], &health["registrations"]), (&json!(1), &json!(2)));
-    // A row that somebody else adds to a mirrored file is foreign all the same.
+    // A row that another program adds to a mirrored file is imported.
     let path = world.root().join("s-bob.inbox.json");
     let mut rows: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     rows.as_array_mut().unwrap().push(row("added"));
@@ -228,8 +220,7 @@ fn a_mirror_in_place_is_not_imported_back() {
     assert_eq!(world.poll("bob"), ["added"]);
 }
 
-#[test]
-fn a_mirror_in_place_loses_no_row_that_was_not_imported_yet() {
+fn a_mirror_in_place_imports_pending_rows_first() {
     for in_place in [true, false] {
         let inbox = json!([row("only in the file")]).to_string();
         let world = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", &inbox)]);
@@ -240,8 +231,7 @@ fn a_mirror_in_place_loses_no_row_that_was_not_imported_yet() {
     }
 }
 
-#[test]
-fn a_whole_older_root_is_migrated_once_and_left_alone() {
+fn an_older_root_is_migrated_once_and_not_changed() {
     let inbox = json!([row("one"), row("two")]).to_string();
     let from = older(&[("registry.json", REGISTRY), ("ses-b.inbox.json", &inbox)]);
     let before = tree(&from.root());
@@ -257,11 +247,10 @@ fn a_whole_older_root_is_migrated_once_and_left_alone() {
     assert_eq!(migrate()["imported"], json!({ "sessions": 0, "messages": 0 }));
     assert_eq!(poll(&world), [""; 0]);
     assert!(tree(&from.root()) == before, "the older root was changed");
-    run(world.c2c(&["migrate", "--from", "/no/such/root"])).refused("bad_root");
+    run(world.c2c(&["migrate", "--from", "/no/such/root"])).fails_with("bad_root");
 }
 
-#[test]
-fn nothing_in_an_older_file_controls_a_terminal() {
+fn escape_sequences_in_an_older_file_never_reach_a_terminal() {
     let nasty = "x\u{1b}]0;owned\u{7}\r\u{9b}2J\u{7f}";
     let row = json!({
         "from_alias": format!("eve@{nasty}"),
@@ -290,15 +279,15 @@ fn nothing_in_an_older_file_controls_a_terminal() {
         &["stats"],
         &["export"],
     ];
-    let told = tool.map(|args| run(world.log_tool(args)).ok().out);
-    let events = told[6].lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    assert!(events.into_iter().any(|row| row["payload"]["body"] == nasty), "{told:?}");
-    shown += &told.concat();
+    let outputs = tool.map(|args| run(world.log_tool(args)).ok().out);
+    let events = outputs[6].lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert!(events.into_iter().any(|row| row["payload"]["body"] == nasty), "{outputs:?}");
+    shown += &outputs.concat();
     assert!(shown.lines().flat_map(str::chars).all(|c| !c.is_control()), "{shown:?}");
 }
 
 /// Holds the older program's lock of one file until the child's standard input ends.
-fn older_program_with_lock(world: &World, name: &str) -> Option<std::process::Child> {
+fn older_program_with_lock(world: &World, name: &str) -> std::process::Child {
     use std::io::BufRead;
     let script = "import fcntl, sys\nf = open(sys.argv[1], 'w')\nfcntl.lockf(f, fcntl.LOCK_EX)\n\
                   print('held', flush=True)\nsys.stdin.read()\n";
@@ -308,8 +297,7 @@ fn older_program_with_lock(world: &World, name: &str) -> Option<std::process::Ch
     let mut child = match python.spawn() {
         Ok(child) => child,
         Err(_) if std::env::var_os("C2C_TEST_REQUIRE_MCP").is_none() => {
-            crate::support::skipped("there is no python3 here");
-            return None;
+            skip("python3 is not installed")
         }
         Err(e) => panic!("python3: {e}"),
     };
@@ -317,10 +305,9 @@ fn older_program_with_lock(world: &World, name: &str) -> Option<std::process::Ch
     let out = child.stdout.as_mut().expect("piped");
     std::io::BufReader::new(out).read_line(&mut line).expect("a line");
     assert_eq!(line, "held\n");
-    Some(child)
+    child
 }
 
-#[test]
 fn an_import_and_a_mirror_in_place_wait_for_the_older_programs_lock() {
     for (lock, args) in [
         ("registry.json.lock", ["send", "old", "hi"].as_slice()),
@@ -332,20 +319,26 @@ fn an_import_and_a_mirror_in_place_wait_for_the_older_programs_lock() {
         world.register(&["alice"]);
         let row = r#"[{"session_id":"s-old","alias":"old"}]"#;
         std::fs::write(world.root().join("registry.json"), row).expect("written");
-        let Some(mut older) = older_program_with_lock(&world, lock) else { return };
+        let mut older = older_program_with_lock(&world, lock);
         let mut command = world.c2c(args);
         command.env("C2C_MCP_SESSION_ID", "s-alice").stdout(std::process::Stdio::null());
-        let mut ours = command.spawn().expect("starts");
-        // The kernel shows who waits for the lock; here that is whoever tries again and again.
+        let mut command_process = command.spawn().expect("starts");
+        // The kernel lists only blocked waiters. c2c retries, and so has the file open.
         let lock_file = world.root().join(lock);
-        while !opened_by(ours.id(), &lock_file) {
-            assert!(ours.try_wait().expect("asked").is_none(), "{args:?} did not wait for {lock}");
+        while !opened_by(command_process.id(), &lock_file) {
+            assert!(
+                command_process.try_wait().expect("asked").is_none(),
+                "{args:?} did not wait for {lock}"
+            );
             std::thread::yield_now();
         }
-        assert!(ours.try_wait().expect("asked").is_none(), "{args:?} did not wait for {lock}");
+        assert!(
+            command_process.try_wait().expect("asked").is_none(),
+            "{args:?} did not wait for {lock}"
+        );
         drop(older.stdin.take());
         older.wait().expect("ends");
-        assert!(ours.wait().expect("ends").success(), "{args:?}");
+        assert!(command_process.wait().expect("ends").success(), "{args:?}");
     }
 }
 
@@ -356,8 +349,7 @@ fn opened_by(pid: u32, path: &std::path::Path) -> bool {
     targets.any(|target| target == path)
 }
 
-#[test]
-fn the_same_row_without_an_id_in_two_older_roots_comes_in_from_both() {
+fn equal_rows_without_ids_are_imported_from_each_older_root() {
     let world = World::new();
     world.register(&["alice"]);
     for old in ["one", "two"] {
@@ -374,8 +366,7 @@ fn the_same_row_without_an_id_in_two_older_roots_comes_in_from_both() {
     assert_eq!(world.poll("bob"), ["ping", "ping"]);
 }
 
-#[test]
-fn more_older_inboxes_than_files_may_be_open_come_in_and_go_out() {
+fn more_older_inboxes_than_open_files_are_imported_and_exported() {
     let count = 400;
     let registry: Vec<Value> = (0..count)
         .map(|n| json!({ "session_id": format!("s{n}"), "alias": format!("a{n}") }))
@@ -398,4 +389,23 @@ fn more_older_inboxes_than_files_may_be_open_come_in_and_go_out() {
     assert!(limited("mirror --in-place").out.contains(&format!("Wrote {} files", count + 4)));
     let polled = run(world.c2c(&["poll-inbox", "--session-id", "s7", "--json"])).ok().json();
     assert_eq!(contents(&polled), ["hi", "hello"]);
+}
+
+crate::harness::tests! {
+    fast:
+        a_handwritten_registry_works_as_in_the_examples,
+        an_older_inbox_is_merged_when_read_and_imported_once,
+        an_older_message_with_an_id_is_imported_once,
+        an_older_message_to_several_recipients_is_imported_for_each,
+        an_older_outbox_is_imported_once,
+        incomplete_or_binary_older_files_do_not_stop_a_command,
+        a_mirror_writes_the_log_to_private_files,
+        a_following_mirror_shows_new_events,
+        a_mirror_in_place_is_not_imported_back,
+        a_mirror_in_place_imports_pending_rows_first,
+        an_older_root_is_migrated_once_and_not_changed,
+        escape_sequences_in_an_older_file_never_reach_a_terminal,
+        an_import_and_a_mirror_in_place_wait_for_the_older_programs_lock,
+        equal_rows_without_ids_are_imported_from_each_older_root,
+        more_older_inboxes_than_open_files_are_imported_and_exported;
 }

@@ -1,6 +1,8 @@
-//! Does the command line keep its promises? Through the real binary only.
+//! Tests of the command line through the program.
 
+mod arguments;
 mod claims;
+mod hints;
 pub mod hook;
 mod identity;
 mod legacy;
@@ -14,7 +16,6 @@ mod setup;
 mod setup_clients;
 mod upkeep;
 mod wake;
-mod words;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,13 +26,13 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
-use crate::support::{Done, World, run};
+use crate::support::{Outcome, World, run};
 
-/// A shell that registered an alias and lives on: the process behind that session.
+/// A running shell that registered an alias: the process of that session.
 pub struct Owner(Child);
 
 impl Owner {
-    /// Registers `alias` for `session` from a shell of its own, which then waits.
+    /// Registers `alias` for `session` from a new shell, which then waits.
     pub fn of(world: &World, session: &str, alias: &str) -> Self {
         let mut command = world.program("sh", &[]);
         command
@@ -48,15 +49,15 @@ impl Owner {
         Self(child)
     }
 
-    /// Kills the shell and leaves it a zombie: gone, but not yet reaped by us.
+    /// Kills the shell without reaping it, which leaves a zombie.
     pub fn kill(&mut self) {
-        self.0.kill().expect("sh is ours");
+        self.0.kill().expect("a kill");
         let pid = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        waitid(Id::Pid(pid), flags).expect("it is gone");
+        waitid(Id::Pid(pid), flags).expect("its end");
     }
 
-    /// Ends the shell and waits until it is gone.
+    /// Ends the shell and waits for it.
     pub fn end(mut self) {
         drop(self.0.stdin.take());
         self.0.wait().expect("sh ends");
@@ -71,23 +72,23 @@ impl Drop for Owner {
 }
 
 /// `c2c` as the session with exactly this id.
-pub fn as_session(world: &World, session: &str, args: &[&str]) -> Done {
+pub fn as_session(world: &World, session: &str, args: &[&str]) -> Outcome {
     let mut command = world.c2c(args);
     command.env("C2C_MCP_SESSION_ID", session);
     run(command)
 }
 
 /// Runs with these bytes on standard input.
-pub fn feed(mut command: Command, input: &[u8]) -> Done {
+pub fn feed(mut command: Command, input: &[u8]) -> Outcome {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("program starts");
     let mut stdin = child.stdin.take().expect("piped");
     let input = input.to_vec();
-    // A program that refuses early does not read to the end.
+    // A program that rejects its input early does not read all of it.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().expect("program ends");
     writer.join().expect("writer ends");
-    Done {
+    Outcome {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
         status: output.status.code().unwrap_or(-1),
@@ -114,11 +115,15 @@ pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Panics unless only its owner can use a file or directory.
 pub fn assert_private(path: &Path) {
     let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let wanted = if path.is_dir() { 0o700 } else { 0o600 };
-    assert_eq!(mode, wanted, "{}", path.display());
+    let expected = if path.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(mode, expected, "{}", path.display());
 }
 
 /// The keys of a JSON object, in order.
 pub fn keys(row: &serde_json::Value) -> Vec<&str> {
     row.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+crate::harness::tests! {
+    modules: arguments, claims, hints, hook, identity, legacy, limits, messages, #[cfg(feature = "relay")] relay_identity, rooms, scale, setup, setup_clients, upkeep, wake;
 }

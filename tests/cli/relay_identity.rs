@@ -1,13 +1,13 @@
-//! Is the key of a machine safe from others and from ourselves?
+//! The key file of a machine.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use c2c::wire::body::RotateKey;
+use c2c::relay::protocol::request::KeyRotation;
 use serde_json::Value;
 
-use crate::support::{Done, World, run};
+use crate::support::{Outcome, World, run};
 
 const VECTOR: &str = r#"{
   "version": 1, "alg": "ed25519",
@@ -17,7 +17,7 @@ const VECTOR: &str = r#"{
   "created_at": "2026-02-02T02:40:00Z", "alias_hint": "alice"
 }"#;
 
-fn identity(world: &World, args: &[&str]) -> Done {
+fn identity(world: &World, args: &[&str]) -> Outcome {
     run(world.c2c(&[&["relay", "identity"], args].concat()))
 }
 
@@ -37,7 +37,7 @@ fn stored(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).expect("a file")).expect("JSON")
 }
 
-/// The file of the published vector, in a directory of its own.
+/// A key file with the published vector, in its own directory.
 fn vector(world: &World) -> PathBuf {
     let folder = world.path().join("keys");
     fs::create_dir(&folder).expect("a directory");
@@ -48,10 +48,9 @@ fn vector(world: &World) -> PathBuf {
     path
 }
 
-#[test]
-fn init_makes_a_key_that_only_its_owner_can_read() {
+fn init_creates_a_key_that_only_its_owner_can_read() {
     let world = World::new();
-    identity(&world, &["show"]).refused("no_identity");
+    identity(&world, &["show"]).fails_with("no_identity");
     let made = identity(&world, &["init", "--alias-hint", "alice", "--json"]).ok().json();
     let path = default_path(&world);
     assert_eq!(made["path"], path.to_str().expect("UTF-8"));
@@ -71,12 +70,11 @@ fn init_makes_a_key_that_only_its_owner_can_read() {
     assert!(!world.root().exists(), "a key needs no broker root");
 }
 
-#[test]
-fn a_key_is_never_overwritten() {
+fn an_existing_key_is_never_overwritten() {
     let world = World::new();
     let first = identity(&world, &["init", "--json"]).ok().json();
     let before = fs::read(default_path(&world)).expect("a file");
-    identity(&world, &["init"]).refused("identity_exists");
+    identity(&world, &["init"]).fails_with("identity_exists");
     assert_eq!(fs::read(default_path(&world)).expect("a file"), before);
     let second = identity(&world, &["init", "--force", "--json"]).ok().json();
     assert_ne!(first["public_key"], second["public_key"]);
@@ -84,8 +82,7 @@ fn a_key_is_never_overwritten() {
     assert_eq!((fs::read(kept).expect("kept"), mode(kept)), (before, 0o600));
 }
 
-#[test]
-fn of_many_at_once_one_makes_the_key() {
+fn concurrent_inits_create_one_key() {
     let world = World::new();
     let all: Vec<_> = (0..8)
         .map(|_| {
@@ -101,8 +98,7 @@ fn of_many_at_once_one_makes_the_key() {
     assert_eq!(made["public_key"], stored(&default_path(&world))["public_key"]);
 }
 
-#[test]
-fn a_new_key_is_signed_by_every_key_before_it() {
+fn each_rotated_key_is_signed_by_its_predecessor() {
     let world = World::new();
     let path = vector(&world);
     let flag = path.to_str().expect("UTF-8");
@@ -114,7 +110,7 @@ fn a_new_key_is_signed_by_every_key_before_it() {
         assert_eq!(kept, last, "turn {turn}");
         let rotations = file["rotations"].as_array().expect("statements").clone();
         assert_eq!(rotations.len(), turn);
-        let stated: RotateKey = serde_json::from_value(rotations[turn - 1].clone()).expect("one");
+        let stated: KeyRotation = serde_json::from_value(rotations[turn - 1].clone()).expect("one");
         let (old, new) = stated.verify().expect("both signed");
         assert_eq!(old.to_string(), last["public_key"]);
         assert_eq!(new.to_string(), file["public_key"]);
@@ -124,8 +120,7 @@ fn a_new_key_is_signed_by_every_key_before_it() {
     }
 }
 
-#[test]
-fn a_key_that_others_can_reach_is_refused_with_the_fix() {
+fn a_key_that_other_users_can_reach_is_rejected_with_the_fix() {
     let world = World::new();
     let path = vector(&world);
     let folder = path.parent().expect("a folder");
@@ -133,22 +128,21 @@ fn a_key_that_others_can_reach_is_refused_with_the_fix() {
     let show = || identity(&world, &["show", "--identity-path", flag]);
     for wrong in [0o640, 0o604, 0o620, 0o601, 0o666] {
         chmod(&path, wrong);
-        let refused = show().refused("bad_identity");
+        let refused = show().fails_with("bad_identity");
         assert!(refused.err.contains(&format!("chmod 600 '{flag}'")), "{}", refused.err);
-        identity(&world, &["rotate", "--identity-path", flag]).refused("bad_identity");
-        identity(&world, &["init", "--force", "--path", flag]).refused("bad_identity");
+        identity(&world, &["rotate", "--identity-path", flag]).fails_with("bad_identity");
+        identity(&world, &["init", "--force", "--path", flag]).fails_with("bad_identity");
     }
     chmod(&path, 0o600);
     chmod(folder, 0o770);
-    let refused = show().refused("bad_identity");
+    let refused = show().fails_with("bad_identity");
     assert!(refused.err.contains("chmod 700 '"), "{}", refused.err);
     chmod(folder, 0o755);
     let shown = show().ok().out;
     assert!(shown.contains("SHA256:Vkdap1RjR0wChd9dvyvKtz2mUTWIOem3dIGy6rEHcIw"), "{shown}");
 }
 
-#[test]
-fn a_file_whose_parts_do_not_belong_together_is_refused() {
+fn an_inconsistent_identity_file_is_rejected() {
     let world = World::new();
     let path = vector(&world);
     let command = |args: &[&str]| {
@@ -168,29 +162,39 @@ fn a_file_whose_parts_do_not_belong_together_is_refused() {
         ("}", ""),
     ] {
         fs::write(&path, VECTOR.replace(part, other)).expect("written");
-        command(&["show"]).refused("bad_identity");
-        command(&["rotate"]).refused("bad_identity");
+        command(&["show"]).fails_with("bad_identity");
+        command(&["rotate"]).fails_with("bad_identity");
         assert_eq!(fs::read_to_string(&path).expect("there"), VECTOR.replace(part, other));
     }
-    // Damage can be left behind on purpose, and is kept.
+    // A damaged file can be replaced with --force, and is kept as a backup.
     let made = command(&["init", "--force", "--json"]).ok().json();
     let kept = fs::read_to_string(made["backup"].as_str().expect("a backup")).expect("kept");
     assert_eq!(kept, VECTOR.replace('}', ""));
     command(&["show"]).ok();
 }
 
-#[test]
-fn a_key_may_lie_behind_a_link_and_a_full_path_is_not_needed() {
+fn a_key_file_may_be_a_link_and_its_path_relative() {
     let world = World::new();
     let path = vector(&world);
     symlink(&path, world.path().join("link.json")).expect("a link");
     chmod(world.path(), 0o700);
     identity(&world, &["show", "--identity-path", "link.json"]).ok();
-    identity(&world, &["init", "--identity-path", "link.json"]).refused("identity_exists");
+    identity(&world, &["init", "--identity-path", "link.json"]).fails_with("identity_exists");
     identity(&world, &["rotate", "--identity-path", "link.json"]).ok();
     assert!(world.path().join("link.json").is_symlink(), "the link stays a link");
     assert!(stored(&path)["rotations"].is_array());
     identity(&world, &["init", "--identity-path", "here.json"]).ok();
     assert_eq!(mode(&world.path().join("here.json")), 0o600);
     assert_eq!(mode(world.path()), 0o700);
+}
+
+crate::harness::tests! {
+    fast:
+        init_creates_a_key_that_only_its_owner_can_read,
+        an_existing_key_is_never_overwritten,
+        concurrent_inits_create_one_key,
+        each_rotated_key_is_signed_by_its_predecessor,
+        a_key_that_other_users_can_reach_is_rejected_with_the_fix,
+        an_inconsistent_identity_file_is_rejected,
+        a_key_file_may_be_a_link_and_its_path_relative;
 }

@@ -1,4 +1,4 @@
-//! Who hears what is said in a room?
+//! Rooms on one machine.
 
 use serde_json::{Value, json};
 
@@ -20,8 +20,7 @@ fn members(world: &World, who: &str, room: &str) -> Vec<String> {
     rows.as_array().unwrap().iter().map(|row| row["alias"].as_str().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn programs_read_the_promised_keys() {
+fn json_output_has_the_documented_keys() {
     let world = three();
     let created = rooms(&world, "alice", &["create", "lounge"]);
     let expected =
@@ -62,8 +61,7 @@ fn programs_read_the_promised_keys() {
     assert_eq!(world.run("alice", &["room"]).ok().out, "No rooms.\n");
 }
 
-#[test]
-fn each_other_member_gets_a_room_message_once() {
+fn each_other_member_receives_a_room_message_once() {
     let world = three();
     for who in ["alice", "bob", "carol"] {
         rooms(&world, who, &["join", "team"]);
@@ -84,12 +82,11 @@ fn each_other_member_gets_a_room_message_once() {
         (&history[0]["room_sequence"], &history[1]["room_sequence"]),
         (&json!(1), &json!(2))
     );
-    let refused = world.run("alice", &["rooms", "send", "team", "other", "--message-id", "m-1"]);
-    refused.refused("message_id_reused");
+    let rejected = world.run("alice", &["rooms", "send", "team", "other", "--message-id", "m-1"]);
+    rejected.fails_with("message_id_reused");
 }
 
-#[test]
-fn room_and_direct_mail_come_in_the_order_it_was_sent() {
+fn room_and_direct_mail_is_delivered_in_the_order_sent() {
     let world = three();
     for who in ["alice", "bob"] {
         rooms(&world, who, &["join", "team"]);
@@ -105,8 +102,7 @@ fn room_and_direct_mail_come_in_the_order_it_was_sent() {
     assert_eq!(world.poll("bob"), ["3", "4", "5"]);
 }
 
-#[test]
-fn leaving_keeps_what_was_unread_and_ends_what_comes_later() {
+fn leaving_a_room_keeps_unread_mail_and_stops_new_mail() {
     let world = three();
     for who in ["alice", "bob"] {
         rooms(&world, who, &["join", "team"]);
@@ -118,17 +114,16 @@ fn leaving_keeps_what_was_unread_and_ends_what_comes_later() {
     rooms(&world, "alice", &["send", "team", "back again"]);
     assert_eq!(world.poll("bob"), ["before", "back again"]);
     assert_eq!(world.poll("bob"), [""; 0]);
-    // A deleted room leaves its unread mail behind as well.
+    // Unread mail of a deleted room stays in the mailboxes.
     rooms(&world, "alice", &["send", "team", "last"]);
-    world.run("alice", &["rooms", "delete", "team"]).refused("room_not_empty");
-    world.run("bob", &["rooms", "delete", "team", "--force"]).refused("forbidden");
+    world.run("alice", &["rooms", "delete", "team"]).fails_with("room_not_empty");
+    world.run("bob", &["rooms", "delete", "team", "--force"]).fails_with("forbidden");
     rooms(&world, "alice", &["delete", "team", "--force"]);
     assert_eq!(world.poll("bob"), ["last"]);
-    world.run("bob", &["rooms", "send", "team", "x"]).refused("unknown_room");
+    world.run("bob", &["rooms", "send", "team", "x"]).fails_with("unknown_room");
 }
 
-#[test]
-fn a_joiner_sees_the_history_but_gets_no_old_mail() {
+fn a_new_member_sees_the_history_but_receives_no_old_mail() {
     let world = three();
     rooms(&world, "alice", &["create", "team"]);
     for n in 1..=5 {
@@ -141,12 +136,11 @@ fn a_joiner_sees_the_history_but_gets_no_old_mail() {
     assert_eq!(contents(&rooms(&world, "bob", &["history", "team", "--since", "1h"])).len(), 5);
     let future = ["history", "team", "--since", "2999-01-01T00:00:00Z"];
     assert_eq!(rooms(&world, "bob", &future), json!([]));
-    world.run("bob", &["rooms", "history", "team", "--since", "soon"]).refused("usage");
+    world.run("bob", &["rooms", "history", "team", "--since", "soon"]).fails_with("usage");
     let tail = world.run("bob", &["rooms", "tail", "team", "-n", "-l", "1", "--utc"]).ok().out;
     assert!(tail.ends_with("<alice> 5\n") && tail.lines().count() == 1, "{tail:?}");
 }
 
-#[test]
 fn joining_twice_is_one_membership() {
     let world = three();
     rooms(&world, "alice", &["create", "team"]);
@@ -159,7 +153,7 @@ fn joining_twice_is_one_membership() {
     rooms(&world, "alice", &["send", "team", "once"]);
     rooms(&world, "bob", &["join", "team"]);
     assert_eq!(world.poll("bob"), ["once"]);
-    world.run("bob", &["rooms", "create", "TEAM"]).refused("room_exists");
+    world.run("bob", &["rooms", "create", "TEAM"]).fails_with("room_exists");
     assert_eq!(rooms(&world, "bob", &["list"]).as_array().unwrap().len(), 1);
     world.run("bob", &["rename", "robert"]).ok();
     assert_eq!(members(&world, "alice", "team"), ["alice", "robert"]);
@@ -174,11 +168,10 @@ fn invitation(room: &str) -> String {
     )
 }
 
-#[test]
-fn a_stranger_hears_of_a_hidden_room_what_he_hears_of_none() {
+fn a_hidden_room_looks_like_a_missing_room_to_strangers() {
     let world = three();
     rooms(&world, "alice", &["create", "secret", "--visibility", "invite_only"]);
-    let asked: [&[&str]; 8] = [
+    let commands: [&[&str]; 8] = [
         &["history"],
         &["members"],
         &["visibility"],
@@ -188,28 +181,27 @@ fn a_stranger_hears_of_a_hidden_room_what_he_hears_of_none() {
         &["delete"],
         &["delete", "--force"],
     ];
-    let answer = |room: &str, args: &[&str]| {
+    let response = |room: &str, args: &[&str]| {
         let done = world.run("bob", &[&["rooms"], args, &[room]].concat());
         (done.status, done.out, done.err.replace(room, "ROOM"))
     };
-    for args in asked {
-        assert_eq!(answer("secret", args), answer("absent", args), "{args:?}");
+    for args in commands {
+        assert_eq!(response("secret", args), response("absent", args), "{args:?}");
     }
     for args in [["send", "secret", "x"], ["invite", "secret", "bob"], ["invite", "secret", "x"]] {
         let done = world.run("bob", &[&["rooms"], &args[..]].concat());
-        done.refused("unknown_room");
+        done.fails_with("unknown_room");
     }
-    // A name is taken for everybody: only this can be learnt, and nothing about the room.
-    let taken = world.run("bob", &["rooms", "create", "secret"]).refused("room_exists");
+    // A stranger learns only that the name is taken, and nothing about the room.
+    let taken = world.run("bob", &["rooms", "create", "secret"]).fails_with("room_exists");
     assert!(taken.err.contains("choose another name"), "{}", taken.err);
-    let join = world.run("bob", &["rooms", "join", "secret"]).refused("not_invited");
+    let join = world.run("bob", &["rooms", "join", "secret"]).fails_with("not_invited");
     assert!(!join.err.contains("alice"), "{}", join.err);
-    let known = world.run("alice", &["rooms", "create", "secret"]).refused("room_exists");
+    let known = world.run("alice", &["rooms", "create", "secret"]).fails_with("room_exists");
     assert!(known.err.contains("join it"), "{}", known.err);
 }
 
-#[test]
-fn a_room_by_invitation_is_hidden_from_strangers() {
+fn an_invite_only_room_is_hidden_from_strangers() {
     let world = three();
     rooms(&world, "alice", &["create", "secret", "--visibility", "invite_only"]);
     rooms(&world, "alice", &["send", "secret", "psst"]);
@@ -221,73 +213,87 @@ fn a_room_by_invitation_is_hidden_from_strangers() {
         &["tail", "secret", "-n"],
     ];
     for args in hidden {
-        world.run("bob", &[&["rooms"], args].concat()).refused("unknown_room");
+        world.run("bob", &[&["rooms"], args].concat()).fails_with("unknown_room");
     }
     assert_eq!(rooms(&world, "bob", &["list"]), json!([]));
-    world.run("bob", &["rooms", "join", "secret"]).refused("not_invited");
-    world.run("bob", &["rooms", "invite", "secret", "bob"]).refused("unknown_room");
-    world.run("alice", &["rooms", "invite", "secret", "nobody"]).refused("unknown_alias");
+    world.run("bob", &["rooms", "join", "secret"]).fails_with("not_invited");
+    world.run("bob", &["rooms", "invite", "secret", "bob"]).fails_with("unknown_room");
+    world.run("alice", &["rooms", "invite", "secret", "nobody"]).fails_with("unknown_alias");
     let invited = rooms(&world, "alice", &["invite", "secret", "Bob"]);
     assert_eq!(invited, json!({ "ok": true, "room_id": "secret", "invitee_alias": "bob" }));
     assert_eq!(world.poll("bob"), [invitation("secret")]);
     let joined = rooms(&world, "bob", &["join", "secret"]);
     assert_eq!(contents(&joined["history"]), ["psst"]);
     assert_eq!(rooms(&world, "carol", &["list"]), json!([]));
-    world.run("bob", &["rooms", "visibility", "secret", "-s", "public"]).refused("forbidden");
+    world.run("bob", &["rooms", "visibility", "secret", "-s", "public"]).fails_with("forbidden");
     let args = ["visibility", "secret", "--set", "public"];
     assert_eq!(rooms(&world, "alice", &args)["visibility"], "public");
     rooms(&world, "carol", &["join", "secret"]);
     assert_eq!(members(&world, "carol", "secret"), ["alice", "bob", "carol"]);
 }
 
-#[test]
-fn a_room_belongs_to_the_agent_that_made_it_not_to_its_old_name() {
+fn a_room_belongs_to_its_creator_and_not_to_the_old_alias() {
     let world = three();
     rooms(&world, "alice", &["create", "secret", "--visibility", "invite_only"]);
     rooms(&world, "alice", &["invite", "secret", "bob"]);
     world.run("alice", &["rename", "zoe"]).ok();
     world.run("bob", &["rename", "robert"]).ok();
-    // The old names are free; who takes them gets no rights with them.
+    // The old aliases are free. An agent that takes one gets no rights in the room.
     for (who, alias) in [("eve", "alice"), ("mallory", "bob")] {
         world.run(who, &["register", "--alias", alias]).ok();
         assert_eq!(rooms(&world, who, &["list"]), json!([]), "{alias}");
-        world.run(who, &["rooms", "join", "secret"]).refused("not_invited");
-        world.run(who, &["rooms", "delete", "secret"]).refused("unknown_room");
+        world.run(who, &["rooms", "join", "secret"]).fails_with("not_invited");
+        world.run(who, &["rooms", "delete", "secret"]).fails_with("unknown_room");
     }
     rooms(&world, "bob", &["join", "secret"]);
     let args = ["visibility", "secret", "--set", "local"];
     assert_eq!(rooms(&world, "alice", &args)["visibility"], "local");
 }
 
-#[test]
-fn only_members_speak_and_only_good_names_are_rooms() {
+fn only_members_can_send_and_invalid_room_ids_are_rejected() {
     let world = three();
     rooms(&world, "alice", &["create", "team", "--no-join"]);
-    world.run("alice", &["rooms", "send", "team", "x"]).refused("not_a_member");
-    world.run("bob", &["rooms", "send", "team", "x"]).refused("not_a_member");
-    world.run("bob", &["rooms", "invite", "team", "carol"]).refused("not_a_member");
-    world.run("bob", &["rooms", "send", "nowhere", "x"]).refused("unknown_room");
+    world.run("alice", &["rooms", "send", "team", "x"]).fails_with("not_a_member");
+    world.run("bob", &["rooms", "send", "team", "x"]).fails_with("not_a_member");
+    world.run("bob", &["rooms", "invite", "team", "carol"]).fails_with("not_a_member");
+    world.run("bob", &["rooms", "send", "nowhere", "x"]).fails_with("unknown_room");
     rooms(&world, "bob", &["join", "team"]);
-    world.run("bob", &["rooms", "send", "team", ""]).refused("empty_body");
+    world.run("bob", &["rooms", "send", "team", ""]).fails_with("empty_body");
     for room in ["../x", "a/b", ".x", "a b", &"r".repeat(65), ""] {
-        world.run("alice", &["rooms", "join", room]).refused("invalid_room_id");
-        world.run("alice", &["rooms", "create", room]).refused("invalid_room_id");
+        world.run("alice", &["rooms", "join", room]).fails_with("invalid_room_id");
+        world.run("alice", &["rooms", "create", room]).fails_with("invalid_room_id");
     }
-    world.run("alice", &["rooms", "create", "r", "--visibility", "x"]).refused("invalid_argument");
-    let mine = |who: &str| world.run(who, &["my-rooms", "--json"]).ok().json();
-    assert_eq!(mine("alice"), json!([]));
-    assert_eq!(mine("bob")[0]["room_id"], "team");
+    world
+        .run("alice", &["rooms", "create", "r", "--visibility", "x"])
+        .fails_with("invalid_argument");
+    let rooms_of = |who: &str| world.run(who, &["my-rooms", "--json"]).ok().json();
+    assert_eq!(rooms_of("alice"), json!([]));
+    assert_eq!(rooms_of("bob")[0]["room_id"], "team");
 }
 
-#[test]
-fn a_room_made_with_invitations_tells_those_invited_and_knows_nobody_else() {
+fn a_room_created_with_invitations_notifies_and_admits_only_the_invited() {
     let world = three();
     let with = |alias| ["rooms", "create", "den", "--visibility", "invite_only", "--invite", alias];
-    let unknown = world.run("alice", &with("bop")).refused("unknown_alias");
+    let unknown = world.run("alice", &with("bop")).fails_with("unknown_alias");
     assert!(unknown.err.contains("field: invite\n  hint: did you mean 'bob'?"), "{}", unknown.err);
-    world.run("alice", &with("../x")).refused("invalid_alias");
+    world.run("alice", &with("../x")).fails_with("invalid_alias");
     world.run("alice", &with("bob")).ok();
     assert_eq!(world.poll("bob"), [invitation("den")]);
     world.run("bob", &["rooms", "join", "den"]).ok();
-    world.run("carol", &["rooms", "join", "den"]).refused("not_invited");
+    world.run("carol", &["rooms", "join", "den"]).fails_with("not_invited");
+}
+
+crate::harness::tests! {
+    fast:
+        json_output_has_the_documented_keys,
+        each_other_member_receives_a_room_message_once,
+        room_and_direct_mail_is_delivered_in_the_order_sent,
+        leaving_a_room_keeps_unread_mail_and_stops_new_mail,
+        a_new_member_sees_the_history_but_receives_no_old_mail,
+        joining_twice_is_one_membership,
+        a_hidden_room_looks_like_a_missing_room_to_strangers,
+        an_invite_only_room_is_hidden_from_strangers,
+        a_room_belongs_to_its_creator_and_not_to_the_old_alias,
+        only_members_can_send_and_invalid_room_ids_are_rejected,
+        a_room_created_with_invitations_notifies_and_admits_only_the_invited;
 }

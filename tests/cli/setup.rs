@@ -1,4 +1,4 @@
-//! Is a client told about c2c, and is everything foreign in its files left as it was?
+//! Setup of Claude Code: its files before and after.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::support::{Done, World, run};
+use crate::support::{Outcome, World, run};
 
 fn home(world: &World, name: &str) -> PathBuf {
     world.path().join("home").join(name)
@@ -26,7 +26,7 @@ fn json_of(world: &World, name: &str) -> Value {
     serde_json::from_str(&text(world, name)).expect("JSON")
 }
 
-fn setup(world: &World, args: &[&str]) -> Done {
+fn setup(world: &World, args: &[&str]) -> Outcome {
     run(world.c2c(&[&["setup", "claude-code"], args].concat()))
 }
 
@@ -37,8 +37,7 @@ fn ours(program: &str) -> Value {
     json!([{"hooks": [{"type": "command", "command": format!("{program} hook"), "timeout": 5}]}])
 }
 
-#[test]
-fn a_fresh_home_gets_server_rule_and_hooks_once() {
+fn setup_adds_server_rule_and_hooks_to_a_fresh_home_once() {
     let world = World::new();
     let done = setup(&world, &["--json", "--alias", "ann"]).ok().json();
     assert_eq!(done["files"].as_array().map(Vec::len), Some(2));
@@ -58,10 +57,10 @@ fn a_fresh_home_gets_server_rule_and_hooks_once() {
     assert_eq!(wake["asyncRewake"], true);
     let mode = fs::metadata(home(&world, SERVERS)).expect("it").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert!(!world.root().exists(), "trying the server out registers nobody");
+    assert!(!world.root().exists(), "testing the server registers no session");
     let again = setup(&world, &["--alias", "ann"]).ok();
     assert!(again.out.starts_with("nothing to change"), "{}", again.out);
-    // Another alias changes that line, and `install`-time backups stay away from it.
+    // Setup without an alias removes the variable.
     setup(&world, &["--no-alias"]).ok();
     assert!(json_of(&world, SERVERS)["mcpServers"]["c2c"]["env"].is_null());
     setup(&world, &["--undo"]).ok();
@@ -70,7 +69,7 @@ fn a_fresh_home_gets_server_rule_and_hooks_once() {
     }
 }
 
-/// As people keep them: other servers, other hooks, looks of their own.
+/// Files with other servers, other hooks and unusual formatting.
 const FOREIGN_SERVERS: &str = "{\r\n\t\"numStartups\": 7,\r\n\t\"mcpServers\": {\r\n\t\t\"files\": \
     {\"command\": \"mcp-files\", \"args\": [  ]}\r\n\t},\r\n\t\"zeta\": 1.50\r\n}\r\n";
 const FOREIGN_SETTINGS: &str = r#"{
@@ -86,8 +85,7 @@ const FOREIGN_SETTINGS: &str = r#"{
 }
 "#;
 
-#[test]
-fn what_is_foreign_stays_to_the_byte_and_comes_back_when_undone() {
+fn foreign_settings_stay_byte_for_byte_and_undo_restores_the_file() {
     let world = World::new();
     put(&world, SERVERS, FOREIGN_SERVERS);
     put(&world, SETTINGS, FOREIGN_SETTINGS);
@@ -118,7 +116,6 @@ fn what_is_foreign_stays_to_the_byte_and_comes_back_when_undone() {
     assert!(nothing.out.starts_with("nothing to change"), "{}", nothing.out);
 }
 
-#[test]
 fn hooks_and_servers_of_an_older_c2c_are_replaced() {
     let world = World::new();
     put(&world, SERVERS, r#"{"mcpServers": {"c2c": {"command": "c2c-mcp-server", "args": []}}}"#);
@@ -137,7 +134,6 @@ fn hooks_and_servers_of_an_older_c2c_are_replaced() {
     assert_eq!(hooks.as_array().map(Vec::len), Some(2));
 }
 
-#[test]
 fn a_linked_file_stays_a_link() {
     let world = World::new();
     put(&world, "dotfiles/claude.json", "{}\n");
@@ -147,25 +143,33 @@ fn a_linked_file_stays_a_link() {
     assert!(text(&world, "dotfiles/claude.json").contains("mcpServers"));
 }
 
-#[test]
-fn a_file_that_makes_no_sense_is_refused_and_nothing_is_touched() {
+fn a_malformed_file_is_rejected_and_nothing_changes() {
     for wrong in ["{", "[]", "{\"hooks\": 5}", "{\"permissions\": {\"allow\": \"all\"}}", "\u{0}"] {
         let world = World::new();
         put(&world, SETTINGS, wrong);
         let done = setup(&world, &[]);
         assert!(done.err.contains("settings.json"), "{wrong}: {}", done.err);
-        done.refused("invalid_argument");
+        done.fails_with("invalid_argument");
         assert_eq!(text(&world, SETTINGS), wrong);
         assert!(!home(&world, SERVERS).exists(), "{wrong}");
     }
-    // A place where nothing can be written.
+    // A path where nothing can be written.
     let world = World::new();
     put(&world, ".claude", "a file where a directory should be");
-    setup(&world, &[]).refused("storage_failed");
+    setup(&world, &[]).fails_with("storage_failed");
     assert!(!home(&world, SERVERS).exists());
-    run(world.c2c(&["setup", "clippy"])).refused("invalid_argument");
-    setup(&world, &["--alias", "no/alias"]).refused("invalid_alias");
+    run(world.c2c(&["setup", "clippy"])).fails_with("invalid_argument");
+    setup(&world, &["--alias", "no/alias"]).fails_with("invalid_alias");
     let mut homeless = world.c2c(&["setup", "claude"]);
     homeless.env_remove("HOME");
-    run(homeless).refused("invalid_argument");
+    run(homeless).fails_with("invalid_argument");
+}
+
+crate::harness::tests! {
+    fast:
+        setup_adds_server_rule_and_hooks_to_a_fresh_home_once,
+        foreign_settings_stay_byte_for_byte_and_undo_restores_the_file,
+        hooks_and_servers_of_an_older_c2c_are_replaced,
+        a_linked_file_stays_a_link,
+        a_malformed_file_is_rejected_and_nothing_changes;
 }

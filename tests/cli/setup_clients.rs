@@ -8,11 +8,12 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Done, World, run};
+use crate::harness::skip;
+use crate::support::{Outcome, World, run};
 
 struct Case {
     client: &'static str,
-    /// In the home: each file, as people keep it, and what must be in it after the set-up.
+    /// Files in the home: name, content before, and text that setup must add.
     files: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -93,7 +94,7 @@ fn put(world: &World, name: &str, text: &str) {
     fs::write(path, text).expect("written");
 }
 
-fn setup(world: &World, client: &str, args: &[&str]) -> Done {
+fn setup(world: &World, client: &str, args: &[&str]) -> Outcome {
     let here = world.path().join("work");
     fs::create_dir_all(&here).expect("a directory");
     let mut command = world.c2c(&[&["setup", client], args].concat());
@@ -105,7 +106,7 @@ fn text(world: &World, name: &str) -> String {
     fs::read_to_string(path(world, name)).expect("a file")
 }
 
-/// Every file below a directory but for the kept texts, with what it says.
+/// Every file below a directory except for backups, with its content.
 fn tree(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -119,17 +120,16 @@ fn tree(directory: &Path) -> Vec<(PathBuf, String)> {
     found
 }
 
-#[test]
-fn a_fresh_home_is_set_up_once_and_undone_whole() {
+fn a_fresh_home_is_set_up_once_and_undone_completely() {
     for case in CASES {
         let world = World::new();
         let (home, work) = (world.path().join("home"), world.path().join("work"));
         let before = (tree(&home), tree(&work));
         let done = setup(&world, case.client, &["--alias", "ann", "--json"]).ok().json();
         assert!(done["tools"].as_u64() > Some(5), "{done}");
-        for (name, _, wanted) in case.files {
+        for (name, _, expected) in case.files {
             let text = text(&world, name);
-            assert!(text.contains(wanted), "{name}: {text}");
+            assert!(text.contains(expected), "{name}: {text}");
             assert!(!text.contains("BROKER_ROOT") && !text.contains("SESSION_ID"), "{text}");
             let mode = fs::metadata(path(&world, name)).expect("it").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
@@ -147,8 +147,7 @@ fn a_fresh_home_is_set_up_once_and_undone_whole() {
     }
 }
 
-#[test]
-fn what_is_foreign_stays_and_undo_brings_every_byte_back() {
+fn foreign_settings_stay_and_undo_restores_every_byte() {
     for case in CASES {
         let world = World::new();
         case.files.iter().for_each(|(name, before, _)| put(&world, name, before));
@@ -157,9 +156,9 @@ fn what_is_foreign_stays_and_undo_brings_every_byte_back() {
             assert_eq!(text(&world, name), *before, "{name}");
         }
         setup(&world, case.client, &["--alias", "ann"]).ok();
-        for (name, before, wanted) in case.files {
+        for (name, before, expected) in case.files {
             let after = text(&world, name);
-            assert!(after.contains(wanted), "{name}: {after}");
+            assert!(after.contains(expected), "{name}: {after}");
             for line in before.lines().filter(|line| line.contains("keep") || line.contains("mine"))
             {
                 assert!(after.contains(line), "{line} in {after}");
@@ -177,35 +176,33 @@ fn what_is_foreign_stays_and_undo_brings_every_byte_back() {
     }
 }
 
-#[test]
-fn a_linked_file_stays_a_link_and_a_wrong_one_is_left_alone() {
+fn a_linked_file_stays_a_link_and_a_malformed_one_is_not_changed() {
     for case in CASES {
-        let (name, before, wanted) = case.files[0];
+        let (name, before, expected) = case.files[0];
         let world = World::new();
         put(&world, "dotfiles/it", before);
         if case.client == "opencode" {
-            // Of a project, where links lead nowhere else: see below.
+            // A file of a project, where links are rejected: see below.
             continue;
         }
         fs::create_dir_all(path(&world, name).parent().expect("one")).expect("made");
         symlink(path(&world, "dotfiles/it"), path(&world, name)).expect("a link");
         setup(&world, case.client, &[]).ok();
         assert!(fs::symlink_metadata(path(&world, name)).expect("it").is_symlink());
-        assert!(text(&world, "dotfiles/it").contains(wanted), "{}", case.client);
+        assert!(text(&world, "dotfiles/it").contains(expected), "{}", case.client);
         for wrong in ["{", "[[[", "= 1", "\u{0}"] {
             let world = World::new();
             put(&world, name, wrong);
             let done = setup(&world, case.client, &[]);
             let file = Path::new(name).file_name().expect("a name").to_string_lossy().into_owned();
             assert!(done.err.contains(&file), "{wrong}: {}", done.err);
-            done.refused("invalid_argument");
+            done.fails_with("invalid_argument");
             assert_eq!(text(&world, name), wrong);
         }
     }
 }
 
-#[test]
-fn an_entry_of_something_else_is_replaced_only_by_force() {
+fn an_unrelated_entry_is_replaced_only_with_force() {
     let foreign: [(&str, &str, &str); 3] = [
         ("gemini", ".gemini/settings.json", "{\"mcpServers\": {\"c2c\": {\"command\": \"mine\"}}}"),
         ("codex", ".codex/config.toml", "[mcp_servers.c2c]\ncommand = \"mine\"\n"),
@@ -216,17 +213,16 @@ fn an_entry_of_something_else_is_replaced_only_by_force() {
         put(&world, name, before);
         let done = setup(&world, client, &[]);
         assert!(done.err.contains("mine"), "{}", done.err);
-        done.refused("invalid_argument");
+        done.fails_with("invalid_argument");
         assert_eq!(text(&world, name), before);
         setup(&world, client, &["--undo"]).ok();
-        assert_eq!(text(&world, name), before, "it is not ours to take away");
+        assert_eq!(text(&world, name), before, "undo does not remove an unrelated entry");
         setup(&world, client, &["--force"]).ok();
         assert!(!text(&world, name).contains("mine"));
     }
 }
 
-#[test]
-fn what_an_older_c2c_wrote_is_replaced() {
+fn entries_of_an_older_c2c_are_replaced() {
     let world = World::new();
     let older = "[mcp_servers.c2c]\ncommand = \"opam\"\nargs = [\"exec\", \"--\", \
                  \"/x/c2c_mcp_server.exe\"]\n\n[mcp_servers.c2c.env]\nC2C_MCP_BROKER_ROOT = \"/x\"\n\n\
@@ -242,8 +238,7 @@ fn what_an_older_c2c_wrote_is_replaced() {
     assert_eq!(text(&world, "work/.opencode/plugins/c2c.ts.before-c2c"), "// c2c, the older one\n");
 }
 
-#[test]
-fn opencode_is_set_up_where_it_is_told() {
+fn opencode_is_set_up_in_the_requested_directory() {
     let world = World::new();
     let there = world.path().join("there");
     fs::create_dir_all(&there).expect("made");
@@ -252,12 +247,11 @@ fn opencode_is_set_up_where_it_is_told() {
     setup(&world, "opencode", &["--global"]).ok();
     assert!(path(&world, ".config/opencode/plugin/c2c.js").exists());
     assert!(!path(&world, "work/.opencode").exists());
-    setup(&world, "opencode", &["--target-dir", "/nowhere/at/all"]).refused("invalid_argument");
-    setup(&world, "codex", &["--target-dir", "."]).refused("invalid_argument");
+    setup(&world, "opencode", &["--target-dir", "/nowhere/at/all"]).fails_with("invalid_argument");
+    setup(&world, "codex", &["--target-dir", "."]).fails_with("invalid_argument");
 }
 
-#[test]
-fn without_a_client_setup_tells_which_are_here() {
+fn setup_without_a_client_lists_the_installed_clients() {
     let world = World::new();
     let programs = world.path().join("programs");
     fs::create_dir_all(&programs).expect("made");
@@ -279,18 +273,16 @@ fn without_a_client_setup_tells_which_are_here() {
     assert!(row("gemini")["problem"].as_str().is_some_and(|why| why.contains("settings.json")));
     let mut ask = world.c2c(&["setup"]);
     ask.env("PATH", &programs);
-    let told = run(ask).ok().out;
-    assert!(told.contains("not set up: c2c setup kimi"), "{told}");
+    let text = run(ask).ok().out;
+    assert!(text.contains("not set up: c2c setup kimi"), "{text}");
 }
 
-/// As another user, because root may write everything.
-#[test]
-fn a_file_that_may_not_be_written_is_named_and_nothing_changes() {
+/// Runs as another user, because root can write every file.
+fn a_read_only_file_is_named_and_nothing_changes() {
     const NOBODY: u32 = 65_534;
     let world = World::new();
-    if !nix_root() {
-        crate::support::skipped("only root becomes another user");
-        return;
+    if !is_root() {
+        skip("changing the user needs root");
     }
     let home = world.path().join("home");
     fs::create_dir_all(home.join(".codex")).expect("made");
@@ -301,29 +293,28 @@ fn a_file_that_may_not_be_written_is_named_and_nothing_changes() {
     for place in [world.path(), &home, &home.join(".codex"), &home.join(".codex/config.toml")] {
         chown(place, Some(NOBODY), Some(NOBODY)).expect("given away");
     }
-    // A program that another user can reach.
+    // A program that the other user can reach.
     let program = world.path().join("c2c");
-    // Copied by another program: what this one has open for writing, a child of another test may hold
-    // open for a moment, and then it cannot be started.
+    // Copied by another process: a child of another test may inherit a file that this process has
+    // open for writing, and then the file cannot be executed.
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_c2c")).arg(&program).status();
     assert!(copied.is_ok_and(|status| status.success()));
     let mut command = world.program(program.to_str().expect("text"), &["setup", "codex"]);
     command.uid(NOBODY).gid(NOBODY).current_dir(&home);
     let done = run(command);
     assert!(done.err.contains("hooks.json"), "{}", done.err);
-    done.refused("storage_failed");
+    done.fails_with("storage_failed");
     assert_eq!(text(&world, ".codex/config.toml"), "model = \"o9\"\n");
     let files: Vec<_> = tree(&home.join(".codex")).into_iter().map(|(path, _)| path).collect();
-    assert_eq!(files.len(), 2, "nothing is left lying about: {files:?}");
+    assert_eq!(files.len(), 2, "no other file remains: {files:?}");
 }
 
-fn nix_root() -> bool {
+fn is_root() -> bool {
     fs::read_to_string("/proc/self/status")
         .is_ok_and(|text| text.lines().any(|line| line.starts_with("Uid:\t0\t0")))
 }
 
-#[test]
-fn set_up_again_it_stays_who_it_is_and_keeps_what_the_user_added() {
+fn repeated_setup_keeps_the_alias_and_the_additions_of_the_user() {
     for (client, name, text_of_env) in [
         ("gemini", ".gemini/settings.json", "\"env\": {"),
         ("codex", ".codex/config.toml", "env = {"),
@@ -342,13 +333,12 @@ fn set_up_again_it_stays_who_it_is_and_keeps_what_the_user_added() {
         let now = text(&world, name);
         assert!(now.contains("bert") && now.contains("MINE") && !now.contains("alice"), "{now}");
         setup(&world, client, &["--undo"]).ok();
-        assert!(!path(&world, name).exists(), "the file was ours alone");
+        assert!(!path(&world, name).exists(), "the file contained only entries of c2c");
         assert!(!path(&world, &format!("{name}.before-c2c")).exists(), "{client}");
     }
 }
 
-#[test]
-fn what_the_user_changed_since_is_not_brought_back() {
+fn undo_keeps_later_changes_of_the_user() {
     let world = World::new();
     let name = ".gemini/settings.json";
     put(&world, name, "{\n  // it is 5\" wide\n  \"title\": \"x y\"\n}\n");
@@ -359,38 +349,36 @@ fn what_the_user_changed_since_is_not_brought_back() {
     assert!(now.contains("\"xy\"") && now.contains("// it is 5\" wide"), "{now}");
 }
 
-#[test]
-fn a_project_cannot_lead_the_set_up_out_of_itself() {
+fn links_in_a_project_cannot_lead_setup_outside_of_it() {
     let world = World::new();
     put(&world, ".bashrc", "# mine: c2c\n");
     put(&world, ".profile", "// c2c in OpenCode, they say\n");
     fs::create_dir_all(path(&world, "work/.opencode/plugins")).expect("made");
     symlink(path(&world, ".bashrc"), path(&world, "work/.opencode/plugins/c2c.ts"))
         .expect("a link");
-    setup(&world, "opencode", &[]).refused("invalid_argument");
-    setup(&world, "opencode", &["--undo"]).refused("invalid_argument");
+    setup(&world, "opencode", &[]).fails_with("invalid_argument");
+    setup(&world, "opencode", &["--undo"]).fails_with("invalid_argument");
     assert_eq!(text(&world, ".bashrc"), "# mine: c2c\n");
-    // A plugin of the user's own is neither replaced nor taken away.
+    // A plugin of the user is neither replaced nor removed.
     let world = World::new();
     put(&world, "work/.opencode/plugin/c2c.js", "// my own\n");
-    setup(&world, "opencode", &[]).refused("invalid_argument");
+    setup(&world, "opencode", &[]).fails_with("invalid_argument");
     setup(&world, "opencode", &["--undo"]).ok();
     assert_eq!(text(&world, "work/.opencode/plugin/c2c.js"), "// my own\n");
 }
 
-#[test]
-fn entries_of_something_else_are_known_by_their_program() {
+fn unrelated_entries_are_recognised_by_their_program() {
     for before in [
         "[mcp_servers.c2c]\nurl = \"http://127.0.0.1/\"\n",
         "[mcp_servers.c2c]\ncommand = \"my-proxy\"\nargs = [\"--dir\", \"/work/c2c\"]\n",
     ] {
         let world = World::new();
         put(&world, ".codex/config.toml", before);
-        setup(&world, "codex", &[]).refused("invalid_argument");
+        setup(&world, "codex", &[]).fails_with("invalid_argument");
         setup(&world, "codex", &["--undo"]).ok();
         assert_eq!(text(&world, ".codex/config.toml"), before);
     }
-    // Ours in one line, and hooks that are none.
+    // An entry of c2c in one line, and an empty list of hooks.
     let world = World::new();
     put(
         &world,
@@ -402,4 +390,20 @@ fn entries_of_something_else_are_known_by_their_program() {
     put(&world, ".kimi-code/config.toml", "hooks = []\n");
     setup(&world, "kimi", &[]).ok();
     setup(&world, "kimi", &["--undo"]).ok();
+}
+
+crate::harness::tests! {
+    fast:
+        a_fresh_home_is_set_up_once_and_undone_completely,
+        foreign_settings_stay_and_undo_restores_every_byte,
+        a_linked_file_stays_a_link_and_a_malformed_one_is_not_changed,
+        an_unrelated_entry_is_replaced_only_with_force,
+        entries_of_an_older_c2c_are_replaced,
+        opencode_is_set_up_in_the_requested_directory,
+        setup_without_a_client_lists_the_installed_clients,
+        a_read_only_file_is_named_and_nothing_changes,
+        repeated_setup_keeps_the_alias_and_the_additions_of_the_user,
+        undo_keeps_later_changes_of_the_user,
+        links_in_a_project_cannot_lead_setup_outside_of_it,
+        unrelated_entries_are_recognised_by_their_program;
 }

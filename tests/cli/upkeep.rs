@@ -1,4 +1,4 @@
-//! Does c2c find what is wrong, watch a command, and set a client up whole?
+//! The commands doctor, watch, init and install.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,8 +15,7 @@ fn kinds(report: &Value) -> Vec<String> {
     kinds
 }
 
-#[test]
-fn a_doctor_finds_nothing_in_a_good_house() {
+fn doctor_reports_no_findings_on_a_healthy_root() {
     let world = World::new();
     let done = run(world.c2c(&["doctor", "--json"])).ok().json();
     assert_eq!((done["ok"].as_bool(), kinds(&done).len()), (Some(true), 0), "{done}");
@@ -25,14 +24,13 @@ fn a_doctor_finds_nothing_in_a_good_house() {
     assert!(done.out.contains("✓ Broker root"), "{}", done.out);
 }
 
-#[test]
-fn each_finding_names_the_command_that_mends_it() {
+fn each_finding_names_the_command_that_fixes_it() {
     let world = World::new();
     world.register(&["ann", "bob"]);
-    // A session whose process is gone, a file that others may read, a program that is not there.
-    let mut gone = world.program("sh", &["-c", "exec \"$0\" register --alias old -s s-old"]);
-    gone.arg(env!("CARGO_BIN_EXE_c2c"));
-    run(gone).ok();
+    // A session without a process, a file that others can read, a missing program.
+    let mut dead = world.program("sh", &["-c", "exec \"$0\" register --alias old -s s-old"]);
+    dead.arg(env!("CARGO_BIN_EXE_c2c"));
+    run(dead).ok();
     fs::set_permissions(world.root().join("log"), fs::Permissions::from_mode(0o755)).expect("set");
     let codex = world.path().join("home/.codex/config.toml");
     fs::create_dir_all(codex.parent().expect("one")).expect("made");
@@ -60,49 +58,47 @@ fn each_finding_names_the_command_that_mends_it() {
     run(world.program("sh", &["-c", &fix])).ok();
     let report: Value =
         serde_json::from_str(&run(world.c2c(&["doctor", "--json"])).out).expect("JSON");
-    assert!(!self::kinds(&report).contains(&"file_mode".to_owned()), "the fix mends it: {report}");
+    assert!(!self::kinds(&report).contains(&"file_mode".to_owned()), "the fix solves it: {report}");
 }
 
-#[test]
-fn the_output_of_a_command_reaches_an_agent_in_order_and_its_status_is_passed_on() {
+fn watch_sends_output_in_order_and_passes_the_exit_status_on() {
     let world = World::new();
     world.register(&["ann", "bob"]);
     let script = "echo one; echo two >&2; exit 4";
     let done = world.run("bob", &["watch", "--to", "ann", "--", "sh", "-c", script]);
     assert_eq!((done.status, done.out.as_str()), (4, "one\ntwo\n"));
-    let got = world.poll("ann");
-    assert!(got[0].starts_with("watching: sh -c"), "{got:?}");
-    assert_eq!(got[1..got.len() - 1].join("\n"), "one\ntwo");
-    assert_eq!(got.last().map(String::as_str), Some("ended: exit status: 4"));
+    let received = world.poll("ann");
+    assert!(received[0].starts_with("watching: sh -c"), "{received:?}");
+    assert_eq!(received[1..received.len() - 1].join("\n"), "one\ntwo");
+    assert_eq!(received.last().map(String::as_str), Some("ended: exit status: 4"));
     let done = world.run(
         "bob",
         &["watch", "--to", "ann", "--grep", "FAIL", "--", "printf", "ok\nFAIL x\nok\n"],
     );
     assert_eq!(done.ok().out, "ok\nFAIL x\nok\n");
     assert_eq!(world.poll("ann")[1..], ["FAIL x", "ended: exit status: 0"]);
-    // Much of it comes in pieces, and all of it comes.
+    // Long output is sent in parts, and completely.
     world.run("bob", &["watch", "--to", "ann", "--", "seq", "5000"]).ok();
-    let got = world.poll("ann");
-    let numbers: Vec<&str> = got[1..got.len() - 1].iter().flat_map(|text| text.lines()).collect();
+    let received = world.poll("ann");
+    let numbers: Vec<&str> =
+        received[1..received.len() - 1].iter().flat_map(|text| text.lines()).collect();
     assert_eq!(numbers.len(), 5000);
-    assert!(got.len() > 4 && numbers.last() == Some(&"5000"));
+    assert!(received.len() > 4 && numbers.last() == Some(&"5000"));
 }
 
-#[test]
-fn a_watch_that_cannot_begin_runs_nothing() {
+fn a_watch_that_cannot_start_runs_no_command() {
     let world = World::new();
     world.register(&["bob"]);
     let marker = world.path().join("ran");
     let touch = ["watch", "--to", "nobody", "--", "touch", marker.to_str().expect("text")];
-    world.run("bob", &touch).refused("unknown_alias");
+    world.run("bob", &touch).fails_with("unknown_alias");
     assert!(!marker.exists());
     world.register(&["ann"]);
-    world.run("bob", &["watch", "--to", "ann", "--", "/no/such"]).refused("invalid_argument");
+    world.run("bob", &["watch", "--to", "ann", "--", "/no/such"]).fails_with("invalid_argument");
     assert_eq!(world.run("bob", &["watch", "--to", "ann"]).status, 2);
 }
 
-#[test]
-fn what_a_command_leaves_behind_does_not_keep_its_watch() {
+fn a_background_process_does_not_keep_the_watch_running() {
     let world = World::new();
     world.register(&["ann", "bob"]);
     let held = world.path().join("held");
@@ -112,15 +108,14 @@ fn what_a_command_leaves_behind_does_not_keep_its_watch() {
     assert_eq!(done.ok().out, "done\n");
     fs::write(&held, "").expect("it ends");
     assert_eq!(world.poll("ann")[1..], ["done", "ended: exit status: 0"]);
-    // One line without an end, as large as nobody would keep.
+    // One endless line, too large to buffer.
     let endless = ["watch", "--to", "ann", "--", "head", "-c", "200000000", "/dev/zero"];
     world.run("bob", &endless).ok();
     let sizes: Vec<usize> = world.poll("ann").iter().map(String::len).collect();
     assert!(sizes.iter().all(|size| *size < 8192), "{sizes:?}");
 }
 
-#[test]
-fn init_sets_up_the_one_client_that_is_here() {
+fn init_sets_up_the_only_installed_client() {
     let world = World::new();
     let programs = world.path().join("programs");
     fs::create_dir_all(&programs).expect("made");
@@ -129,9 +124,9 @@ fn init_sets_up_the_one_client_that_is_here() {
         command.env("PATH", &programs);
         run(command)
     };
-    init(&[]).refused("invalid_argument");
+    init(&[]).fails_with("invalid_argument");
     fs::write(programs.join("gemini"), "").expect("a program");
-    init(&["--room", "../x"]).refused("invalid_room_id");
+    init(&["--room", "../x"]).fails_with("invalid_room_id");
     let done = init(&["--alias", "gem", "--room", "lobby", "--json"]).ok().json();
     assert_eq!((&done["client"], &done["alias"]), (&"gemini".into(), &"gem".into()));
     let file = fs::read_to_string(world.path().join("home/.gemini/settings.json")).expect("it");
@@ -141,14 +136,13 @@ fn init_sets_up_the_one_client_that_is_here() {
     fs::write(programs.join("codex"), "").expect("another");
     let done = init(&[]);
     assert!(done.err.contains("codex, gemini"), "{}", done.err);
-    done.refused("invalid_argument");
+    done.fails_with("invalid_argument");
     let done = init(&["--client", "codex", "--no-setup"]).ok();
     assert!(done.out.contains("c2c send codex-"), "{}", done.out);
     assert!(!world.path().join("home/.codex").exists());
 }
 
-#[test]
-fn install_self_brings_completions_and_a_manual_and_install_sets_up_clients() {
+fn install_self_adds_completions_and_manual_pages_and_install_sets_up_clients() {
     let world = World::new();
     let bin = world.path().join("usr/bin");
     let done =
@@ -163,6 +157,17 @@ fn install_self_brings_completions_and_a_manual_and_install_sets_up_clients() {
     assert!(done["installed"].as_array().map(Vec::len) > Some(20));
     run(world.c2c(&["install", "gemini"])).ok();
     assert!(world.path().join("home/.gemini/settings.json").exists());
-    run(world.c2c(&["install", "gemini", "--dest", "/x"])).refused("invalid_argument");
-    run(world.c2c(&["install", "nothing"])).refused("invalid_argument");
+    run(world.c2c(&["install", "gemini", "--dest", "/x"])).fails_with("invalid_argument");
+    run(world.c2c(&["install", "nothing"])).fails_with("invalid_argument");
+}
+
+crate::harness::tests! {
+    fast:
+        doctor_reports_no_findings_on_a_healthy_root,
+        each_finding_names_the_command_that_fixes_it,
+        watch_sends_output_in_order_and_passes_the_exit_status_on,
+        a_watch_that_cannot_start_runs_no_command,
+        a_background_process_does_not_keep_the_watch_running,
+        init_sets_up_the_only_installed_client,
+        install_self_adds_completions_and_manual_pages_and_install_sets_up_clients;
 }

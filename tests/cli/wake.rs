@@ -1,4 +1,4 @@
-//! Is a session that does nothing nudged, once, and never told what was written?
+//! Wake-up of idle sessions: nudges and doorbells.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,21 +10,22 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::json;
 
 use crate::cli::hook::below_a_client;
+use crate::harness::skip;
 use crate::support::{World, run};
 
-fn people() -> World {
+fn two_agents() -> World {
     let world = World::new();
     world.register(&["ann", "bob"]);
     world
 }
 
-/// `c2c wake` about ann, at work; what it says on standard error.
+/// Starts `c2c wake` for ann; returns the process and its standard error.
 fn waker(world: &World, args: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut command = world.c2c(&[&["wake", "--alias", "ann"], args].concat());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("starts");
-    let told = BufReader::new(child.stderr.take().expect("piped"));
-    (child, told)
+    let diagnostics = BufReader::new(child.stderr.take().expect("piped"));
+    (child, diagnostics)
 }
 
 fn line(reader: &mut impl BufRead) -> String {
@@ -38,23 +39,22 @@ fn end(mut child: Child) {
     child.wait().expect("gone");
 }
 
-#[test]
-fn all_that_waits_is_one_nudge_and_reading_it_makes_room_for_the_next() {
-    let world = people();
+fn one_nudge_covers_all_waiting_mail_until_it_is_read() {
+    let world = two_agents();
     let nudges = world.path().join("nudges");
     let command = format!(
         "echo \"$C2C_WAKE_ALIAS $C2C_WAKE_SESSION $C2C_WAKE_TEXT\" >> {}",
         nudges.display()
     );
-    let (child, mut told) = waker(&world, &["--command", &command]);
+    let (child, mut diagnostics) = waker(&world, &["--command", &command]);
     world.run("bob", &["send", "ann", "the secret word"]).ok();
-    assert_eq!(line(&mut told), "woke ann");
+    assert_eq!(line(&mut diagnostics), "woke ann");
     for body in ["two", "three"] {
         world.run("bob", &["send", "ann", body]).ok();
     }
-    assert_eq!(world.poll("ann").len(), 3, "a nudge takes nothing");
+    assert_eq!(world.poll("ann").len(), 3, "a nudge claims no mail");
     world.run("bob", &["send", "ann", "four"]).ok();
-    assert_eq!(line(&mut told), "woke ann");
+    assert_eq!(line(&mut diagnostics), "woke ann");
     end(child);
     let nudges = fs::read_to_string(nudges).expect("nudges");
     assert_eq!(nudges.lines().count(), 2, "{nudges}");
@@ -62,9 +62,8 @@ fn all_that_waits_is_one_nudge_and_reading_it_makes_room_for_the_next() {
     assert!(!nudges.contains("secret"), "{nudges}");
 }
 
-#[test]
-fn who_wants_quiet_is_left_alone_and_what_may_wait_wakes_nobody() {
-    let world = people();
+fn do_not_disturb_and_deferrable_mail_cause_no_nudge() {
+    let world = two_agents();
     world.run("bob", &["send", "ann", "--deferrable", "when you have time"]).ok();
     let quiet = world.run("x", &["wake", "--alias", "ann", "--command", "false", "--timeout", "0"]);
     assert_eq!(quiet.ok().err, "");
@@ -73,28 +72,28 @@ fn who_wants_quiet_is_left_alone_and_what_may_wait_wakes_nobody() {
     let quiet = world.run("x", &["wake", "--alias", "ann", "--command", "false", "--timeout", "0"]);
     assert_eq!(quiet.ok().err, "");
     world.run("ann", &["dnd", "off"]).ok();
-    // A nudge that fails is told, and with `--once` it is the result.
+    // A failed nudge is reported, and with `--once` it is the result.
     let failed = world.run("x", &["wake", "--alias", "ann", "--command", "exit 3", "--once"]);
     assert!(failed.err.contains("exit status: 3"), "{}", failed.err);
-    failed.refused("invalid_argument");
+    failed.fails_with("invalid_argument");
 }
 
-#[test]
-fn wrong_input_is_told_by_field() {
-    let world = people();
+fn invalid_wake_arguments_are_rejected() {
+    let world = two_agents();
     assert_eq!(world.run("ann", &["wake"]).status, 2);
-    world.run("nobody", &["wake", "--command", "true"]).refused("not_registered");
-    world.run("x", &["wake", "--alias", "no/body", "--command", "true"]).refused("invalid_alias");
-    world.run("ann", &["wake", "--", "/no/such/program"]).refused("invalid_argument");
+    world.run("nobody", &["wake", "--command", "true"]).fails_with("not_registered");
+    world
+        .run("x", &["wake", "--alias", "no/body", "--command", "true"])
+        .fails_with("invalid_alias");
+    world.run("ann", &["wake", "--", "/no/such/program"]).fails_with("invalid_argument");
     assert_eq!(world.run("ann", &["wake", "--codex", "--tmux", "1"]).status, 2);
 }
 
-#[test]
-fn a_program_in_a_terminal_of_its_own_reads_the_nudge_as_typed() {
-    let world = people();
-    // It says whether it has a terminal, then waits for a line like a client for a prompt.
+fn a_wrapped_program_reads_the_nudge_from_its_terminal() {
+    let world = two_agents();
+    // It prints whether it has a terminal, then waits for a line as a client waits for a prompt.
     let program = "test -t 0 && echo ready; read line; echo \"read: $line\"; exit 7";
-    let (mut child, _told) = waker(&world, &["--quiet", "0", "--", "sh", "-c", program]);
+    let (mut child, _diagnostics) = waker(&world, &["--quiet", "0", "--", "sh", "-c", program]);
     let mut shown = BufReader::new(child.stdout.take().expect("piped"));
     assert_eq!(line(&mut shown), "ready");
     world.run("bob", &["send", "ann", "the secret word"]).ok();
@@ -102,14 +101,14 @@ fn a_program_in_a_terminal_of_its_own_reads_the_nudge_as_typed() {
     shown.read_to_string(&mut rest).expect("text");
     assert!(rest.contains("read: c2c: mail from other agents waits for you."), "{rest}");
     assert!(!rest.contains("secret"), "{rest}");
-    assert_eq!(child.wait().expect("ended").code(), Some(7), "its status is passed on");
+    assert_eq!(child.wait().expect("ended").code(), Some(7), "the exit status is passed on");
     assert_eq!(world.poll("ann"), ["the secret word"]);
 }
 
-#[test]
-fn what_is_typed_goes_through_to_the_program() {
-    let world = people();
-    let (mut child, _told) = waker(&world, &["--", "sh", "-c", "read line; echo \"read: $line\""]);
+fn typed_input_reaches_the_program() {
+    let world = two_agents();
+    let (mut child, _diagnostics) =
+        waker(&world, &["--", "sh", "-c", "read line; echo \"read: $line\""]);
     child.stdin.take().expect("piped").write_all(b"hello\n").expect("typed");
     let mut rest = String::new();
     child.stdout.take().expect("piped").read_to_string(&mut rest).expect("text");
@@ -117,16 +116,14 @@ fn what_is_typed_goes_through_to_the_program() {
     assert!(child.wait().expect("ended").success());
 }
 
-#[test]
-fn a_pane_of_tmux_is_typed_into() {
+fn the_nudge_is_typed_into_a_tmux_pane() {
     if Command::new("tmux").arg("-V").output().is_err() {
-        crate::support::skipped("there is no tmux");
-        return;
+        skip("tmux is not installed");
     }
-    let world = people();
+    let world = two_agents();
     let typed = world.path().join("typed");
     Command::new("mkfifo").arg(&typed).status().expect("a pipe");
-    // A server of its own, which ends with its last session.
+    // A separate tmux server, which ends with its last session.
     let sockets = world.path().join("tmux");
     fs::create_dir(&sockets).expect("made");
     let tmux = |args: &[&str]| {
@@ -144,10 +141,9 @@ fn a_pane_of_tmux_is_typed_into() {
     assert!(typed.starts_with("c2c: mail from other agents waits"), "{typed}");
 }
 
-#[test]
-fn a_program_that_ends_with_its_input_is_told_of_the_end() {
-    let world = people();
-    let (mut child, _told) = waker(&world, &["--", "cat"]);
+fn a_wrapped_program_sees_the_end_of_its_input() {
+    let world = two_agents();
+    let (mut child, _diagnostics) = waker(&world, &["--", "cat"]);
     child.stdin.take().expect("piped").write_all(b"hello\n").expect("typed");
     let mut rest = String::new();
     child.stdout.take().expect("piped").read_to_string(&mut rest).expect("text");
@@ -155,14 +151,13 @@ fn a_program_that_ends_with_its_input_is_told_of_the_end() {
     assert!(child.wait().expect("ended").success());
 }
 
-#[test]
-fn much_input_to_a_program_that_writes_first_blocks_nobody() {
-    let world = people();
+fn large_input_to_a_program_that_writes_first_does_not_block() {
+    let world = two_agents();
     let program = "stty raw -echo; echo ready; seq 60000; head -c 300000 >/dev/null; echo read";
-    let (mut child, _told) = waker(&world, &["--", "sh", "-c", program]);
+    let (mut child, _diagnostics) = waker(&world, &["--", "sh", "-c", program]);
     let mut stdin = child.stdin.take().expect("piped");
     let mut out = BufReader::new(child.stdout.take().expect("piped"));
-    // Before that the terminal keeps no more than a line.
+    // Before that the terminal buffers only one line.
     assert_eq!(line(&mut out), "ready");
     let typing = std::thread::spawn(move || stdin.write_all(&[b'x'; 300_000]));
     let mut shown = Vec::new();
@@ -172,18 +167,17 @@ fn much_input_to_a_program_that_writes_first_blocks_nobody() {
     let _ = typing.join();
 }
 
-#[test]
-fn a_dialog_is_not_answered_and_a_begun_line_is_not_sent() {
-    let world = people();
-    // It takes each key and shows nothing of what is typed, as a menu does.
+fn a_nudge_neither_answers_a_dialog_nor_submits_a_partial_line() {
+    let world = two_agents();
+    // It reads single keys without echo, as a menu does.
     let menu = "stty -echo -icanon; echo ready; dd bs=1 count=1 >/dev/null 2>&1; echo typed; \
         read -r line; echo \"chosen: $line\"";
-    let (mut child, _told) = waker(&world, &["--quiet", "0", "--", "sh", "-c", menu]);
+    let (mut child, _diagnostics) = waker(&world, &["--quiet", "0", "--", "sh", "-c", menu]);
     let mut shown = BufReader::new(child.stdout.take().expect("piped"));
     assert_eq!(line(&mut shown), "ready");
     world.run("bob", &["send", "ann", "hello"]).ok();
     assert_eq!(line(&mut shown), "typed");
-    // The user ends it: the nudge was typed before, and no line end with it.
+    // The user ends the line: the nudge was typed into it, without a line end.
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(b"own\n").expect("typed");
     let chosen = line(&mut shown);
@@ -191,9 +185,8 @@ fn a_dialog_is_not_answered_and_a_begun_line_is_not_sent() {
     child.wait().expect("ended");
 }
 
-#[test]
-fn a_nudge_that_leaves_something_running_ends_all_the_same() {
-    let world = people();
+fn a_nudge_with_a_background_process_still_ends() {
+    let world = two_agents();
     world.run("bob", &["send", "ann", "hello"]).ok();
     let held = world.path().join("held");
     Command::new("mkfifo").arg(&held).status().expect("a pipe");
@@ -202,18 +195,17 @@ fn a_nudge_that_leaves_something_running_ends_all_the_same() {
     fs::write(&held, "").expect("it ends");
 }
 
-/// What Claude Code says to its hooks.
+/// The input that Claude Code passes to its hooks.
 fn event(name: &str) -> String {
-    let mut said = json!({"session_id": "claude-1", "cwd": "/", "hook_event_name": name});
+    let mut input = json!({"session_id": "claude-1", "cwd": "/", "hook_event_name": name});
     if name == "FileChanged" {
-        said["event"] = json!("change");
+        input["event"] = json!("change");
     }
-    said.to_string()
+    input.to_string()
 }
 
-#[test]
-fn mail_that_may_wait_does_not_keep_the_doorbell_from_ringing() {
-    let world = people();
+fn deferrable_mail_does_not_keep_the_doorbell_from_ringing() {
+    let world = two_agents();
     hook(&world, &[], &event("SessionStart"));
     run(world.c2c(&["register", "--alias", "cat", "-s", "claude-1"])).ok();
     world.run("bob", &["send", "cat", "one"]).ok();
@@ -239,7 +231,7 @@ fn doorbell(world: &World) -> PathBuf {
     world.root().join("doorbells/claude-1")
 }
 
-/// As if it had rung long ago; whether it rings with what is done then.
+/// Whether `act` rings the doorbell.
 fn rings(world: &World, act: impl FnOnce()) -> bool {
     let file = fs::File::options().append(true).open(doorbell(world)).expect("a doorbell");
     file.set_modified(UNIX_EPOCH + Duration::from_secs(1)).expect("set");
@@ -248,13 +240,12 @@ fn rings(world: &World, act: impl FnOnce()) -> bool {
         > UNIX_EPOCH + Duration::from_secs(1)
 }
 
-#[test]
-fn the_doorbell_rings_for_the_first_mail_and_the_waking_hook_says_only_that_it_is_there() {
-    let world = people();
-    // The session begins before its server has registered it.
+fn the_doorbell_rings_for_the_first_mail_and_the_wake_hook_reveals_no_content() {
+    let world = two_agents();
+    // The session starts before its server has registered it.
     let (status, out, _) = hook(&world, &[], &event("SessionStart"));
-    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-    let watched = &told["hookSpecificOutput"]["watchPaths"];
+    let output: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let watched = &output["hookSpecificOutput"]["watchPaths"];
     assert_eq!((status, watched), (Some(0), &json!([doorbell(&world)])));
     let modes = [doorbell(&world), world.root().join("doorbells")]
         .map(|path| fs::metadata(path).expect("it").permissions().mode() & 0o777);
@@ -263,12 +254,12 @@ fn the_doorbell_rings_for_the_first_mail_and_the_waking_hook_says_only_that_it_i
     assert_eq!(hook(&world, &["--wake"], &event("FileChanged")), (Some(0), "".into(), "".into()));
 
     assert!(rings(&world, || drop(world.run("bob", &["send", "cat", "the secret word"]).ok())));
-    assert_eq!(fs::metadata(doorbell(&world)).expect("it").len(), 0, "never content");
+    assert_eq!(fs::metadata(doorbell(&world)).expect("it").len(), 0, "the doorbell has no content");
     let (status, out, err) = hook(&world, &["--wake"], &event("FileChanged"));
     assert_eq!((status, out.as_str()), (Some(2), ""));
     assert!(err.starts_with("c2c: mail from other agents waits") && !err.contains("secret"));
 
-    // More mail while the first is unread rings no more, until it has waited for long.
+    // More mail does not ring while the first is unread, unless the last ring was long ago.
     world.run("bob", &["send", "cat", "two"]).ok();
     let before = fs::metadata(doorbell(&world)).expect("it").modified().expect("a time");
     world.run("bob", &["send", "cat", "three"]).ok();
@@ -288,9 +279,8 @@ fn the_doorbell_rings_for_the_first_mail_and_the_waking_hook_says_only_that_it_i
     assert!(rings(&world, || drop(world.run("bob", &["rooms", "send", "lobby", "hey"]).ok())));
 }
 
-#[test]
-fn a_session_id_that_is_no_name_hangs_no_doorbell() {
-    let world = people();
+fn an_invalid_session_id_creates_no_doorbell() {
+    let world = two_agents();
     let input = json!({"session_id": "../../x", "cwd": "/", "hook_event_name": "SessionStart"});
     let mut command = below_a_client(&world, &[]);
     command.env("CLAUDE_CODE_SESSION_ID", "../../x");
@@ -302,27 +292,44 @@ fn a_session_id_that_is_no_name_hangs_no_doorbell() {
     assert!(!world.root().join("doorbells").exists());
 }
 
-#[test]
-fn clients_with_other_forms_are_answered_in_theirs() {
-    let world = people();
-    let say = |name: &str| json!({"session_id": "s-ann", "cwd": "/", "hook_event_name": name});
+fn crush_and_kimi_hooks_are_answered_in_their_formats() {
+    let world = two_agents();
+    let input = |name: &str| json!({"session_id": "s-ann", "cwd": "/", "hook_event_name": name});
     let send = || world.run("bob", &["send", "ann", "hello"]).ok();
     send();
     let crush = json!({"event": "PreToolUse", "session_id": "s-ann", "cwd": "/"}).to_string();
     let (status, out, _) = hook(&world, &["--client", "crush"], &crush);
-    let told: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-    assert!(told["context"].as_str().is_some_and(|text| text.contains("hello")), "{out}");
+    let output: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert!(output["context"].as_str().is_some_and(|text| text.contains("hello")), "{out}");
     assert_eq!(status, Some(0));
     send();
     let (status, out, _) =
-        hook(&world, &["--client", "kimi"], &say("UserPromptSubmit").to_string());
+        hook(&world, &["--client", "kimi"], &input("UserPromptSubmit").to_string());
     assert!(out.starts_with("Messages from other agents") && out.contains("hello"), "{out}");
     assert_eq!(status, Some(0));
     send();
-    let (status, out, err) = hook(&world, &["--client", "kimi"], &say("Stop").to_string());
+    let (status, out, err) = hook(&world, &["--client", "kimi"], &input("Stop").to_string());
     assert_eq!((status, out.as_str()), (Some(2), ""));
     assert!(err.contains("hello"), "{err}");
-    assert_eq!(world.poll("ann"), Vec::<String>::new(), "each was told once");
-    let (status, out, err) = hook(&world, &["--client", "kimi"], &say("Stop").to_string());
+    assert_eq!(world.poll("ann"), Vec::<String>::new(), "each message was delivered once");
+    let (status, out, err) = hook(&world, &["--client", "kimi"], &input("Stop").to_string());
     assert_eq!((status, out.as_str(), err.as_str()), (Some(0), "", ""));
+}
+
+crate::harness::tests! {
+    fast:
+        one_nudge_covers_all_waiting_mail_until_it_is_read,
+        do_not_disturb_and_deferrable_mail_cause_no_nudge,
+        invalid_wake_arguments_are_rejected,
+        a_wrapped_program_reads_the_nudge_from_its_terminal,
+        typed_input_reaches_the_program,
+        the_nudge_is_typed_into_a_tmux_pane,
+        a_wrapped_program_sees_the_end_of_its_input,
+        large_input_to_a_program_that_writes_first_does_not_block,
+        a_nudge_neither_answers_a_dialog_nor_submits_a_partial_line,
+        a_nudge_with_a_background_process_still_ends,
+        deferrable_mail_does_not_keep_the_doorbell_from_ringing,
+        the_doorbell_rings_for_the_first_mail_and_the_wake_hook_reveals_no_content,
+        an_invalid_session_id_creates_no_doorbell,
+        crush_and_kimi_hooks_are_answered_in_their_formats;
 }

@@ -4,29 +4,38 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{beside as c2c, model, program, started};
+use super::{
+    MESSAGE, Protocol, assert_in_history, c2c, client_command, model_of_one_turn, print_version,
+    program, set_up,
+};
 use crate::support::{World, run};
 
 /// Names a launcher: the client needs a newer Node than many machines have.
 const PROGRAM: &str = "C2C_TEST_KIMI";
 
-/// A fresh home that was set up, and the client in it.
+const PROTOCOL: Protocol = Protocol {
+    is_request: |path| path == "/v1/chat/completions",
+    conversation: "messages",
+    listed_tool: "mcp__c2c__whoami",
+    stream: |_, _| stream(),
+};
+
 fn client(world: &World, program: &Path, args: &[&str]) -> Command {
-    let mut command = started(world, program, args);
+    let mut command = client_command(world, program, args);
     command.env("KIMI_DISABLE_TELEMETRY", "1").env("KIMI_CODE_NO_AUTO_UPDATE", "1");
     command
 }
 
-/// The client as a server of its own: only so does it say how its MCP servers are.
+/// The client as a web server, the only mode in which it reports on its MCP servers.
 struct Web {
     process: Child,
     address: String,
     token: String,
-    /// Read no more, but the client may still write.
+    /// No longer read, but the client may still write to it.
     _out: BufReader<ChildStdout>,
 }
 
@@ -37,7 +46,7 @@ impl Web {
         let mut process = command.spawn().expect("the client starts");
         let mut out = BufReader::new(process.stdout.take().expect("its output"));
         let mut line = String::new();
-        // It serves before it tells where, as http://ADDRESS/#token=TOKEN.
+        // Once it serves, it prints http://ADDRESS/#token=TOKEN.
         let (address, token) = loop {
             line.clear();
             let read = out.read_line(&mut line).expect("a line");
@@ -50,8 +59,8 @@ impl Web {
         Self { process, address, token, _out: out }
     }
 
-    /// What it says when it connects to `c2c` now.
-    fn connects(&self) -> Value {
+    /// Lets the client connect to `c2c`; returns its report.
+    fn connect(&self) -> Value {
         let body = json!({ "name": "c2c" }).to_string();
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         write!(
@@ -63,10 +72,10 @@ impl Web {
             body.len()
         )
         .expect("a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-        serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"))
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        let (_, body) = response.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {response}"))
     }
 }
 
@@ -77,23 +86,24 @@ impl Drop for Web {
     }
 }
 
-#[test]
-fn the_client_itself_says_that_c2c_is_connected() {
-    let Some(program) = program(PROGRAM) else { return };
+fn the_client_reports_that_c2c_is_connected() {
+    let program = program(PROGRAM);
     let world = World::new();
-    let version = run(client(&world, &program, &["--version"])).ok();
-    eprintln!("Kimi Code: {}", version.out.trim());
+    print_version("Kimi Code", client(&world, &program, &["--version"]));
     run(c2c(&world, "x", &["setup", "kimi", "--alias", "walker"])).ok();
     let web = Web::start(&world, &program);
-    let told = web.connects();
-    assert_eq!(told["data"]["success"], true, "{told}");
-    assert!(told["data"]["output"].to_string().contains("poll_inbox"), "{told}");
+    let report = web.connect();
+    assert_eq!(report["data"]["success"], true, "{report}");
+    assert!(report["data"]["output"].to_string().contains("poll_inbox"), "{report}");
     run(c2c(&world, "x", &["setup", "kimi", "--undo"])).ok();
-    let told = web.connects();
-    assert!(told["data"].is_null() && told["msg"].to_string().contains("not found"), "{told}");
+    let report = web.connect();
+    assert!(
+        report["data"].is_null() && report["msg"].to_string().contains("not found"),
+        "{report}"
+    );
 }
 
-/// What the user chose before: a model.
+/// Stores the choice of a model.
 fn choose(world: &World, url: &str) {
     let directory = world.path().join("home/.kimi-code");
     std::fs::create_dir_all(&directory).expect("a directory");
@@ -105,7 +115,7 @@ fn choose(world: &World, url: &str) {
     std::fs::write(directory.join("config.toml"), chosen).expect("settings");
 }
 
-/// The stream of an answer that ends the turn.
+/// The events of a response that ends the turn.
 fn stream() -> String {
     let chunk = |delta: Value, reason: Value| {
         json!({
@@ -117,36 +127,27 @@ fn stream() -> String {
     format!("data: {text}\n\ndata: {}\n\ndata: [DONE]\n\n", chunk(json!({}), json!("stop")))
 }
 
-#[test]
 fn a_message_reaches_the_model_before_it_stops_without_polling() {
-    let Some(program) = program(PROGRAM) else { return };
+    let program = program(PROGRAM);
     let world = Arc::new(World::new());
-    let requests = Arc::new(Mutex::new(Vec::<Value>::new()));
-    let (seen, beside) = (Arc::clone(&requests), Arc::clone(&world));
-    let url = model(move |path, asked| {
-        if path != "/v1/chat/completions" {
-            return None;
-        }
-        let mut seen = seen.lock().expect("a lock");
-        seen.push(asked["messages"].clone());
-        if seen.len() == 1 && asked["tools"].to_string().contains("mcp__c2c__whoami") {
-            // The session is there: somebody writes to it while it works.
-            run(c2c(&beside, "ann", &["send", "walker", "the tests are green"])).ok();
-        }
-        Some(stream())
-    });
+    let (url, requests) = model_of_one_turn(&world, PROTOCOL, None);
     choose(&world, &url);
-    run(c2c(&world, "x", &["setup", "kimi", "--alias", "walker"])).ok();
-    run(c2c(&world, "ann", &["register", "--alias", "ann"])).ok();
+    set_up(&world, "kimi");
     let done = run(client(&world, &program, &["-p", "hello"])).ok();
-    let requests = requests.lock().expect("a lock");
+    let requests = requests.lock().expect("a lock").clone();
     assert_eq!(requests.len(), 2, "{} {}", done.out, done.err);
-    // A section that the client cannot read it passes over with a warning.
+    // The client skips a section that it cannot read, with a warning.
     assert!(!done.err.contains("Warning"), "{}", done.err);
-    let last = requests[1].as_array().and_then(|rows| rows.last()).expect("a message");
-    let told = last["content"].as_str().unwrap_or_default();
-    assert!(told.contains("Messages from other agents"), "{last}");
-    assert!(told.contains("the tests are green") && told.contains("walker"), "{last}");
-    let history = run(c2c(&world, "x", &["history", "-a", "walker", "--json"])).ok().json();
-    assert_eq!(history[0]["content"], "the tests are green");
+    let conversation: Value = serde_json::from_str(&requests[1]).expect("JSON");
+    let last = conversation.as_array().and_then(|rows| rows.last()).expect("a message");
+    let text = last["content"].as_str().unwrap_or_default();
+    assert!(text.contains("Messages from other agents"), "{last}");
+    assert!(text.contains(MESSAGE) && text.contains("walker"), "{last}");
+    assert_in_history(&world, &done.err);
+}
+
+crate::harness::tests! {
+    slow:
+        the_client_reports_that_c2c_is_connected,
+        a_message_reaches_the_model_before_it_stops_without_polling;
 }

@@ -2,30 +2,37 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{beside as c2c, model, program, started};
+use super::{
+    Protocol, assert_delivered_once, assert_in_history, c2c, client_command, model_of_one_turn,
+    print_version, program, set_up,
+};
 use crate::support::{World, run};
 
 const PROGRAM: &str = "C2C_TEST_OPENCODE";
 
-/// A fresh home that was set up, and the client in it.
+const PROTOCOL: Protocol = Protocol {
+    is_request: |path| path == "/v1/chat/completions",
+    conversation: "messages",
+    listed_tool: "c2c_whoami",
+    stream: |_, tool| stream(tool),
+};
+
 fn client(world: &World, program: &Path, args: &[&str]) -> Command {
-    let mut command = started(world, program, args);
-    // It fetches types for plugins before it loads one, and without a network tries for a minute.
+    let mut command = client_command(world, program, args);
+    // It fetches types before it loads a plugin, and without a network tries for a minute.
     command.env("npm_config_offline", "true");
     command.env("OPENCODE_DISABLE_AUTOUPDATE", "1").env("OPENCODE_DISABLE_MODELS_FETCH", "1");
     command
 }
 
-#[test]
-fn the_client_itself_says_that_c2c_is_connected() {
-    let Some(program) = program(PROGRAM) else { return };
+fn the_client_reports_that_c2c_is_connected() {
+    let program = program(PROGRAM);
     let world = World::new();
-    let version = run(client(&world, &program, &["--version"])).ok();
-    eprintln!("OpenCode: {}", version.out.trim());
+    print_version("OpenCode", client(&world, &program, &["--version"]));
     let scopes: [&[&str]; 2] = [&[], &["--global"]];
     for scope in scopes {
         let mut setup = vec!["setup", "opencode", "--alias", "walker"];
@@ -42,7 +49,7 @@ fn the_client_itself_says_that_c2c_is_connected() {
     }
 }
 
-/// The stream of one answer: a call of a tool, or a text that ends the turn.
+/// The events of one response: a call of a tool, or a text that ends the turn.
 fn stream(tool: Option<&str>) -> String {
     let chunk = |delta: Value, reason: Option<&str>| {
         let choice = json!({"index": 0, "delta": delta, "finish_reason": reason});
@@ -62,29 +69,11 @@ fn stream(tool: Option<&str>) -> String {
     format!("{}{}data: [DONE]\n\n", chunk(delta, None), chunk(json!({}), Some(reason)))
 }
 
-#[test]
 fn a_message_reaches_the_model_after_a_tool_call_without_polling() {
-    let Some(program) = program(PROGRAM) else { return };
+    let program = program(PROGRAM);
     let world = Arc::new(World::new());
-    run(c2c(&world, "x", &["setup", "opencode", "--alias", "walker"])).ok();
-    run(c2c(&world, "ann", &["register", "--alias", "ann"])).ok();
-    let requests = Arc::new(Mutex::new(Vec::<String>::new()));
-    let (seen, beside) = (Arc::clone(&requests), Arc::clone(&world));
-    let url = model(move |path, asked| {
-        if path != "/v1/chat/completions" {
-            return None;
-        }
-        let messages = asked["messages"].to_string();
-        let answered = messages.contains("tool_call_id");
-        seen.lock().expect("a lock").push(messages);
-        // A title is asked for, too, without tools.
-        if answered || !asked["tools"].to_string().contains("c2c_whoami") {
-            return Some(stream(None));
-        }
-        // The session is there: somebody writes to it while it works.
-        run(c2c(&beside, "ann", &["send", "walker", "the tests are green"])).ok();
-        Some(stream(Some("c2c_whoami")))
-    });
+    set_up(&world, "opencode");
+    let (url, requests) = model_of_one_turn(&world, PROTOCOL, Some("c2c_whoami"));
     let provider = json!({
         "npm": "@ai-sdk/openai-compatible",
         "name": "test",
@@ -92,15 +81,15 @@ fn a_message_reaches_the_model_after_a_tool_call_without_polling() {
         "models": {"m": {}},
     });
     let config = json!({"provider": {"test": provider}, "model": "test/m"});
-    let mut ask = client(&world, &program, &["run", "hello"]);
-    ask.env("OPENCODE_CONFIG_CONTENT", config.to_string());
-    let done = run(ask).ok();
-    let requests = requests.lock().expect("a lock");
-    let told: Vec<&String> =
-        requests.iter().filter(|text| text.contains("the tests are green")).collect();
-    let seen = format!("{} of {} requests: {}", told.len(), requests.len(), done.err);
-    assert_eq!(told.len(), 1, "{seen}");
-    assert!(told[0].contains("Messages from other agents") && told[0].contains("walker"));
-    let history = run(c2c(&world, "x", &["history", "-a", "walker", "--json"])).ok().json();
-    assert_eq!(history[0]["content"], "the tests are green");
+    let mut prompt = client(&world, &program, &["run", "hello"]);
+    prompt.env("OPENCODE_CONFIG_CONTENT", config.to_string());
+    let done = run(prompt).ok();
+    assert_delivered_once(&requests, &done.err);
+    assert_in_history(&world, &done.err);
+}
+
+crate::harness::tests! {
+    slow:
+        the_client_reports_that_c2c_is_connected,
+        a_message_reaches_the_model_after_a_tool_call_without_polling;
 }

@@ -1,16 +1,17 @@
-//! Does a real MCP client get on with `c2c mcp`, and does no way of ending it lose mail?
+//! `c2c mcp` with MCP clients: sessions, cancelled and unread responses, pushed mail.
 //!
-//! The scenarios are in `session.py`: some use the Python SDK, the rest talk plain JSON lines.
+//! The scenarios are in `session.py`: some use the Python SDK, the others write plain JSON lines.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::harness::skip;
 use crate::support::{World, agents, run};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/session.py");
 
-/// The interpreter and the place of its packages, as the caller's own HOME has them.
+/// The Python interpreter, and the directory of its packages in the HOME of the caller.
 struct Python {
     program: String,
     user_base: String,
@@ -28,17 +29,17 @@ fn python() -> Option<Python> {
     Some(Python { program, user_base, has_mcp: lines.next()? == "True" })
 }
 
-/// Says why a scenario is left out, or panics where leaving out is not allowed.
-fn skip(scenario: &str, missing: &str) {
+/// Skips a scenario. Panics instead if `C2C_TEST_REQUIRE_MCP=1` forbids that.
+fn skip_scenario(scenario: &str, missing: &str) -> ! {
     let required = std::env::var_os("C2C_TEST_REQUIRE_MCP").is_some_and(|value| value == "1");
     assert!(!required, "{scenario}: {missing} is missing, and C2C_TEST_REQUIRE_MCP=1");
-    crate::support::skipped(&format!("{scenario}: {missing} is missing"));
+    skip(&format!("{scenario}: {missing} is missing"))
 }
 
-fn play(scenario: &str, needs_mcp: bool) {
-    let Some(python) = python() else { return skip(scenario, "python3") };
+fn run_scenario(scenario: &str, needs_mcp: bool) {
+    let python = python().unwrap_or_else(|| skip_scenario(scenario, "python3"));
     if needs_mcp && !python.has_mcp {
-        return skip(scenario, "the Python package mcp");
+        skip_scenario(scenario, "the Python package mcp");
     }
     let world = World::new();
     let mut command =
@@ -53,8 +54,7 @@ fn play(scenario: &str, needs_mcp: bool) {
     assert_eq!(done.status, 0, "{scenario}\n{}\n{}", done.out, done.err);
 }
 
-#[test]
-fn thirty_agents_in_one_room_lose_nothing_and_double_nothing() {
+fn thirty_agents_in_one_room_lose_and_duplicate_nothing() {
     let world = World::new();
     let plan = agents::Plan {
         agents: 30,
@@ -64,10 +64,10 @@ fn thirty_agents_in_one_room_lose_nothing_and_double_nothing() {
     };
     let (root, home) = (world.root(), world.path().join("home"));
     let program = Path::new(env!("CARGO_BIN_EXE_c2c"));
-    let outcome = agents::run(&plan, &|at| agents::command(program, &root, &home, at));
-    assert_eq!(outcome.delays.len(), outcome.expected);
-    assert_eq!((outcome.doubled, outcome.astray, outcome.empty_polls), (0, 0, 0));
-    // Everything was shown: nothing waits, and each was acked.
+    let tally = agents::run(&plan, &|at| agents::command(program, &root, &home, at));
+    assert_eq!(tally.delays.len(), tally.expected);
+    assert_eq!((tally.duplicated, tally.misdelivered, tally.empty_polls), (0, 0, 0));
+    // All messages were shown and acked: none waits.
     for at in [0, 15, 29] {
         let mut poll = agents::command(program, &root, &home, at);
         poll.args(["peek-inbox", "--json"]);
@@ -75,117 +75,123 @@ fn thirty_agents_in_one_room_lose_nothing_and_double_nothing() {
     }
 }
 
-#[test]
-fn two_agents_have_a_whole_session() {
-    play("session", true);
+fn two_agents_complete_a_session() {
+    run_scenario("session", true);
 }
 
-#[test]
-fn a_cancelled_wait_takes_nothing() {
-    play("cancelled", true);
+fn a_cancelled_wait_claims_no_mail() {
+    run_scenario("cancelled", true);
 }
 
-#[test]
-fn a_poll_cancelled_while_it_is_answered_takes_nothing() {
-    play("cancel_race", false);
+fn a_poll_cancelled_while_it_is_answered_loses_no_mail() {
+    run_scenario("cancel_race", false);
 }
 
-#[test]
-fn a_poll_cancelled_after_it_is_answered_takes_nothing() {
-    play("cancel_crossing", false);
+fn mail_of_a_poll_cancelled_after_its_response_is_redelivered() {
+    run_scenario("cancel_crossing", false);
 }
 
-#[test]
-fn a_live_alias_is_not_shared() {
-    play("same_alias", true);
+fn two_live_servers_do_not_share_an_alias() {
+    run_scenario("same_alias", true);
 }
 
-#[test]
-fn an_unread_answer_comes_back() {
-    play("unread_pipe", false);
+fn an_unread_response_on_a_pipe_is_redelivered() {
+    run_scenario("unread_pipe", false);
 }
 
-#[test]
-fn an_unread_answer_on_a_socket_comes_back() {
-    play("unread_socket", false);
+fn an_unread_response_on_a_socket_is_redelivered() {
+    run_scenario("unread_socket", false);
 }
 
-#[test]
-fn an_unread_answer_before_another_request_comes_back() {
-    play("unread_pipelined", false);
+fn an_unread_response_is_redelivered_after_a_pipelined_request() {
+    run_scenario("unread_pipelined", false);
 }
 
-#[test]
-fn an_unread_answer_of_a_killed_server_comes_back() {
-    play("unread_killed", false);
+fn an_unread_response_of_a_killed_server_is_redelivered() {
+    run_scenario("unread_killed", false);
 }
 
-#[test]
-fn a_read_answer_stays_away() {
-    play("read_pipe", false);
+fn a_response_read_from_a_pipe_is_not_redelivered() {
+    run_scenario("read_pipe", false);
 }
 
-#[test]
-fn a_read_answer_on_a_socket_stays_away() {
-    play("read_socket", false);
+fn a_response_read_from_a_socket_is_not_redelivered() {
+    run_scenario("read_socket", false);
 }
 
-#[test]
-fn bad_input_is_survived_before_initialize() {
-    play("bad_before", false);
+fn the_server_survives_bad_input_before_initialize() {
+    run_scenario("bad_before", false);
 }
 
-#[test]
-fn bad_input_is_survived_after_initialize() {
-    play("bad_after", false);
+fn the_server_survives_bad_input_after_initialize() {
+    run_scenario("bad_after", false);
 }
 
-#[test]
 fn resources_are_listed_read_and_announced() {
-    play("resources", false);
+    run_scenario("resources", false);
 }
 
-#[test]
-fn a_declared_channel_is_handed_the_mail() {
-    play("channel", false);
+fn mail_is_pushed_to_a_client_that_declares_the_channel() {
+    run_scenario("channel", false);
 }
 
-#[test]
-fn without_a_declared_channel_mail_stays_where_it_is() {
-    play("channel_undeclared", false);
+fn mail_is_not_pushed_to_a_client_without_the_channel() {
+    run_scenario("channel_undeclared", false);
 }
 
-#[test]
-fn a_channel_that_is_wanted_is_not_lost_to_a_newer_protocol() {
-    play("channel_and_protocol", false);
+fn a_requested_channel_rules_out_the_newer_protocol() {
+    run_scenario("channel_and_protocol", false);
 }
 
-#[test]
-fn who_asks_for_it_hears_that_a_call_waits() {
-    play("progress", false);
+fn progress_is_sent_while_a_call_waits() {
+    run_scenario("progress", false);
 }
 
-#[test]
-fn an_idle_thread_of_codex_is_told_that_mail_waits() {
-    play("codex_idle", false);
+fn an_idle_codex_thread_is_notified_of_waiting_mail() {
+    run_scenario("codex_idle", false);
 }
 
-#[test]
-fn who_is_not_to_be_disturbed_is_handed_the_mail_later() {
-    play("channel_dnd", false);
+fn mail_held_by_do_not_disturb_is_delivered_when_it_ends() {
+    run_scenario("channel_dnd", false);
 }
 
-#[test]
-fn a_subscription_hears_of_what_it_asked_for() {
-    play("listening", true);
+fn a_subscription_announces_the_requested_resources() {
+    run_scenario("listening", true);
 }
 
-#[test]
-fn an_active_client_is_noted_and_an_idle_one_is_not() {
-    play("heartbeat", false);
+fn heartbeats_are_recorded_for_active_clients_only() {
+    run_scenario("heartbeat", false);
 }
 
-#[test]
-fn a_session_that_lost_its_alias_is_told_so() {
-    play("superseded", false);
+fn a_superseded_session_receives_an_error_and_no_mail() {
+    run_scenario("superseded", false);
+}
+
+crate::harness::tests! {
+    fast:
+        two_agents_complete_a_session,
+        a_cancelled_wait_claims_no_mail,
+        a_poll_cancelled_while_it_is_answered_loses_no_mail,
+        mail_of_a_poll_cancelled_after_its_response_is_redelivered,
+        two_live_servers_do_not_share_an_alias,
+        an_unread_response_on_a_pipe_is_redelivered,
+        an_unread_response_on_a_socket_is_redelivered,
+        an_unread_response_is_redelivered_after_a_pipelined_request,
+        an_unread_response_of_a_killed_server_is_redelivered,
+        a_response_read_from_a_pipe_is_not_redelivered,
+        a_response_read_from_a_socket_is_not_redelivered,
+        the_server_survives_bad_input_before_initialize,
+        the_server_survives_bad_input_after_initialize,
+        resources_are_listed_read_and_announced,
+        mail_is_pushed_to_a_client_that_declares_the_channel,
+        mail_is_not_pushed_to_a_client_without_the_channel,
+        a_requested_channel_rules_out_the_newer_protocol,
+        progress_is_sent_while_a_call_waits,
+        an_idle_codex_thread_is_notified_of_waiting_mail,
+        mail_held_by_do_not_disturb_is_delivered_when_it_ends,
+        a_subscription_announces_the_requested_resources,
+        heartbeats_are_recorded_for_active_clients_only,
+        a_superseded_session_receives_an_error_and_no_mail;
+    slow:
+        thirty_agents_in_one_room_lose_and_duplicate_nothing;
 }

@@ -1,4 +1,4 @@
-"""What does one MCP client see of `c2c mcp`? Usage: session.py SCENARIO C2C."""
+"""Scenarios of one MCP client with `c2c mcp`. Usage: session.py SCENARIO C2C."""
 
 import asyncio
 import fcntl
@@ -19,12 +19,12 @@ LOG_TOOL = os.path.join(os.path.dirname(C2C), "c2c-log")
 
 
 def identity(name, **more):
-    """The environment of an agent with a session of its own."""
+    """The environment of an agent with its own session."""
     return {"C2C_MCP_AUTO_REGISTER_ALIAS": name, "C2C_MCP_SESSION_ID": f"s-{name}", **more}
 
 
 def cli(name, *args):
-    """Runs c2c as that agent's session; its standard output."""
+    """Runs c2c as the session of an agent and returns its standard output."""
     env = {**os.environ, "C2C_MCP_SESSION_ID": f"s-{name}"}
     done = subprocess.run([C2C, *args], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (args, done.returncode, done.stdout, done.stderr)
@@ -48,15 +48,15 @@ def until(what, condition):
     """Waits for a condition."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
+        assert time.monotonic() < deadline, f"timeout: {what}"
         time.sleep(0.002)
 
 
-# A client made of bytes.
+# A client that writes plain bytes.
 
 
 class Raw:
-    """A server and both ends of what it is spoken to through."""
+    """A server, and the ends of its pipes or sockets."""
 
     def __init__(self, env, sockets=False):
         env = {**os.environ, **env}
@@ -75,7 +75,7 @@ class Raw:
     def send_bytes(self, data):
         while data:
             _, ready, _ = select.select([], [self.to], [], PATIENCE_S)
-            assert ready, "the server reads no more"
+            assert ready, "the server does not read its input"
             data = data[os.write(self.to.fileno(), data[:4096]):]
 
     def send(self, *messages):
@@ -84,7 +84,7 @@ class Raw:
         self.send_bytes("".join(lines).encode())
 
     def call(self, method, **params):
-        """A request, to be sent."""
+        """A request that has not been sent."""
         self.next_id += 1
         return {"id": self.next_id, "method": method, "params": params}
 
@@ -95,7 +95,7 @@ class Raw:
         """The next line from the server."""
         while b"\n" not in self.pending:
             ready, _, _ = select.select([self.back], [], [], PATIENCE_S)
-            assert ready, "the server does not answer"
+            assert ready, "the server does not respond"
             data = os.read(self.back.fileno(), 65536)
             assert data, "the server closed its output"
             self.pending += data
@@ -103,7 +103,7 @@ class Raw:
         return json.loads(line)
 
     def answer(self, message_id):
-        """The answer to one request; others are dropped."""
+        """The response to one request; other messages are dropped."""
         while True:
             answer = self.read()
             if answer.get("id") == message_id:
@@ -123,11 +123,11 @@ class Raw:
         return answer["result"]
 
     def unread(self):
-        """Bytes that wait for us."""
+        """Number of unread bytes."""
         return struct.unpack("i", fcntl.ioctl(self.back, termios.FIONREAD, b"\0" * 4))[0]
 
     def close(self):
-        """Goes away, and waits until the server has noticed."""
+        """Closes both ends and waits until the server exits."""
         self.to.close()
         self.back.close()
         self.server.wait(PATIENCE_S)
@@ -146,7 +146,7 @@ def waiting_mail(text="hello"):
     cli("alice", "send", "bob", text)
 
 
-def comes_back():
+def assert_redelivered():
     rows = polled("bob")
     assert contents(rows) == ["hello"], rows
     assert rows[0].get("redelivered") is True, rows
@@ -158,9 +158,9 @@ def unread(sockets):
     raw = Raw(identity("bob"), sockets)
     raw.initialize()
     raw.send(raw.tool("poll_inbox"))
-    until("an answer to leave unread", lambda: raw.unread() > 100)
+    until("an unread response", lambda: raw.unread() > 100)
     raw.close()
-    comes_back()
+    assert_redelivered()
 
 
 def unread_pipe():
@@ -172,29 +172,29 @@ def unread_socket():
 
 
 def unread_pipelined():
-    """A client that asks twice before it reads has read nothing yet."""
+    """A client sends a second request before it reads the first response."""
     waiting_mail()
     raw = Raw(identity("bob"))
     raw.initialize()
     raw.send(raw.tool("poll_inbox"))
-    until("the first answer", lambda: raw.unread() > 100)
+    until("the first response", lambda: raw.unread() > 100)
     first = raw.unread()
     raw.send(raw.call("ping"))
-    until("the second answer", lambda: raw.unread() > first)
+    until("the second response", lambda: raw.unread() > first)
     raw.close()
-    comes_back()
+    assert_redelivered()
 
 
 def unread_killed():
-    """The server dies with the answer unread, then the client does."""
+    """The server is killed with an unread response, then the client closes."""
     waiting_mail()
     raw = Raw(identity("bob"))
     raw.initialize()
     raw.send(raw.tool("poll_inbox"))
-    until("an answer to leave unread", lambda: raw.unread() > 100)
+    until("an unread response", lambda: raw.unread() > 100)
     raw.server.send_signal(signal.SIGKILL)
     raw.close()
-    comes_back()
+    assert_redelivered()
 
 
 def read(sockets):
@@ -216,7 +216,7 @@ def read_socket():
 
 
 def cancel_race():
-    """A client drops the answer to what it cancelled: the mail must be there for the next poll."""
+    """A client drops the response to a cancelled poll: the next poll must return the mail."""
     cli("alice", "register", "--alias", "alice")
     raw = Raw(identity("bob"))
     raw.initialize()
@@ -233,13 +233,13 @@ def cancel_race():
 
 
 def cancel_crossing():
-    """A client cancels while the answer is on its way, and drops it when it comes."""
+    """A client cancels a poll after its response was written, and drops the response."""
     waiting_mail()
     raw = Raw(identity("bob"))
     raw.initialize()
     poll, again = raw.tool("poll_inbox"), raw.tool("poll_inbox")
     raw.send(poll)
-    until("an answer to drop", lambda: raw.unread() > 100)
+    until("a response to drop", lambda: raw.unread() > 100)
     raw.send({"method": "notifications/cancelled", "params": {"requestId": poll["id"]}})
     rows = structured(raw.ask(again))["messages"]
     assert contents(rows) == ["hello"] and rows[0].get("redelivered") is True, rows
@@ -248,7 +248,7 @@ def cancel_crossing():
 
 
 def resources():
-    """The inbox and each room: listed, read, and announced when they change; nothing is taken."""
+    """The inbox and each room: listed, read and announced when they change; no mail is claimed."""
     for name in ("alice", "bob"):
         cli(name, "register", "--alias", name)
         cli(name, "rooms", "join", "den")
@@ -281,7 +281,7 @@ def resources():
 
 
 def channel():
-    """Mail is handed over only to a client that declared the channel, and is away then."""
+    """Mail is pushed to a client that declared the channel, and then counts as read."""
     cli("alice", "register", "--alias", "alice")
     raw = Raw(identity("bob", C2C_MCP_AUTO_DRAIN_CHANNEL="1"))
     raw.initialize(**{"claude/channel": {}})
@@ -296,7 +296,7 @@ def channel():
 
 
 def channel_undeclared():
-    """Wanted by the environment and not declared by the client, or the other way: mail stays."""
+    """The channel is requested by the environment or declared by the client, not both."""
     cli("alice", "register", "--alias", "alice")
     cli("bob", "register", "--alias", "bob")
     declared = {"claude/channel": {}}
@@ -305,19 +305,19 @@ def channel_undeclared():
         raw.initialize(**experimental)
         cli("alice", "send", "bob", f"m{n}")
         if wanted == "1":
-            # It may read the channel without a word: it is told, and no more than that.
+            # The client may read the channel without declaring it: it receives a notice only.
             note = raw.read()
             assert note["method"] == "notifications/claude/channel", note
             assert "poll_inbox" in note["params"]["content"] and "m0" not in str(note), note
             assert note["params"]["meta"] == {"to": "bob", "unread": "1"}, note
-        # A server that pushed would have done so before it answers a later request.
+        # A server that pushes does so before it answers a later request.
         rows = structured(raw.ask(raw.tool("poll_inbox", wait_s=20)))["messages"]
         assert contents(rows) == [f"m{n}"] and raw.unread() == 0, rows
         raw.close()
 
 
 def channel_and_protocol():
-    """The newer protocol has no channel: where one is wanted, its first question is refused."""
+    """The newer protocol has no channel: if one is requested, its first request is rejected."""
     for wanted, refused in [("1", True), ("", False)]:
         raw = Raw(identity("bob", C2C_MCP_AUTO_DRAIN_CHANNEL=wanted))
         meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -331,7 +331,7 @@ def channel_and_protocol():
 
 
 def progress():
-    """Whoever asks for it hears that a call waits."""
+    """A client that passes a progress token receives progress while a call waits."""
     raw = Raw(identity("bob"))
     raw.initialize()
     poll = raw.tool("poll_inbox", wait_s=20)
@@ -347,11 +347,11 @@ def progress():
 
 
 def codex_idle():
-    """A thread of Codex that does not read its mail gets a turn, which does not say what was written."""
-    told = os.path.join(os.environ["HOME"], "told")
+    """An idle Codex thread gets a turn for waiting mail, without the text of the mail."""
+    queued_turn = os.path.join(os.environ["HOME"], "turn")
     program = os.path.join(os.environ["HOME"], "codex")
     with open(program, "w", encoding="utf-8") as file:
-        file.write('#!/bin/sh\necho "$@" > "$HOME/new" && mv "$HOME/new" "$HOME/told"\n')
+        file.write('#!/bin/sh\necho "$@" > "$HOME/new" && mv "$HOME/new" "$HOME/turn"\n')
     os.chmod(program, 0o700)
     path = os.path.dirname(program) + ":" + os.environ["PATH"]
     env = {"C2C_MCP_AUTO_REGISTER_ALIAS": "walker", "C2C_MCP_CLIENT_TYPE": "codex", "PATH": path}
@@ -362,8 +362,8 @@ def codex_idle():
     assert structured(raw.ask(whoami))["alias"] == "walker"
     cli("alice", "register", "--alias", "alice")
     cli("alice", "send", "walker", "hello")
-    until("a turn is queued", lambda: os.path.exists(told))
-    with open(told, encoding="utf-8") as file:
+    until("a turn is queued", lambda: os.path.exists(queued_turn))
+    with open(queued_turn, encoding="utf-8") as file:
         turn = file.read()
     assert turn.startswith("queue --thread thread-1 --message c2c: mail"), turn
     assert "hello" not in turn, turn
@@ -371,7 +371,7 @@ def codex_idle():
 
 
 def channel_dnd():
-    """Who is not to be disturbed is handed nothing, and everything when that is over."""
+    """Do-not-disturb holds mail back, and the mail is pushed when it ends."""
     cli("alice", "register", "--alias", "alice")
     raw = Raw(identity("bob", C2C_MCP_AUTO_DRAIN_CHANNEL="1"))
     raw.initialize(**{"claude/channel": {}})
@@ -387,7 +387,7 @@ def channel_dnd():
     assert structured(answer)["dnd"] is False, answer
     [note] = [line for line in lines if line.get("method") == "notifications/claude/channel"]
     assert note["params"]["content"] == "quiet", note
-    # An end that is over already disturbs nobody any more, and is no do-not-disturb.
+    # Do-not-disturb with an end in the past has no effect.
     past = raw.tool("set_dnd", on=True, until_epoch=time.time() - 1)
     raw.ask(past)
     sent = json.loads(cli("alice", "send", "bob", "loud", "--json"))
@@ -398,7 +398,7 @@ def channel_dnd():
 
 
 def moved_back(seconds):
-    """The same log, of so long ago, under another root."""
+    """Copies the log to another root, with times that are `seconds` earlier."""
     rows = events()
     for row in rows:
         row["time_us"] -= seconds * 1_000_000
@@ -410,7 +410,7 @@ def moved_back(seconds):
 
 
 def heartbeat():
-    """A client that does something is noted as active, once a minute; one that does nothing is not."""
+    """Heartbeats are recorded for an active client once a minute, and for an idle one not."""
     cli("bob", "register", "--alias", "bob")
     moved_back(120)
 
@@ -430,7 +430,7 @@ def heartbeat():
     assert seen() > before, (seen(), before)
     assert kinds() == ["session_registered", "session_heartbeat"], kinds()
     raw.close()
-    # Nobody is noted who never registered.
+    # No heartbeat is recorded for a session that never registered.
     raw = Raw({"C2C_MCP_SESSION_ID": "s-nobody"})
     raw.initialize()
     structured(raw.ask(raw.tool("whoami")))
@@ -439,12 +439,12 @@ def heartbeat():
 
 
 def superseded():
-    """A session whose alias another one took over is told so, and gets none of its mail."""
+    """A session whose alias another session took over gets an error and none of the mail."""
     cli("alice", "register", "--alias", "alice")
     raw = Raw({"C2C_MCP_SESSION_ID": "s-old"})
     raw.initialize()
     structured(raw.ask(raw.tool("register", alias="bob")))
-    # The same client begins another session.
+    # The same client starts another session.
     again = Raw({"C2C_MCP_SESSION_ID": "s-new"})
     again.initialize()
     structured(again.ask(again.tool("register", alias="bob")))
@@ -472,7 +472,7 @@ def bad_before():
     assert "error" in early, early
     unknown = raw.ask(raw.call("no/such/method"))
     assert "error" in unknown, unknown
-    # Some clients give up a slow first request, and say so, before they initialize.
+    # Some clients cancel a slow first request before they initialize.
     raw.send({"method": "notifications/cancelled", "params": {"requestId": early["id"]}})
     raw.send({"method": "notifications/initialized"})
     assert raw.ask(raw.call("ping"))["result"] == {}
@@ -502,10 +502,10 @@ def bad_after():
     raw.send({"method": "notifications/no_such_thing"})
     raw.send({"id": 987654, "result": {"not": "asked for"}})
     lives()
-    # Larger than a body may be: an answer that says so.
+    # Larger than a body may be: an error.
     large = raw.ask(raw.tool("send", to_alias="alice", content="x" * (5 << 20)))["result"]
     assert large["isError"] and large["structuredContent"]["error_code"] == "body_too_large", large
-    # Larger than a line may be: dropped, and the next line is a line again.
+    # Larger than a line may be: dropped, and the next line is read.
     raw.send_bytes(b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * (17 << 20) + b'"}\n')
     lives()
     assert structured(raw.ask(raw.tool("send", to_alias="alice", content="y")))["queued"]
@@ -513,7 +513,7 @@ def bad_after():
     assert raw.server.returncode == 0, raw.server.returncode
 
 
-# A client made of the SDK.
+# A client that uses the SDK.
 
 
 def connect(env, command=None, mode="auto"):
@@ -526,7 +526,7 @@ def connect(env, command=None, mode="auto"):
 
 
 async def result_of(client, tool, arguments):
-    """The result of a call; what is for people must say the same as what is for programs."""
+    """The result of a call; its text and its structured content must be equal."""
     result = await client.call_tool(tool, arguments)
     [block] = result.content
     text, whole = json.loads(block.text), result.structured_content
@@ -625,7 +625,7 @@ async def session():
 
         started = time.monotonic()
         waiting = asyncio.create_task(call(bob, "poll_inbox", wait_s=20))
-        # An answer to what was asked later says that the wait was begun.
+        # The response to a later request shows that the wait has begun.
         await call(bob, "whoami")
         assert not waiting.done()
         await call(alice, "send", to_alias="bob", content="two", reply_to=sent["message_id"])
@@ -656,10 +656,10 @@ async def cancelled():
             waiting.cancel()
             try:
                 await waiting
-                raise AssertionError("the cancelled call was answered")
+                raise AssertionError("the cancelled call returned a result")
             except asyncio.CancelledError:
                 pass
-            # Answered after the cancellation was read, so the message comes later than it.
+            # Answered after the cancellation was read, so the message is sent later.
             await call(bob, "whoami")
             await call(alice, "send", to_alias="bob", content=mode)
             assert contents((await call(bob, "peek_inbox"))["messages"]) == [mode]
@@ -669,7 +669,7 @@ async def cancelled():
 
 
 async def listening():
-    """The subscriptions of a client of 2026: announced, and nothing is taken."""
+    """The subscriptions of the protocol of 2026: changes are announced, no mail is claimed."""
     for name in ("alice", "bob"):
         cli(name, "register", "--alias", name)
         cli(name, "rooms", "join", "den")
@@ -678,14 +678,14 @@ async def listening():
         async with bob.listen(resource_subscriptions=wanted) as changes:
             assert changes.honored.resource_subscriptions == wanted[:2], changes.honored
 
-            async def told_of(uri):
+            async def announced(uri):
                 while (await anext(changes)).uri != uri:
                     pass
 
             cli("alice", "send", "bob", "direct")
-            await told_of(wanted[0])
+            await announced(wanted[0])
             cli("alice", "rooms", "send", "den", "to all")
-            await told_of(wanted[1])
+            await announced(wanted[1])
             assert contents((await call(bob, "peek_inbox"))["messages"]) == ["direct", "to all"]
         rows = (await call(bob, "poll_inbox"))["messages"]
         assert contents(rows) == ["direct", "to all"], rows
@@ -695,7 +695,7 @@ async def listening():
 
 async def same_alias():
     wanted = {"C2C_MCP_AUTO_REGISTER_ALIAS": "worker"}
-    # The second server has another parent: a process that stays as long as the server does.
+    # The second server has another parent process, which runs as long as the server.
     between = [sys.executable, "-B", "-c",
                "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"]
     async with connect(wanted) as first, connect(wanted, between) as second:

@@ -1,4 +1,4 @@
-//! Does the relay stay up for good clients whatever bad ones do?
+//! Bad clients: a relay keeps serving the others.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,19 +6,20 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Hub, Machine, TOKEN};
+use super::{Machine, RelayProcess, TOKEN};
+use crate::harness::skip;
 use crate::support::run;
 
-fn open(hub: &Hub) -> TcpStream {
-    let stream = TcpStream::connect(hub.address()).expect("a connection");
+fn open(relay: &RelayProcess) -> TcpStream {
+    let stream = TcpStream::connect(relay.address()).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
     stream
 }
 
-/// Sends and reads until the relay closes or has said enough.
-fn exchange(hub: &Hub, bytes: &[u8]) -> String {
-    let mut stream = open(hub);
-    // A relay that has heard enough may close before all of it is written.
+/// Sends bytes and reads until the relay closes or has sent a whole header.
+fn exchange(relay: &RelayProcess, bytes: &[u8]) -> String {
+    let mut stream = open(relay);
+    // A relay that rejects a request may close before all of it is written.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -36,23 +37,23 @@ fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
 }
 
-/// Somebody who does as a client should is served.
-fn serves(hub: &Hub) {
-    let health = exchange(hub, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+/// Asserts that the relay serves a correct client.
+fn serves(relay: &RelayProcess) {
+    let health = exchange(relay, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_eq!(status(&health), "200", "{health}");
 }
 
-fn resident_kib(hub: &Hub) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", hub.pid())).expect("its status");
+fn resident_kib(relay: &RelayProcess) -> u64 {
+    let text =
+        std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).expect("its status");
     let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }
 
-#[test]
-fn a_relay_whose_diagnosis_nobody_takes_goes_on() {
-    // Each request is a line on standard error, and that is full.
-    let hub = Hub::start("memory");
-    let mut command = hub.second();
+fn a_relay_with_a_full_standard_error_keeps_serving() {
+    // Each request is reported on standard error, which is full.
+    let relay = RelayProcess::start("memory");
+    let mut command = relay.second();
     command.args(["--verbose", "--gc-interval", "1"]).stdout(std::process::Stdio::piped());
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a full disk");
     let mut child = command.stderr(full).spawn().expect("a relay");
@@ -62,20 +63,19 @@ fn a_relay_whose_diagnosis_nobody_takes_goes_on() {
     let (_, address) = line.trim().split_once("://").expect("an address");
     for _ in 0..3 {
         let mut stream = TcpStream::connect(address).expect("a connection");
-        let asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(asked).expect("asked");
+        let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).expect("a request");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("answered");
+        stream.read_to_string(&mut answer).expect("a response");
         assert_eq!(status(&answer), "200", "{answer}");
     }
-    assert!(child.try_wait().expect("its state").is_none(), "it has ended");
+    assert!(child.try_wait().expect("its state").is_none(), "the relay exited");
     child.kill().expect("a kill");
     child.wait().expect("its end");
 }
 
-#[test]
-fn requests_that_make_no_sense_are_refused_and_others_served() {
-    let hub = Hub::start("log");
+fn malformed_requests_are_rejected_and_others_served() {
+    let relay = RelayProcess::start("log");
     let long = "x".repeat(200_000);
     let many: String = (0..500).map(|at| format!("h{at}: v\r\n")).collect();
     for (what, request, statuses) in [
@@ -96,47 +96,45 @@ fn requests_that_make_no_sense_are_refused_and_others_served() {
             ["400", ""],
         ),
         (
-            "bytes that are no text",
+            "bytes that are not JSON",
             "POST /register HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{\u{7f}".into(),
             ["400", ""],
         ),
     ] {
-        let answer = exchange(&hub, request.as_bytes());
+        let answer = exchange(&relay, request.as_bytes());
         assert!(statuses.contains(&status(&answer)), "{what}: {answer:.300}");
-        serves(&hub);
+        serves(&relay);
     }
 }
 
-#[test]
-fn a_body_above_the_limit_is_refused_without_being_kept() {
-    let hub = Hub::start("log");
-    let before = resident_kib(&hub);
-    let limit = c2c::limits::RELAY_REQUEST_BYTES_MAX;
+fn a_body_above_the_limit_is_rejected_without_buffering_it() {
+    let relay = RelayProcess::start("log");
+    let before = resident_kib(&relay);
+    let limit = c2c_core::limits::RELAY_REQUEST_BYTES_MAX;
     for _ in 0..4 {
         let head =
             format!("POST /send HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", limit + 1);
         let mut request = head.into_bytes();
         request.resize(request.len() + limit + 1, b' ');
-        assert_eq!(status(&exchange(&hub, &request)), "413");
+        assert_eq!(status(&exchange(&relay, &request)), "413");
     }
-    let grown = resident_kib(&hub).saturating_sub(before);
+    let grown = resident_kib(&relay).saturating_sub(before);
     assert!(grown < 2 * limit as u64 / 1024, "{grown} KiB");
-    serves(&hub);
+    serves(&relay);
 }
 
-#[test]
-fn slow_and_half_open_clients_keep_nobody_waiting() {
-    let hub = Hub::start("log");
+fn slow_and_half_open_clients_do_not_delay_others() {
+    let relay = RelayProcess::start("log");
     let mut slow = Vec::new();
     for _ in 0..200 {
-        let mut stream = open(&hub);
-        // The head of a request that never ends; one that was closed on one side only.
+        let mut stream = open(&relay);
+        // A request whose header never ends, and a connection that is closed on one side.
         stream.write_all(b"POST /send HTTP/1.1\r\nHost: x\r\nContent-Le").expect("a part");
-        let half = open(&hub);
+        let half = open(&relay);
         half.shutdown(Shutdown::Write).expect("half open");
         slow.push((stream, half));
     }
-    let machines = [Machine::new(&hub, "machine-a"), Machine::new(&hub, "machine-b")];
+    let machines = [Machine::new(&relay, "machine-a"), Machine::new(&relay, "machine-b")];
     machines[0].world.register(&["ann"]);
     machines[1].world.register(&["bob"]);
     machines[0].once();
@@ -146,27 +144,25 @@ fn slow_and_half_open_clients_keep_nobody_waiting() {
     machines[1].once();
     assert_eq!(machines[1].world.poll("bob"), ["through"]);
     drop(slow);
-    serves(&hub);
+    serves(&relay);
 }
 
-#[test]
-fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
-    let wanted = 10_000;
+fn ten_thousand_idle_connections_use_little_memory_and_delay_no_request() {
+    let count = 10_000;
     let most = getrlimit(Resource::Nofile).maximum;
     // The relay inherits the limit.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
-    if most.is_some_and(|most| most < wanted + 500) {
-        crate::support::skipped(&format!("no more than {most:?} descriptors"));
-        return;
+    if most.is_some_and(|most| most < count + 500) {
+        skip(&format!("only {most:?} file descriptors are allowed"));
     }
-    let hub = Hub::start("log");
-    serves(&hub);
-    let before = resident_kib(&hub);
+    let relay = RelayProcess::start("log");
+    serves(&relay);
+    let before = resident_kib(&relay);
     let mut idle = Vec::new();
-    for at in 0..wanted {
-        let mut stream = open(&hub);
+    for at in 0..count {
+        let mut stream = open(&relay);
         if at % 2 == 0 {
-            // Half of them have asked something before they went quiet.
+            // Half of them send a request before they become idle.
             stream.write_all(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").expect("a request");
         }
         idle.push(stream);
@@ -175,32 +171,30 @@ fn ten_thousand_idle_connections_cost_little_and_disturb_nobody() {
     for stream in idle.iter_mut().step_by(2) {
         assert!(stream.read(&mut buffer).expect("an answer") > 0);
     }
-    let grown = resident_kib(&hub).saturating_sub(before);
-    // Unoptimized code needs a little more than what the bench measures.
-    assert!(grown < 20 * wanted, "{grown} KiB for {wanted}");
-    let began = Instant::now();
-    serves(&hub);
-    assert!(began.elapsed() < Duration::from_secs(10));
-    let machine = Machine::new(&hub, "machine-a");
+    let grown = resident_kib(&relay).saturating_sub(before);
+    // Unoptimized code needs more memory than the bench measures.
+    assert!(grown < 20 * count, "{grown} KiB for {count}");
+    let start = Instant::now();
+    serves(&relay);
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let machine = Machine::new(&relay, "machine-a");
     machine.world.register(&["ann"]);
     machine.once();
 }
 
-#[test]
-fn who_asks_too_often_is_told_when_to_come_back() {
-    let hub = Hub::with("memory", &["--token", TOKEN, "--rate-limit", "2"]);
+fn a_client_over_the_rate_limit_receives_retry_after() {
+    let relay = RelayProcess::with("memory", &["--token", TOKEN, "--rate-limit", "2"]);
     let request =
         b"POST /heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
-    let answers: Vec<String> = (0..40).map(|_| exchange(&hub, request)).collect();
+    let answers: Vec<String> = (0..40).map(|_| exchange(&relay, request)).collect();
     let late = answers.iter().find(|answer| status(answer) == "429").expect("a limit");
     assert!(late.to_lowercase().contains("retry-after: 1"), "{late}");
-    serves(&hub);
+    serves(&relay);
 }
 
-#[test]
 fn a_connector_with_two_hundred_sessions_is_not_throttled() {
-    let hub = Hub::with("memory", &["--token", TOKEN, "--rate-limit", "1000"]);
-    let machine = Machine::new(&hub, "machine-a");
+    let relay = RelayProcess::with("memory", &["--token", TOKEN, "--rate-limit", "1000"]);
+    let machine = Machine::new(&relay, "machine-a");
     let rows: Vec<String> = (0..200)
         .map(|at| {
             format!(r#"{{"session_id":"s{at}","alias":"agent-{at}","pid":1,"pid_start_time":1}}"#)
@@ -217,29 +211,41 @@ fn a_connector_with_two_hundred_sessions_is_not_throttled() {
     }
 }
 
-#[test]
-fn a_second_relay_on_the_same_files_is_refused_and_names_the_first() {
+fn a_second_relay_on_the_same_files_is_rejected_and_names_the_first() {
     for storage in ["log", "sqlite"] {
-        let hub = Hub::start(storage);
-        let done = run(hub.second());
-        assert!(done.err.contains(&format!("process {}", hub.pid())), "{storage}: {}", done.err);
+        let relay = RelayProcess::start(storage);
+        let done = run(relay.second());
+        assert!(done.err.contains(&format!("process {}", relay.pid())), "{storage}: {}", done.err);
         assert_ne!(done.status, 0);
     }
 }
 
-#[test]
-fn a_relay_without_a_token_serves_this_machine_only() {
+fn a_relay_without_a_token_serves_only_its_own_machine() {
     let world = crate::support::World::new();
     let args = ["relay", "serve", "--listen", "0.0.0.0:0", "--storage", "memory"];
-    world.run("x", &args).refused("invalid_argument");
+    world.run("x", &args).fails_with("invalid_argument");
 }
 
-#[test]
-fn a_relay_that_is_told_to_stop_ends_well() {
-    let mut hub = Hub::start("log");
-    let machine = Machine::new(&hub, "machine-a");
+fn a_relay_stops_cleanly_on_a_termination_signal() {
+    let mut relay = RelayProcess::start("log");
+    let machine = Machine::new(&relay, "machine-a");
     machine.world.register(&["ann"]);
     machine.once();
-    let _idle = open(&hub);
-    assert!(hub.stop().success());
+    let _idle = open(&relay);
+    assert!(relay.stop().success());
+}
+
+crate::harness::tests! {
+    fast:
+        a_relay_with_a_full_standard_error_keeps_serving,
+        malformed_requests_are_rejected_and_others_served,
+        a_body_above_the_limit_is_rejected_without_buffering_it,
+        slow_and_half_open_clients_do_not_delay_others,
+        a_client_over_the_rate_limit_receives_retry_after,
+        a_second_relay_on_the_same_files_is_rejected_and_names_the_first,
+        a_relay_without_a_token_serves_only_its_own_machine,
+        a_relay_stops_cleanly_on_a_termination_signal;
+    slow:
+        ten_thousand_idle_connections_use_little_memory_and_delay_no_request,
+        a_connector_with_two_hundred_sessions_is_not_throttled;
 }

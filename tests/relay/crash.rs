@@ -1,24 +1,19 @@
-//! Is every accepted message delivered exactly once, in order, whatever is killed in between?
+//! Kills of relays and connectors: every accepted message is delivered once and in order.
 
 use std::collections::HashMap;
 
-use super::{Hub, Machine};
+use super::{Machine, RelayProcess};
+use crate::support::random::{Random, seed};
 
 const MESSAGES: usize = 120;
-/// Who is on which machine.
-pub const PEOPLE: [[&str; 2]; 2] = [["ann", "amy"], ["bob", "ben"]];
+/// The agents of each machine.
+pub const AGENTS: [[&str; 2]; 2] = [["ann", "amy"], ["bob", "ben"]];
 
-/// Numbers that look random and are the same each time.
-pub fn chance(seed: &mut u64) -> u64 {
-    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *seed >> 33
-}
-
-/// Two machines send to each other while the relay and the connectors are killed and come back.
-fn survives(storage: &'static str, seed: u64) {
-    let mut seed = seed;
-    let mut hub = Hub::start(storage);
-    let mut machines = [Machine::new(&hub, "machine-a"), Machine::new(&hub, "machine-b")];
+/// Two machines send to each other while the relay and the connectors are killed and restarted.
+fn survives(storage: &'static str, default: u64) {
+    let mut random = Random::new(seed("relay::crash", default));
+    let mut relay = RelayProcess::start(storage);
+    let mut machines = [Machine::new(&relay, "machine-a"), Machine::new(&relay, "machine-b")];
     machines[0].world.register(&["ann", "amy"]);
     machines[1].world.register(&["bob", "ben"]);
     for machine in &mut machines {
@@ -27,20 +22,14 @@ fn survives(storage: &'static str, seed: u64) {
     }
     let mut expected: HashMap<&str, Vec<String>> = HashMap::new();
     for at in 0..MESSAGES {
-        let from = chance(&mut seed) as usize % 2;
-        let (who, to) = (chance(&mut seed) as usize % 2, chance(&mut seed) as usize % 2);
-        let (sender, recipient) = (PEOPLE[from][who], PEOPLE[1 - from][to]);
-        let text = format!("{sender} {at}");
-        let address = format!("{recipient}@{}", machines[1 - from].node);
-        machines[from].run(sender, &["send", &address, &text]).ok();
-        expected.entry(recipient).or_default().push(text);
-        match chance(&mut seed) % 24 {
+        send_one(&machines, &mut random, at, &mut expected);
+        match random.below(24) {
             0 => {
-                hub.kill();
-                hub.go_on();
+                relay.kill();
+                relay.restart();
             }
             1 | 2 => {
-                let which = chance(&mut seed) as usize % 2;
+                let which = random.below(2);
                 machines[which].kill();
                 machines[which].start();
             }
@@ -50,54 +39,74 @@ fn survives(storage: &'static str, seed: u64) {
     check(&mut machines, &mut expected, storage);
 }
 
-/// What each agent was sent is in its mailbox once, in the order of each sender, and stays so: nothing
-/// waits any more, nothing came back, and what is still on its way is no second copy.
+/// Sends message number `at` from a random agent to a random agent of the other machine.
+pub fn send_one(
+    machines: &[Machine; 2],
+    random: &mut Random,
+    at: usize,
+    expected: &mut HashMap<&str, Vec<String>>,
+) {
+    let from = random.below(2);
+    let (who, to) = (random.below(2), random.below(2));
+    let (sender, recipient) = (AGENTS[from][who], AGENTS[1 - from][to]);
+    let text = format!("{sender} {at}");
+    let address = format!("{recipient}@{}", machines[1 - from].node);
+    machines[from].run(sender, &["send", &address, &text]).ok();
+    expected.entry(recipient).or_default().push(text);
+}
+
+/// Asserts that each mailbox contains every message once, in the order of its sender, and that
+/// nothing waits, has bounced, or arrives a second time.
 pub fn check(machines: &mut [Machine; 2], expected: &mut HashMap<&str, Vec<String>>, what: &str) {
     let sizes: HashMap<&str, usize> =
         expected.iter().map(|(who, texts)| (*who, texts.len())).collect();
-    arrived(machines, expected, what);
+    check_mailboxes(machines, expected, what);
     machines.iter_mut().for_each(Machine::kill);
     for _ in 0..3 {
         machines.iter().for_each(|machine| drop(machine.once()));
     }
     for (node, machine) in machines.iter().enumerate() {
-        for who in PEOPLE[node] {
+        for who in AGENTS[node] {
             let here = machine.peek(who).len();
             assert_eq!(here, sizes.get(who).copied().unwrap_or_default(), "{what}: for {who}");
         }
-        let health = machine.run(PEOPLE[node][0], &["health", "--json"]).ok().json();
+        let health = machine.run(AGENTS[node][0], &["health", "--json"]).ok().json();
         assert_eq!((&health["outbox_depth"], &health["dead_letters"]), (&0.into(), &0.into()));
     }
     machines.iter_mut().for_each(Machine::start);
 }
 
-fn arrived(machines: &[Machine; 2], expected: &mut HashMap<&str, Vec<String>>, what: &str) {
+fn check_mailboxes(machines: &[Machine; 2], expected: &mut HashMap<&str, Vec<String>>, what: &str) {
     for (node, machine) in machines.iter().enumerate() {
-        for who in PEOPLE[node] {
-            let wanted = expected.remove(who).unwrap_or_default();
-            let came = machine.wait_for(who, wanted.len());
-            for sender in PEOPLE[1 - node] {
+        for who in AGENTS[node] {
+            let sent = expected.remove(who).unwrap_or_default();
+            let received = machine.wait_for(who, sent.len());
+            for sender in AGENTS[1 - node] {
                 let of = |texts: &[String]| -> Vec<String> {
-                    let mine = |text: &&String| text.split(' ').next() == Some(sender);
-                    texts.iter().filter(mine).cloned().collect()
+                    let is_own = |text: &&String| text.split(' ').next() == Some(sender);
+                    texts.iter().filter(is_own).cloned().collect()
                 };
-                assert_eq!(of(&came), of(&wanted), "{what}: {sender} to {who}");
+                assert_eq!(of(&received), of(&sent), "{what}: {sender} to {who}");
             }
         }
     }
 }
 
-#[test]
-fn nothing_is_lost_or_doubled_with_a_log() {
+fn kills_lose_and_duplicate_nothing_with_a_log() {
     survives("log", 1);
 }
 
-#[test]
-fn nothing_is_lost_or_doubled_with_sqlite() {
+fn kills_lose_and_duplicate_nothing_with_sqlite() {
     survives("sqlite", 2);
 }
 
-#[test]
-fn nothing_is_lost_or_doubled_when_the_relay_forgets_everything() {
+fn kills_lose_and_duplicate_nothing_with_a_memory_store() {
     survives("memory", 3);
+}
+
+crate::harness::tests! {
+    slow:
+        kills_lose_and_duplicate_nothing_with_a_log,
+        kills_lose_and_duplicate_nothing_with_sqlite,
+        kills_lose_and_duplicate_nothing_with_a_memory_store;
 }

@@ -1,35 +1,30 @@
-//! Do the promises hold between hosts, over a network that delays, loses and parts?
+//! Mail and rooms between network namespaces that delay, lose and cut traffic.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::crash::{PEOPLE, chance, check};
-use super::{Hub, Machine, Net};
+use super::crash::{AGENTS, check, send_one};
+use super::{Machine, Net, RelayProcess};
+use crate::support::random::{Random, seed};
 
 const MESSAGES: usize = 1_000;
 
-/// A thousand messages both ways, with everything that can happen to them.
-fn holds(storage: &'static str, seed: u64) {
-    let Some(net) = Net::make() else { return };
-    let mut seed = seed;
+/// Sends a thousand messages both ways, with delays, losses, a cut, kills and restarts.
+fn messages_arrive(storage: &'static str, default: u64) {
+    let net = Net::create();
+    let mut random = Random::new(seed("relay::hosts", default));
     net.delay(Duration::from_millis(100));
-    let mut hub = Hub::on(storage, &net);
+    let mut relay = RelayProcess::on(storage, &net);
     let mut machines = [Machine::on(&net, "a"), Machine::on(&net, "b")];
-    for (machine, people) in machines.iter_mut().zip(PEOPLE) {
-        machine.world.register(&people);
+    for (machine, agents) in machines.iter_mut().zip(AGENTS) {
+        machine.world.register(&agents);
         machine.once();
         machine.start();
     }
     let mut lost = 0;
     let mut expected: HashMap<&str, Vec<String>> = HashMap::new();
     for at in 0..MESSAGES {
-        let from = chance(&mut seed) as usize % 2;
-        let (who, to) = (chance(&mut seed) as usize % 2, chance(&mut seed) as usize % 2);
-        let (sender, recipient) = (PEOPLE[from][who], PEOPLE[1 - from][to]);
-        let text = format!("{sender} {at}");
-        let address = format!("{recipient}@{}", machines[1 - from].node);
-        machines[from].run(sender, &["send", &address, &text]).ok();
-        expected.entry(recipient).or_default().push(text);
+        send_one(&machines, &mut random, at, &mut expected);
         match at {
             100 => net.faults(5, None),
             300 => {
@@ -38,17 +33,17 @@ fn holds(storage: &'static str, seed: u64) {
             }
             450 => {
                 net.knock("a");
-                assert!(net.dropped() > 0, "nobody was cut off");
+                assert!(net.dropped() > 0, "the cut dropped no packet");
                 net.faults(5, None);
             }
             _ => {}
         }
         if at % 170 == 80 {
-            hub.kill();
-            hub.go_on();
+            relay.kill();
+            relay.restart();
         }
         if at % 130 == 60 {
-            let which = chance(&mut seed) as usize % 2;
+            let which = random.below(2);
             machines[which].kill();
             machines[which].start();
         }
@@ -58,47 +53,51 @@ fn holds(storage: &'static str, seed: u64) {
     room(&machines);
 }
 
-/// All join a room, and what each says all others hear, once, here and there.
+/// All agents join a room; each receives every message of the others once.
 fn room(machines: &[Machine; 2]) {
-    for (machine, people) in machines.iter().zip(PEOPLE) {
-        for who in people {
+    for (machine, agents) in machines.iter().zip(AGENTS) {
+        for who in agents {
             machine.run(who, &["rooms", "join", "den"]).ok();
         }
         machine.once();
     }
     machines.iter().for_each(|machine| drop(machine.once()));
-    let all = || machines.iter().zip(PEOPLE);
+    let all = || machines.iter().zip(AGENTS);
     let before: HashMap<&str, usize> = all()
-        .flat_map(|(machine, people)| people.map(|who| (who, machine.peek(who).len())))
+        .flat_map(|(machine, agents)| agents.map(|who| (who, machine.peek(who).len())))
         .collect();
-    for (machine, people) in all() {
-        for who in people {
+    for (machine, agents) in all() {
+        for who in agents {
             machine.run(who, &["rooms", "send", "den", &format!("to all from {who}")]).ok();
         }
     }
-    for (machine, people) in all() {
-        for who in people {
+    for (machine, agents) in all() {
+        for who in agents {
             let texts = machine.wait_for(who, before[who] + 3);
-            for from in PEOPLE.as_flattened() {
+            for from in AGENTS.as_flattened() {
                 let text = format!("to all from {from}");
-                let heard = texts.iter().filter(|one| **one == text).count();
-                assert_eq!(heard, usize::from(*from != who), "{who} of {from}");
+                let copies = texts.iter().filter(|one| **one == text).count();
+                assert_eq!(copies, usize::from(*from != who), "{who} of {from}");
             }
         }
     }
 }
 
-#[test]
-fn a_thousand_messages_between_hosts_with_a_log() {
-    holds("log", 11);
+fn a_thousand_messages_between_hosts_arrive_with_a_log() {
+    messages_arrive("log", 11);
 }
 
-#[test]
-fn a_thousand_messages_between_hosts_with_sqlite() {
-    holds("sqlite", 12);
+fn a_thousand_messages_between_hosts_arrive_with_sqlite() {
+    messages_arrive("sqlite", 12);
 }
 
-#[test]
-fn a_thousand_messages_between_hosts_with_a_relay_that_forgets() {
-    holds("memory", 13);
+fn a_thousand_messages_between_hosts_arrive_with_a_memory_store() {
+    messages_arrive("memory", 13);
+}
+
+crate::harness::tests! {
+    slow:
+        a_thousand_messages_between_hosts_arrive_with_a_log,
+        a_thousand_messages_between_hosts_arrive_with_sqlite,
+        a_thousand_messages_between_hosts_arrive_with_a_memory_store;
 }

@@ -1,15 +1,14 @@
-//! Do agents on two machines reach each other?
+//! Mail between agents on different machines.
 
-use super::{Hub, Machine, pair};
+use super::{Machine, RelayProcess, pair};
 use crate::support::contents;
 
 const STORES: [&str; 3] = ["memory", "log", "sqlite"];
 
-#[test]
-fn a_message_goes_there_and_the_answer_comes_back() {
+fn a_message_and_its_reply_are_delivered_between_machines() {
     for storage in STORES {
-        let hub = Hub::start(storage);
-        let (a, b) = pair(&hub);
+        let relay = RelayProcess::start(storage);
+        let (a, b) = pair(&relay);
         a.run("ann", &["send", "bob@machine-b", "hello"]).ok();
         assert_eq!(a.once()["forwarded"], 1, "{storage}");
         assert_eq!(b.once()["inbound"], 1, "{storage}");
@@ -21,7 +20,7 @@ fn a_message_goes_there_and_the_answer_comes_back() {
         b.once();
         a.once();
         assert_eq!(a.world.poll("ann"), ["and back"]);
-        // The receipts are home: nothing waits, nothing is dead, nothing comes twice.
+        // The receipts have arrived: nothing waits, is dead or is delivered twice.
         b.once();
         for machine in [&a, &b] {
             machine.once();
@@ -32,10 +31,9 @@ fn a_message_goes_there_and_the_answer_comes_back() {
     }
 }
 
-#[test]
-fn a_bare_alias_of_the_swarm_and_the_relays_name_lead_there_too() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
+fn a_bare_alias_and_the_name_of_the_relay_reach_the_other_machine() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
     a.once();
     for (to, text) in [("bob", "bare"), ("bob@relay", "by the relay"), ("bob@machine-a", "own")] {
         a.run("ann", &["send", to, text]).ok();
@@ -45,11 +43,10 @@ fn a_bare_alias_of_the_swarm_and_the_relays_name_lead_there_too() {
     assert_eq!(b.world.poll("bob"), ["bare", "by the relay", "own"]);
 }
 
-#[test]
-fn bob_of_a_node_without_bob_bounces_and_reaches_nobody_else() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
-    let c = Machine::new(&hub, "machine-c");
+fn mail_for_an_alias_that_a_node_lacks_bounces_and_reaches_no_other_node() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
+    let c = Machine::new(&relay, "machine-c");
     c.world.register(&["cyd"]);
     c.once();
     a.run("ann", &["send", "bob@machine-c", "for nobody"]).ok();
@@ -57,18 +54,18 @@ fn bob_of_a_node_without_bob_bounces_and_reaches_nobody_else() {
     b.once();
     c.once();
     assert_eq!(b.world.poll("bob"), [""; 0]);
-    let told = a.world.poll("ann");
-    assert_eq!(told.len(), 1);
-    assert!(told[0].contains("unknown_alias") && told[0].contains("bob@machine-c"), "{told:?}");
+    let bounces = a.world.poll("ann");
+    assert_eq!(bounces.len(), 1);
+    let bounce = &bounces[0];
+    assert!(bounce.contains("unknown_alias") && bounce.contains("bob@machine-c"), "{bounce}");
     let letters = a.run("ann", &["dead-letter", "--json"]).ok().json();
     assert_eq!(letters.as_array().map(Vec::len), Some(1));
 }
 
-#[test]
 fn two_nodes_may_have_the_same_alias() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
-    let c = Machine::new(&hub, "machine-c");
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
+    let c = Machine::new(&relay, "machine-c");
     c.world.register(&["bob"]);
     c.once();
     a.once();
@@ -82,14 +79,13 @@ fn two_nodes_may_have_the_same_alias() {
     assert_eq!(c.world.poll("bob"), ["to the second"]);
 }
 
-#[test]
-fn a_message_for_a_host_that_comes_later_waits_for_it() {
-    let hub = Hub::start("log");
-    let (a, _b) = pair(&hub);
+fn a_message_for_a_host_that_connects_later_waits_for_it() {
+    let relay = RelayProcess::start("log");
+    let (a, _b) = pair(&relay);
     a.run("ann", &["send", "cyd@machine-c", "early"]).ok();
     let tick = a.once();
     assert_eq!((&tick["forwarded"], &tick["bounced"]), (&0.into(), &0.into()), "{tick}");
-    let c = Machine::new(&hub, "machine-c");
+    let c = Machine::new(&relay, "machine-c");
     c.world.register(&["cyd"]);
     c.once();
     a.once();
@@ -97,10 +93,9 @@ fn a_message_for_a_host_that_comes_later_waits_for_it() {
     assert_eq!(c.world.poll("cyd"), ["early"]);
 }
 
-#[test]
 fn a_room_has_one_history_on_all_machines() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
     a.run("ann", &["rooms", "join", "den"]).ok();
     a.once();
     b.run("bob", &["rooms", "join", "den"]).ok();
@@ -118,15 +113,14 @@ fn a_room_has_one_history_on_all_machines() {
         let rows = machine.run(who, &["rooms", "history", "den", "--json"]).ok().json();
         contents(&rows)
     };
-    // In the order in which they came to the relay.
+    // In the order in which they reached the relay.
     assert_eq!(history(&a, "ann"), ["one", "two"]);
     assert_eq!(history(&b, "bob"), ["one", "two"]);
 }
 
-#[test]
-fn mail_comes_at_once_when_both_connectors_run() {
-    let hub = Hub::start("log");
-    let (mut a, mut b) = pair(&hub);
+fn running_connectors_deliver_mail_immediately() {
+    let relay = RelayProcess::start("log");
+    let (mut a, mut b) = pair(&relay);
     a.start();
     b.start();
     for at in 0..20 {
@@ -138,4 +132,15 @@ fn mail_comes_at_once_when_both_connectors_run() {
     b.world.register(&[cyd]);
     b.run(cyd, &["send", "ann@machine-a", "from a new one"]).ok();
     assert_eq!(a.wait_for("ann", 1), ["from a new one"]);
+}
+
+crate::harness::tests! {
+    fast:
+        a_message_and_its_reply_are_delivered_between_machines,
+        a_bare_alias_and_the_name_of_the_relay_reach_the_other_machine,
+        mail_for_an_alias_that_a_node_lacks_bounces_and_reaches_no_other_node,
+        two_nodes_may_have_the_same_alias,
+        a_message_for_a_host_that_connects_later_waits_for_it,
+        a_room_has_one_history_on_all_machines,
+        running_connectors_deliver_mail_immediately;
 }

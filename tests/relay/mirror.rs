@@ -1,47 +1,52 @@
-//! Does the copy of a log at a relay make a root again?
+//! Copies of logs at a relay, and roots restored from them.
 
 use std::fs;
 
-use super::{Hub, Machine, TOKEN, pair, settle};
-use crate::support::{Done, World, run};
+use super::{Machine, RelayProcess, TOKEN, pair, settle};
+use crate::support::{Outcome, World, run};
 
-/// A round that copies the log.
+/// Runs a round that copies the log; returns the number of bytes.
 fn mirror(machine: &Machine) -> u64 {
     let done = run(machine.connect(&["--once", "--json", "--mirror"])).ok().json();
     done["mirrored_bytes"].as_u64().expect("bytes")
 }
 
 /// Restores the node of a machine into another world that has its key.
-fn restore(machine: &Machine, hub: &Hub, into: &World, node: &str, more: &[&str]) -> Done {
+fn restore(
+    machine: &Machine,
+    relay: &RelayProcess,
+    into: &World,
+    node: &str,
+    more: &[&str],
+) -> Outcome {
     let key = machine.world.path().join("home/.config/c2c/identity.json");
     let key = key.to_str().expect("a path").to_owned();
-    let url = hub.url();
+    let url = relay.url();
     let words = ["relay", "restore", "--json", "--relay-url", &url, "--node-id", node];
     let args = [&words[..], &["--identity-path", &key, "--token", TOKEN], more].concat();
     run(into.c2c(&args))
 }
 
-#[test]
-fn a_lost_root_comes_back_from_the_relay_and_goes_on() {
+fn a_lost_root_is_restored_from_the_relay_and_continues() {
     for storage in ["log", "sqlite"] {
-        let hub = Hub::start(storage);
-        let (a, b) = pair(&hub);
+        let relay = RelayProcess::start(storage);
+        let (a, b) = pair(&relay);
         a.world.register(&["amy"]);
         a.run("amy", &["send", "ann", "local and unread"]).ok();
         assert!(mirror(&a) > 0);
-        assert!(mirror(&a) < 4096, "{storage}: next to nothing is new");
-        b.run("bob", &["send", "ann@machine-a", "from far"]).ok();
+        assert!(mirror(&a) < 4096, "{storage}: almost nothing is new");
+        b.run("bob", &["send", "ann@machine-a", "from the other machine"]).ok();
         settle(&[&b, &a]);
         assert!(mirror(&a) > 0, "{storage}: the tail");
-        let at_relay = hub.world.path().join("relay/mirrors/machine-a");
+        let at_relay = relay.world.path().join("relay/mirrors/machine-a");
         assert_eq!(at_relay.exists(), storage == "log");
         let fresh = World::new();
-        let done = restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]).ok().json();
+        let done = restore(&a, &relay, &fresh, "machine-a", &["--alias", "ann"]).ok().json();
         assert_eq!((&done["ok"], &done["damaged_ranges"]), (&true.into(), &0.into()));
         assert_ne!(done["log"], done["new_log"]);
-        assert_eq!(fresh.poll("ann"), ["local and unread", "from far"]);
-        restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]).refused("bad_root");
-        // The machine goes on with what came back.
+        assert_eq!(fresh.poll("ann"), ["local and unread", "from the other machine"]);
+        restore(&a, &relay, &fresh, "machine-a", &["--alias", "ann"]).fails_with("bad_root");
+        // The machine continues with the restored root.
         drop(fs::remove_dir_all(a.world.root()));
         fs::rename(fresh.root(), a.world.root()).expect("in its place");
         a.run("ann", &["send", "bob@machine-b", "I am back"]).ok();
@@ -51,10 +56,9 @@ fn a_lost_root_comes_back_from_the_relay_and_goes_on() {
     }
 }
 
-#[test]
-fn many_segments_are_copied_piece_by_piece_and_only_once() {
-    let hub = Hub::start("log");
-    let (a, _b) = pair(&hub);
+fn many_segments_are_copied_in_parts_and_only_once() {
+    let relay = RelayProcess::start("log");
+    let (a, _b) = pair(&relay);
     let text = a.world.path().join("text");
     fs::write(&text, "x".repeat(3 * 1024 * 1024)).expect("a text");
     for _ in 0..8 {
@@ -63,26 +67,25 @@ fn many_segments_are_copied_piece_by_piece_and_only_once() {
         send.stdin(fs::File::open(&text).expect("the text"));
         run(send).ok();
     }
-    let shipped = mirror(&a);
-    assert!(shipped > 24 * 1024 * 1024, "{shipped}");
+    let copied = mirror(&a);
+    assert!(copied > 24 * 1024 * 1024, "{copied}");
     a.run("ann", &["send", "amy", "small"]).ok();
-    assert!(mirror(&a) < 64 * 1024, "what is there is not sent again");
+    assert!(mirror(&a) < 64 * 1024, "a copied segment is not sent again");
     let fresh = World::new();
-    let done = restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]).ok().json();
+    let done = restore(&a, &relay, &fresh, "machine-a", &["--alias", "ann"]).ok().json();
     assert!(done["segments"].as_u64() > Some(1), "{done}");
     assert_eq!(fresh.poll("amy").len(), 9);
 }
 
-#[test]
-fn a_copy_that_is_damaged_or_cut_does_not_pass_for_whole() {
-    let hub = Hub::start("log");
-    let (a, _b) = pair(&hub);
+fn a_damaged_or_truncated_copy_is_not_restored() {
+    let relay = RelayProcess::start("log");
+    let (a, _b) = pair(&relay);
     a.world.register(&["amy"]);
     for at in 0..50 {
         a.run("ann", &["send", "amy", &format!("m{at}")]).ok();
     }
     mirror(&a);
-    let segment = hub.mirrored();
+    let segment = relay.mirrored();
     let whole = fs::read(&segment).expect("the copy");
     let middle = whole.len() / 2;
     let mut flipped = whole.clone();
@@ -91,61 +94,69 @@ fn a_copy_that_is_damaged_or_cut_does_not_pass_for_whole() {
         fs::write(&segment, &bytes).expect("a damaged copy");
         let mut fresh = World::new();
         fresh.may_be_damaged = true;
-        let done = restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]);
+        let done = restore(&a, &relay, &fresh, "machine-a", &["--alias", "ann"]);
         assert_eq!(done.status, 1, "{} of {} bytes: {}", bytes.len(), whole.len(), done.out);
     }
     fs::write(&segment, &whole).expect("the copy");
     let fresh = World::new();
-    restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]).ok();
+    restore(&a, &relay, &fresh, "machine-a", &["--alias", "ann"]).ok();
 }
 
-#[test]
-fn nobody_else_reads_or_writes_the_copy_of_a_node() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
+fn only_its_own_key_reads_or_writes_the_copy_of_a_node() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
     mirror(&a);
     let fresh = World::new();
-    restore(&b, &hub, &fresh, "machine-a", &["--alias", "bob"]).refused("foreign_sender");
-    restore(&a, &hub, &fresh, "..", &["--alias", "ann"]).refused("bad_request");
-    restore(&b, &hub, &fresh, "machine-b", &["--alias", "bob"]).refused("not_found");
+    restore(&b, &relay, &fresh, "machine-a", &["--alias", "bob"]).fails_with("foreign_sender");
+    restore(&a, &relay, &fresh, "..", &["--alias", "ann"]).fails_with("bad_request");
+    restore(&b, &relay, &fresh, "machine-b", &["--alias", "bob"]).fails_with("not_found");
     assert!(!fresh.root().join("log").exists());
-    // Another key that has the node's name later sees nothing of it.
-    let url = hub.url();
+    // Another key that takes the name of the node later cannot read the copy.
+    let url = relay.url();
     let unbind = ["relay", "unbind", "ann@machine-a", "--relay-url", &url, "--token", TOKEN];
     run(a.world.c2c(&unbind)).ok();
-    let c = Machine::new(&hub, "machine-a");
+    let c = Machine::new(&relay, "machine-a");
     c.world.register(&["eve"]);
-    assert_eq!(refused(&c), ["foreign_sender"]);
-    restore(&c, &hub, &fresh, "machine-a", &["--alias", "eve"]).refused("foreign_sender");
+    assert_eq!(errors_of_copy(&c), ["foreign_sender"]);
+    restore(&c, &relay, &fresh, "machine-a", &["--alias", "eve"]).fails_with("foreign_sender");
 }
 
-/// What goes wrong with the copy; mail goes all the same.
-fn refused(machine: &Machine) -> Vec<String> {
+/// Error codes of a round with a copy.
+fn errors_of_copy(machine: &Machine) -> Vec<String> {
     let done = run(machine.connect(&["--once", "--json", "--mirror"])).ok().json();
     let errors = done["errors"].as_array().expect("errors");
     errors.iter().map(|error| error["error_code"].as_str().expect("a code").to_owned()).collect()
 }
 
-#[test]
-fn where_no_copy_can_be_kept_mail_goes_all_the_same() {
-    let none = Hub::with("log", &["--token", TOKEN, "--mirror-limit", "0"]);
-    for hub in [none, Hub::start("memory")] {
-        let (a, b) = pair(&hub);
+fn mail_is_delivered_even_if_no_copy_can_be_stored() {
+    let none = RelayProcess::with("log", &["--token", TOKEN, "--mirror-limit", "0"]);
+    for relay in [none, RelayProcess::start("memory")] {
+        let (a, b) = pair(&relay);
         a.run("ann", &["send", "bob@machine-b", "hello"]).ok();
-        assert_eq!(refused(&a), ["not_found"]);
+        assert_eq!(errors_of_copy(&a), ["not_found"]);
         settle(&[&b]);
         assert_eq!(b.world.poll("bob"), ["hello"]);
     }
 }
 
-#[test]
-fn a_new_key_of_the_same_machine_keeps_its_copy() {
-    let hub = Hub::start("log");
-    let (a, _b) = pair(&hub);
+fn a_rotated_key_can_restore_the_copy() {
+    let relay = RelayProcess::start("log");
+    let (a, _b) = pair(&relay);
     mirror(&a);
     run(a.world.c2c(&["relay", "identity", "rotate"])).ok();
     a.once();
     mirror(&a);
     let fresh = World::new();
-    restore(&a, &hub, &fresh, "machine-a", &["--alias", "ann"]).ok();
+    restore(&a, &relay, &fresh, "machine-a", &["--alias", "ann"]).ok();
+}
+
+crate::harness::tests! {
+    fast:
+        a_lost_root_is_restored_from_the_relay_and_continues,
+        a_damaged_or_truncated_copy_is_not_restored,
+        only_its_own_key_reads_or_writes_the_copy_of_a_node,
+        mail_is_delivered_even_if_no_copy_can_be_stored,
+        a_rotated_key_can_restore_the_copy;
+    slow:
+        many_segments_are_copied_in_parts_and_only_once;
 }

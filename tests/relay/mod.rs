@@ -1,18 +1,20 @@
-//! Do machines that talk through a relay keep the promises that one machine keeps?
+//! Relays, connectors and machines, as processes or in the process of the test.
 
 mod access;
 mod batches;
 mod clients;
+mod commands;
 mod crash;
-mod doors;
-mod findings;
 mod histories;
 mod hosts;
+mod in_process;
+mod logging;
 mod machines;
 mod mirror;
 mod net;
 mod operator;
 mod page;
+mod regressions;
 mod restore;
 mod rooms;
 mod ssh;
@@ -26,72 +28,91 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use c2c::broker::Broker;
-use c2c::relay::Storage;
+use c2c::relay::server::RelayStorage;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use net::Net;
 
-use crate::support::{Done, World, contents, run};
+use crate::harness::runs_slow;
+use crate::support::{Outcome, World, contents, run};
 
 pub const TOKEN: &str = "test-token";
-/// How long anything may take before a test fails.
+/// Time after which a wait fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 thread_local! {
-    /// Which store a relay inside of a test is on.
+    /// The store of an in-process relay.
     static STORE: Cell<&'static str> = const { Cell::new("memory") };
 }
 
-/// Runs a test whose relay is inside of it once for each store.
+/// Restores the default store, even if the test fails: its thread runs other tests later.
+struct DefaultStore;
+
+impl Drop for DefaultStore {
+    fn drop(&mut self) {
+        STORE.set("memory");
+    }
+}
+
+/// Runs a test with an in-process relay once on each store.
 pub fn on_each_store(test: impl Fn()) {
-    for name in ["memory", "log", "sqlite"] {
+    on_stores(&["memory", "log", "sqlite"], test);
+}
+
+/// The same for a long test: a fast run uses the memory store only.
+pub fn on_each_store_if_slow(test: impl Fn()) {
+    on_stores(if runs_slow() { &["memory", "log", "sqlite"] } else { &["memory"] }, test);
+}
+
+fn on_stores(names: &[&'static str], test: impl Fn()) {
+    let _default = DefaultStore;
+    for name in names {
         STORE.set(name);
         test();
     }
-    STORE.set("memory");
 }
 
-/// The store of this turn.
+/// The store of the present run.
 pub fn store() -> &'static str {
     STORE.get()
 }
 
-/// A broker for a relay inside of a test, and what it lives in.
-pub fn broker_inside() -> (Broker, TempDir) {
+/// A broker for an in-process relay, and the directory of its store.
+pub fn broker_in_process() -> (Broker, TempDir) {
     let dir = TempDir::new().expect("a directory");
     let storage = match STORE.get() {
-        "log" => Storage::Log(dir.path().join("relay")),
+        "log" => RelayStorage::Log(dir.path().join("relay")),
         #[cfg(feature = "sqlite")]
-        "sqlite" => Storage::Sqlite(dir.path().join("relay.db")),
-        _ => Storage::Memory,
+        "sqlite" => RelayStorage::Sqlite(dir.path().join("relay.db")),
+        _ => RelayStorage::Memory,
     };
-    let store = c2c::relay::open(&storage).expect("a store");
-    (Broker::on(&store.directory, store.events), dir)
+    let store = c2c::relay::server::open(&storage).expect("a store");
+    (Broker::with_store(&store.directory, store.events), dir)
 }
 
-/// A relay process; it ends with the test.
-pub struct Hub {
+/// A relay process, killed when dropped.
+pub struct RelayProcess {
     world: World,
     storage: &'static str,
     args: Vec<String>,
     address: String,
-    /// Words before the program: where it runs.
+    /// Command and arguments that start the program, such as `nsenter`.
     prefix: Vec<String>,
     child: Option<Child>,
 }
 
-/// A program of ours, perhaps on another host.
+/// `c2c`, started by another program if `prefix` names one.
 fn program(world: &World, prefix: &[String], args: &[&str]) -> Command {
     let c2c = env!("CARGO_BIN_EXE_c2c").to_owned();
-    let words: Vec<&String> = prefix.iter().chain([&c2c]).collect();
-    let mut command = world.program(words[0], &[]);
-    command.args(&words[1..]).args(args);
+    let line: Vec<&String> = prefix.iter().chain([&c2c]).collect();
+    let mut command = world.program(line[0], &[]);
+    command.args(&line[1..]).args(args);
     command
 }
 
-impl Hub {
-    /// A relay with a token on a free port.
+impl RelayProcess {
+    /// Starts a relay with a token on a free port.
     pub fn start(storage: &'static str) -> Self {
         Self::with(storage, &["--token", TOKEN, "--rate-limit", "0"])
     }
@@ -100,22 +121,22 @@ impl Hub {
         Self::under(Vec::new(), storage, args)
     }
 
-    /// Started by another program, whose words come first.
+    /// Starts a relay through another program, whose command line comes first.
     pub fn under(prefix: Vec<String>, storage: &'static str, args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let address = "127.0.0.1:0".to_owned();
-        let mut hub = Self { world: World::new(), storage, args, address, prefix, child: None };
-        hub.go_on();
-        hub
+        let mut relay = Self { world: World::new(), storage, args, address, prefix, child: None };
+        relay.restart();
+        relay
     }
 
-    /// On a host of its own.
+    /// Starts a relay on its own host.
     pub fn on(storage: &'static str, net: &Net) -> Self {
         let args = vec!["--token".to_owned(), TOKEN.to_owned()];
         let (address, prefix) = (format!("0.0.0.0:{}", net::RELAY), net.prefix("relay"));
-        let mut hub = Self { world: World::new(), storage, args, address, prefix, child: None };
-        hub.go_on();
-        hub
+        let mut relay = Self { world: World::new(), storage, args, address, prefix, child: None };
+        relay.restart();
+        relay
     }
 
     fn command(&self, address: &str) -> Command {
@@ -131,8 +152,8 @@ impl Hub {
         command
     }
 
-    /// Starts it again, on the port that it had.
-    pub fn go_on(&mut self) {
+    /// Starts the relay, after the first time on the same port.
+    pub fn restart(&mut self) {
         let until = Instant::now() + PATIENCE;
         loop {
             let mut command = self.command(&self.address);
@@ -146,13 +167,13 @@ impl Hub {
                 self.child = Some(child);
                 return;
             }
-            // Somebody else may have the port for a moment.
+            // Another process may hold the port for a moment.
             let _ = child.wait();
             assert!(Instant::now() < until, "the relay does not start");
         }
     }
 
-    /// As `kill -9` does.
+    /// Kills the process, as `kill -9` does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a kill");
@@ -160,7 +181,7 @@ impl Hub {
         }
     }
 
-    /// As an operator stops it.
+    /// Stops the relay with SIGTERM, as an operator does.
     pub fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a relay");
         let pid = rustix::process::Pid::from_child(&child);
@@ -176,7 +197,7 @@ impl Hub {
         &self.address
     }
 
-    /// The one segment that a machine's copy has here.
+    /// The segment file of the only copy of a machine's log.
     pub fn mirrored(&self) -> std::path::PathBuf {
         let mut left = vec![self.world.path().join("relay")];
         while let Some(path) = left.pop() {
@@ -187,10 +208,10 @@ impl Hub {
                 return path;
             }
         }
-        panic!("the relay keeps no copy")
+        panic!("the relay has no copy of a log")
     }
 
-    /// What starts another one on the same files.
+    /// The command that starts another relay on the same files.
     pub fn second(&self) -> Command {
         self.command("127.0.0.1:0")
     }
@@ -199,27 +220,27 @@ impl Hub {
         format!("http://{}", self.address)
     }
 
-    /// Copies everything that the relay keeps; it must not run.
-    pub fn keep(&self) {
+    /// Backs up the files of the relay, which must not run.
+    pub fn back_up(&self) {
         let world = self.world.path();
-        let _ = std::fs::create_dir(world.join("kept"));
+        let _ = std::fs::create_dir(world.join("backup"));
         for name in ["relay", "relay.db", "relay.db-wal", "relay.db-shm"] {
             if world.join(name).exists() {
-                let to = world.join("kept");
+                let to = world.join("backup");
                 let copied = Command::new("cp").arg("-a").arg(world.join(name)).arg(to).status();
                 assert!(copied.is_ok_and(|status| status.success()));
             }
         }
     }
 
-    /// Puts the copy back in the place of what is there.
-    pub fn put_back(&self) {
+    /// Replaces the files of the relay with the backup.
+    pub fn restore_backup(&self) {
         let world = self.world.path();
         for name in ["relay", "relay.db", "relay.db-wal", "relay.db-shm"] {
             let _ = std::fs::remove_dir_all(world.join(name));
             let _ = std::fs::remove_file(world.join(name));
-            if world.join("kept").join(name).exists() {
-                let from = world.join("kept").join(name);
+            if world.join("backup").join(name).exists() {
+                let from = world.join("backup").join(name);
                 let copied = Command::new("cp").arg("-a").arg(from).arg(world).status();
                 assert!(copied.is_ok_and(|status| status.success()));
             }
@@ -227,13 +248,13 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
+impl Drop for RelayProcess {
     fn drop(&mut self) {
         self.kill();
     }
 }
 
-/// A machine of its own: HOME, root and node id, and perhaps a connector that runs.
+/// A machine with its own HOME, root and node id, and optionally a running connector.
 pub struct Machine {
     pub world: World,
     pub node: String,
@@ -243,16 +264,16 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(hub: &Hub, node: &str) -> Self {
-        Self::in_world(World::new(), hub, node)
+    pub fn new(relay: &RelayProcess, node: &str) -> Self {
+        Self::in_world(World::new(), relay, node)
     }
 
-    pub fn in_world(world: World, hub: &Hub, node: &str) -> Self {
-        let (node, url) = (node.to_owned(), hub.url());
+    pub fn in_world(world: World, relay: &RelayProcess, node: &str) -> Self {
+        let (node, url) = (node.to_owned(), relay.url());
         Self { world, node, url, prefix: Vec::new(), child: None }
     }
 
-    /// On a host of its own: `a` or `b`.
+    /// A machine on its own host: `a` or `b`.
     pub fn on(net: &Net, host: &str) -> Self {
         let (node, url, prefix) = (format!("machine-{host}"), net.url(host), net.prefix(host));
         Self { world: World::new(), node, url, prefix, child: None }
@@ -265,19 +286,19 @@ impl Machine {
         command
     }
 
-    /// One round of the connector.
+    /// Runs one round of the connector and returns its report.
     pub fn once(&self) -> Value {
         run(self.connect(&["--once", "--json"])).ok().json()
     }
 
-    /// A connector that runs until the test ends, or it is killed.
+    /// Starts a connector that runs until it is killed or the machine is dropped.
     pub fn start(&mut self) {
         let mut command = self.connect(&["--interval", "1"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         self.child = Some(command.spawn().expect("a connector"));
     }
 
-    /// As `kill -9` does.
+    /// Kills the connector, as `kill -9` does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("a kill");
@@ -285,17 +306,17 @@ impl Machine {
         }
     }
 
-    pub fn run(&self, who: &str, args: &[&str]) -> Done {
+    pub fn run(&self, who: &str, args: &[&str]) -> Outcome {
         self.world.run(who, args)
     }
 
-    /// What a look at the mailbox shows, without taking anything.
+    /// The unread messages of a mailbox. Claims nothing.
     pub fn peek(&self, who: &str) -> Vec<Value> {
         let rows = self.run(who, &["peek-inbox", "--json"]).ok().json();
         rows.as_array().expect("messages").clone()
     }
 
-    /// Waits until the mailbox holds that many messages, and shows their texts.
+    /// Waits until the mailbox holds `count` messages and returns their texts.
     pub fn wait_for(&self, who: &str, count: usize) -> Vec<String> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -304,7 +325,7 @@ impl Machine {
                 return contents(&Value::Array(rows));
             }
             assert!(Instant::now() < until, "{who} has {} of {count}", rows.len());
-            // Returns as soon as something is written here, whatever it is.
+            // Returns as soon as any event is written.
             let _ = run(self.world.c2c(&["listen", "--timeout", "0.2", "-s", &format!("s-{who}")]));
         }
     }
@@ -316,26 +337,32 @@ impl Drop for Machine {
     }
 }
 
-/// One request with the operator's token, and its answer.
-fn ask(hub: &Hub, method: &str, path: &str, token: &str, body: &Value) -> (u16, Value) {
-    let mut stream = TcpStream::connect(hub.address()).expect("a connection");
+/// Sends one HTTP request with a bearer token; returns the status and the body.
+fn request(
+    relay: &RelayProcess,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: &Value,
+) -> (u16, Value) {
+    let mut stream = TcpStream::connect(relay.address()).expect("a connection");
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
          Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(request.as_bytes()).expect("asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+    stream.write_all(request.as_bytes()).expect("a request");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("a response");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a body");
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     (status, serde_json::from_str(body).expect("JSON"))
 }
 
-/// Machines with one agent each, ann and bob, whom the relay knows.
-fn pair(hub: &Hub) -> (Machine, Machine) {
-    let (a, b) = (Machine::new(hub, "machine-a"), Machine::new(hub, "machine-b"));
+/// Two machines with one agent each, ann and bob, both registered at the relay.
+fn pair(relay: &RelayProcess) -> (Machine, Machine) {
+    let (a, b) = (Machine::new(relay, "machine-a"), Machine::new(relay, "machine-b"));
     a.world.register(&["ann"]);
     b.world.register(&["bob"]);
     a.once();
@@ -343,9 +370,9 @@ fn pair(hub: &Hub) -> (Machine, Machine) {
     (a, b)
 }
 
-/// The same two, both in a room that ann made.
-fn pair_in(hub: &Hub, room: &str) -> (Machine, Machine) {
-    let (a, b) = pair(hub);
+/// The same two, both in a room that ann created.
+fn pair_in(relay: &RelayProcess, room: &str) -> (Machine, Machine) {
+    let (a, b) = pair(relay);
     a.run("ann", &["rooms", "join", room]).ok();
     settle(&[&a, &b]);
     b.run("bob", &["rooms", "join", room]).ok();
@@ -353,9 +380,13 @@ fn pair_in(hub: &Hub, room: &str) -> (Machine, Machine) {
     (a, b)
 }
 
-/// Everybody hears everything: rounds of all connectors.
+/// Runs rounds of all connectors until every event has reached every machine.
 fn settle(machines: &[&Machine]) {
     for _ in 0..3 {
         machines.iter().for_each(|machine| drop(machine.once()));
     }
+}
+
+crate::harness::tests! {
+    modules: access, batches, clients, commands, crash, histories, hosts, logging, machines, mirror, operator, page, regressions, restore, rooms, ssh, transport;
 }

@@ -1,5 +1,6 @@
-//! A network of three hosts of our own: a relay and two machines, each in a namespace.
+//! A network of three hosts, a relay and two machines, each in a network namespace.
 
+use crate::harness::skip;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,34 +16,33 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 pub const RELAY: u16 = 7331;
 const PROXY: u16 = 7332;
 
-/// Three namespaces; they end with the test.
+/// Three namespaces, deleted when dropped.
 pub struct Net {
     name: String,
 }
 
 fn ip(args: &str) -> bool {
-    let words: Vec<&str> = args.split_whitespace().collect();
-    let run = Command::new("ip").args(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let args: Vec<&str> = args.split_whitespace().collect();
+    let run = Command::new("ip").args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
     run.is_ok_and(|status| status.success())
 }
 
 impl Net {
-    /// `None`, with the reason printed, where there is no right to make one.
-    pub fn make() -> Option<Self> {
+    /// Creates the namespaces. Skips the test without the right to do so.
+    pub fn create() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("c2c{}n{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let net = Self { name };
         let relay = net.host("relay");
-        let made = ip(&format!("netns add {relay}"))
+        let is_created = ip(&format!("netns add {relay}"))
             && ip(&format!("-n {relay} link set lo up"))
             && ["a", "b"].iter().zip(1..).all(|(host, number)| net.add(host, number));
-        if made && net.filter("add table inet faults") {
-            return Some(net);
+        if is_created && net.filter("add table inet faults") {
+            return net;
         }
         let required = std::env::var_os("C2C_TEST_REQUIRE_NETNS").is_some();
-        assert!(!required, "no right to make network namespaces, or no nft");
-        crate::support::skipped("no right to make network namespaces, or no nft");
-        None
+        assert!(!required, "no right to create network namespaces, or nft is missing");
+        skip("no right to create network namespaces, or nft is missing")
     }
 
     fn add(&self, host: &str, number: u32) -> bool {
@@ -61,13 +61,13 @@ impl Net {
         format!("{}{name}", self.name)
     }
 
-    /// The relay as a machine sees it.
+    /// URL of the relay for a machine.
     pub fn url(&self, machine: &str) -> String {
         let number = if machine == "a" { 1 } else { 2 };
         format!("http://10.201.{number}.1:{PROXY}")
     }
 
-    /// The words that run a program on a host.
+    /// Command and arguments that run a program on a host.
     pub fn prefix(&self, host: &str) -> Vec<String> {
         vec!["nsenter".into(), format!("--net=/run/netns/{}", self.host(host))]
     }
@@ -78,7 +78,7 @@ impl Net {
         nft.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
-    /// Packets that the present faults have swallowed.
+    /// Number of packets that the present faults have dropped.
     pub fn dropped(&self) -> u64 {
         let mut nft = Command::new("nsenter");
         nft.arg(format!("--net=/run/netns/{}", self.host("relay")));
@@ -88,16 +88,16 @@ impl Net {
         counters.filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    /// Sends a packet from a machine to the relay's host; nobody listens for it.
+    /// Sends a packet from a machine to a closed port of the relay's host.
     pub fn knock(&self, machine: &str) {
         let host = self.url(machine).replace("http://", "").replace(&format!(":{PROXY}"), "");
-        let words = self.prefix(machine);
+        let prefix = self.prefix(machine);
         let knock = format!("echo > /dev/udp/{host}/9");
-        let run = Command::new(&words[0]).args(&words[1..]).args(["bash", "-c", &knock]).status();
+        let run = Command::new(&prefix[0]).args(&prefix[1..]).args(["bash", "-c", &knock]).status();
         assert!(run.is_ok_and(|status| status.success()), "{knock}");
     }
 
-    /// The relay loses this share of all packets, in percent; and all of one machine's, if named.
+    /// Drops this share of all packets at the relay, in percent, and all packets of `cut_off`.
     pub fn faults(&self, loss_percent: u32, cut_off: Option<&str>) {
         let mut rules = String::from("flush table inet faults");
         for hook in ["input", "output"] {
@@ -120,20 +120,20 @@ impl Net {
         assert!(self.filter(&rules), "{rules}");
     }
 
-    /// A proxy before the relay that holds everything back for a time, each way.
+    /// Starts a proxy in front of the relay that delays all bytes, in both directions.
     pub fn delay(&self, delay: Duration) {
         let path = format!("/run/netns/{}", self.host("relay"));
         let ready = Arc::new((Mutex::new(false), Condvar::new()));
-        let told = Arc::clone(&ready);
+        let is_listening = Arc::clone(&ready);
         thread::spawn(move || {
             let ns = std::fs::File::open(path).expect("a namespace");
             let network = Some(LinkNameSpaceType::Network);
             move_into_link_name_space(std::os::fd::AsFd::as_fd(&ns), network).expect("moved");
             let listener = TcpListener::bind(("0.0.0.0", PROXY)).expect("a port");
-            *told.0.lock().expect("a lock") = true;
-            told.1.notify_all();
+            *is_listening.0.lock().expect("a lock") = true;
+            is_listening.1.notify_all();
             for client in listener.incoming().flatten() {
-                // A relay that is down refuses, and so do we.
+                // If the relay is down, the connection is closed.
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", RELAY)) {
                     let _ = (client.set_nodelay(true), server.set_nodelay(true));
                     let back = (server.try_clone().expect("fd"), client.try_clone().expect("fd"));
@@ -159,7 +159,7 @@ impl Drop for Net {
 
 type Line = Arc<(Mutex<VecDeque<(Instant, Vec<u8>)>>, Condvar)>;
 
-/// Carries bytes from one end to the other, each piece a while after it came.
+/// Forwards bytes from one end to the other, each piece `delay` after it arrived.
 fn pump(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
     let line: Line = Arc::default();
     let far = Arc::clone(&line);

@@ -1,4 +1,4 @@
-//! Does somebody who runs machines and relays hear what is so, and get on from there?
+//! Operation of machines and relays: keys, warnings, services and options.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Hub, Machine, TOKEN, pair, pair_in, settle};
-use crate::support::{Done, World, run};
+use super::{Machine, RelayProcess, TOKEN, pair, pair_in, settle};
+use crate::support::{Outcome, World, run};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn relay(hub: &Hub, world: &World, words: &[&str]) -> Done {
-    let url = hub.url();
+fn relay_command(relay: &RelayProcess, world: &World, words: &[&str]) -> Outcome {
+    let url = relay.url();
     run(world.c2c(&[&["relay"], words, &["--relay-url", &url, "--token", TOKEN]].concat()))
 }
 
@@ -24,29 +24,27 @@ fn health(machine: &Machine, who: &str) -> Value {
     machine.run(who, &["health", "--json"]).ok().json()
 }
 
-#[test]
-fn a_rotated_key_is_taken_over_by_whoever_is_refused_first() {
-    let hub = Hub::start("log");
+fn the_first_rejected_client_submits_the_key_rotation() {
+    let relay = RelayProcess::start("log");
     let world = World::new();
-    relay(&hub, &world, &["register", "--alias", "ann"]).ok();
+    relay_command(&relay, &world, &["register", "--alias", "ann"]).ok();
     for _ in 0..2 {
         run(world.c2c(&["relay", "identity", "rotate"])).ok();
-        relay(&hub, &world, &["dm", "poll", "--alias", "ann"]).ok();
+        relay_command(&relay, &world, &["dm", "poll", "--alias", "ann"]).ok();
         run(world.c2c(&["relay", "identity", "rotate"])).ok();
-        relay(&hub, &world, &["register", "--alias", "ann"]).ok();
+        relay_command(&relay, &world, &["register", "--alias", "ann"]).ok();
     }
 }
 
-#[test]
-fn a_connector_that_runs_goes_on_with_a_rotated_key() {
-    let hub = Hub::start("log");
-    let (mut a, b) = pair(&hub);
+fn a_running_connector_continues_with_a_rotated_key() {
+    let relay = RelayProcess::start("log");
+    let (mut a, b) = pair(&relay);
     a.start();
     b.run("bob", &["send", "ann@machine-a", "before"]).ok();
     b.once();
     assert_eq!(a.wait_for("ann", 1), ["before"]);
     run(a.world.c2c(&["relay", "identity", "rotate"])).ok();
-    // Another program of the machine is the first to come with the new key.
+    // Another program of the machine is the first to use the new key.
     a.once();
     b.run("bob", &["send", "ann@machine-a", "after"]).ok();
     b.once();
@@ -54,23 +52,24 @@ fn a_connector_that_runs_goes_on_with_a_rotated_key() {
     a.run("ann", &["send", "bob@machine-b", "and back"]).ok();
     let until = Instant::now() + PATIENCE;
     while b.once()["inbound"] != 1 {
-        assert!(Instant::now() < until, "nothing comes back");
+        assert!(Instant::now() < until, "the reply does not arrive");
     }
 }
 
-#[test]
-fn two_machines_with_one_alias_are_named_and_peers_elsewhere_listed() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
+fn alias_conflicts_and_remote_peers_are_listed() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
     b.world.register(&["ann"]);
     settle(&[&a, &b]);
     let row = |machine: &Machine, who: &str| health(machine, who)["alias_conflicts"][0].clone();
-    let there = json!({ "alias": "ann", "elsewhere": "ann@machine-b", "bare_is_elsewhere": false });
-    assert_eq!(row(&a, "ann"), there);
-    let there = json!({ "alias": "ann", "elsewhere": "ann@machine-a", "bare_is_elsewhere": true });
-    assert_eq!(row(&b, "bob"), there);
+    let expected =
+        json!({ "alias": "ann", "elsewhere": "ann@machine-b", "bare_is_elsewhere": false });
+    assert_eq!(row(&a, "ann"), expected);
+    let expected =
+        json!({ "alias": "ann", "elsewhere": "ann@machine-a", "bare_is_elsewhere": true });
+    assert_eq!(row(&b, "bob"), expected);
     let text = b.run("bob", &["health"]).ok().out;
-    assert!(text.contains("'ann' is also ann@machine-a, and to others the plain name"), "{text}");
+    assert!(text.contains("'ann' is also ann@machine-a, which other machines reach"), "{text}");
     let names = |args: &[&str]| -> Vec<String> {
         let rows = a.run("ann", &[&["list", "--json"], args].concat()).ok().json();
         let rows = rows.as_array().expect("rows").clone();
@@ -80,11 +79,10 @@ fn two_machines_with_one_alias_are_named_and_peers_elsewhere_listed() {
     assert_eq!(names(&["--local"]), ["ann"]);
 }
 
-#[test]
-fn a_machine_that_the_relay_does_not_admit_says_so() {
-    let hub = Hub::start("log");
-    let (a, _b) = pair(&hub);
-    let other = Machine::new(&hub, "machine-a");
+fn a_send_warns_if_the_relay_does_not_admit_the_machine() {
+    let relay = RelayProcess::start("log");
+    let (a, _b) = pair(&relay);
+    let other = Machine::new(&relay, "machine-a");
     other.world.register(&["eve"]);
     other.once();
     let sent = other.run("eve", &["send", "bob@machine-b", "hello", "--json"]).ok().json();
@@ -95,15 +93,15 @@ fn a_machine_that_the_relay_does_not_admit_says_so() {
     assert_eq!(sent["warning"], Value::Null);
 }
 
-#[test]
-fn what_is_said_in_a_room_while_the_relay_is_down_waits_and_is_seen_to() {
-    let mut hub = Hub::start("log");
-    let (a, b) = pair_in(&hub, "den");
+fn room_messages_sent_while_the_relay_is_down_wait_and_are_reported() {
+    let mut relay = RelayProcess::start("log");
+    let (a, b) = pair_in(&relay, "den");
     a.run("ann", &["rooms", "send", "den", "first"]).ok();
     settle(&[&a, &b]);
-    hub.kill();
-    let down = ["relay", "connect", "--once", "--relay-url", &hub.url(), "--node-id", "machine-a"];
-    run(a.world.c2c(&down)).refused("remote_unavailable");
+    relay.kill();
+    let down =
+        ["relay", "connect", "--once", "--relay-url", &relay.url(), "--node-id", "machine-a"];
+    run(a.world.c2c(&down)).fails_with("remote_unavailable");
     let said = ["rooms", "send", "den", "hello", "--message-id", "said-1", "--json"];
     let said = a.run("ann", &said).ok().json();
     assert_eq!(
@@ -118,17 +116,16 @@ fn what_is_said_in_a_room_while_the_relay_is_down_waits_and_is_seen_to() {
         rows[0]["hops"].as_array().expect("hops").iter().map(|hop| hop["what"].clone()).collect()
     };
     assert_eq!(hops(&a), [json!("accepted")] as [Value; 1]);
-    hub.go_on();
+    relay.restart();
     settle(&[&a, &b]);
     let hops: Vec<Value> = hops(&a);
     assert!(hops.contains(&json!("relayed")), "{hops:?}");
     assert_eq!(health(&a, "ann")["outbox_rooms"], 0);
 }
 
-#[test]
-fn a_dead_letter_for_another_machine_leaves_once_more() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
+fn a_replayed_dead_letter_for_another_machine_is_sent_again() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
     a.run("ann", &["send", "zed@machine-b", "too early", "--message-id", "early"]).ok();
     settle(&[&a, &b]);
     b.world.register(&["zed"]);
@@ -144,10 +141,9 @@ fn a_dead_letter_for_another_machine_leaves_once_more() {
     assert_eq!(b.world.poll("zed"), ["nobody"]);
 }
 
-#[test]
-fn a_connector_with_nothing_to_do_writes_nothing() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
+fn an_idle_connector_writes_nothing() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
     a.run("ann", &["send", "bob@machine-b", "hello"]).ok();
     settle(&[&a, &b]);
     assert_eq!(b.world.poll("bob"), ["hello"]);
@@ -157,19 +153,20 @@ fn a_connector_with_nothing_to_do_writes_nothing() {
     assert_eq!((health(&a, "ann")["head"].clone(), health(&b, "bob")["head"].clone()), before);
 }
 
-/// A proxy that ends connections on which nothing was said for so long; how often it has.
-fn impatient(hub: &Hub, patience: Duration) -> (String, Arc<AtomicUsize>) {
+/// Starts a proxy that closes connections after `idle` without traffic. Returns its URL and the
+/// number of closed connections.
+fn closing_proxy(relay: &RelayProcess, idle: Duration) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let (url, to) = (listener.local_addr().expect("its address"), hub.address().to_owned());
+    let (url, to) = (listener.local_addr().expect("its address"), relay.address().to_owned());
     let cuts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&cuts);
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
             let Ok(server) = TcpStream::connect(&to) else { continue };
             let back = (server.try_clone().expect("fd"), client.try_clone().expect("fd"));
-            let heard = Arc::new(Mutex::new(Instant::now()));
+            let last_traffic = Arc::new(Mutex::new(Instant::now()));
             for (mut from, mut to) in [(client, server), back] {
-                let (cuts, heard) = (Arc::clone(&counted), Arc::clone(&heard));
+                let (cuts, last_traffic) = (Arc::clone(&counted), Arc::clone(&last_traffic));
                 from.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
                 std::thread::spawn(move || {
                     let mut buffer = [0; 4096];
@@ -177,10 +174,10 @@ fn impatient(hub: &Hub, patience: Duration) -> (String, Arc<AtomicUsize>) {
                         match from.read(&mut buffer) {
                             Ok(0) => break,
                             Ok(read) if to.write_all(&buffer[..read]).is_ok() => {
-                                *heard.lock().expect("a time") = Instant::now();
+                                *last_traffic.lock().expect("a time") = Instant::now();
                             }
                             Ok(_) => break,
-                            Err(_) if heard.lock().expect("a time").elapsed() < patience => {}
+                            Err(_) if last_traffic.lock().expect("a time").elapsed() < idle => {}
                             Err(_) => {
                                 cuts.fetch_add(1, Ordering::Relaxed);
                                 break;
@@ -196,19 +193,18 @@ fn impatient(hub: &Hub, patience: Duration) -> (String, Arc<AtomicUsize>) {
     (format!("http://{url}"), cuts)
 }
 
-#[test]
-fn a_proxy_that_cuts_silent_connections_is_no_failure() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
-    let (url, cuts) = impatient(&hub, Duration::from_millis(1_500));
+fn a_proxy_that_closes_silent_connections_is_not_an_error() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
+    let (url, cuts) = closing_proxy(&relay, Duration::from_millis(1_500));
     let words = ["relay", "connect", "--node-id", "machine-b", "--relay-url", &url];
     let mut command = b.world.c2c(&[&words[..], &["--token", TOKEN, "--interval", "1"]].concat());
-    let told = b.world.path().join("told");
-    let file = std::fs::File::create(&told).expect("a file");
+    let diagnostics = b.world.path().join("diagnostics");
+    let file = std::fs::File::create(&diagnostics).expect("a file");
     let mut child = command.stdout(Stdio::null()).stderr(file).spawn().expect("a connector");
     let until = Instant::now() + PATIENCE;
     while cuts.load(Ordering::Relaxed) < 4 {
-        assert!(Instant::now() < until, "nothing is cut");
+        assert!(Instant::now() < until, "no connection is closed");
         std::thread::yield_now();
     }
     a.run("ann", &["send", "bob@machine-b", "hello"]).ok();
@@ -216,12 +212,11 @@ fn a_proxy_that_cuts_silent_connections_is_no_failure() {
     assert_eq!(b.wait_for("bob", 1), ["hello"]);
     let _ = child.kill();
     let _ = child.wait();
-    let told = std::fs::read_to_string(told).expect("what it said");
-    assert!(!told.contains("UNREACHABLE"), "{told}");
+    let diagnostics = std::fs::read_to_string(diagnostics).expect("the diagnostics");
+    assert!(!diagnostics.contains("UNREACHABLE"), "{diagnostics}");
 }
 
-#[test]
-fn a_service_is_as_it_was_asked_for() {
+fn an_installed_service_keeps_all_options() {
     let world = World::new();
     let path = world.path().join("home/.config/systemd/user/c2c-connect.service");
     let token = world.path().join("token file");
@@ -242,12 +237,11 @@ fn a_service_is_as_it_was_asked_for() {
     let root = world.root().display().to_string();
     assert!(unit.contains(&format!("relay connect --broker-root {root} --")), "{unit}");
     let refused = world.run("x", &[&words[..], &["--token", "secret"]].concat());
-    refused.refused("invalid_argument");
+    refused.fails_with("invalid_argument");
     assert_eq!(world.run("x", &["relay", "connect", "--all", "--node-id", "x"]).status, 2);
 }
 
-#[test]
-fn a_directory_that_a_group_may_write_to_is_closed_to_it() {
+fn a_group_writable_key_directory_is_closed_to_the_group() {
     let world = World::new();
     let folder = world.path().join("home/.config/c2c");
     std::fs::create_dir_all(&folder).expect("a directory");
@@ -257,16 +251,16 @@ fn a_directory_that_a_group_may_write_to_is_closed_to_it() {
     world.run("x", &["relay", "identity", "show"]).ok();
     let now = std::fs::metadata(&folder).expect("the directory").permissions().mode() & 0o777;
     assert_eq!(now, 0o755);
-    // Somebody's own directory stays as it is: nothing is written there.
+    // A directory that the user names is not changed, and nothing is written there.
     let own = world.path().join("team");
     std::fs::create_dir(&own).expect("a directory");
     let open = std::fs::Permissions::from_mode(0o775);
     std::fs::set_permissions(&own, open).expect("as umask 002 has it");
     let key = own.join("id.json").display().to_string();
-    world.run("x", &["relay", "identity", "init", "--path", &key]).refused("bad_identity");
+    world.run("x", &["relay", "identity", "init", "--path", &key]).fails_with("bad_identity");
     assert!(own.read_dir().expect("read").next().is_none());
     mode(0o777).expect("opened again");
-    world.run("x", &["relay", "identity", "show"]).refused("bad_identity");
+    world.run("x", &["relay", "identity", "show"]).fails_with("bad_identity");
     let refused = world.run("x", &["relay", "identity", "show", "--path", "/dev/null"]);
     assert!(
         refused.err.contains("not a file") && !refused.err.contains("chmod"),
@@ -275,22 +269,20 @@ fn a_directory_that_a_group_may_write_to_is_closed_to_it() {
     );
 }
 
-#[test]
-fn an_operator_lists_with_the_token_whoever_lives_here() {
-    let hub = Hub::start("log");
-    let (_a, _b) = pair(&hub);
+fn an_operator_who_is_also_an_agent_lists_agents_with_the_token() {
+    let relay = RelayProcess::start("log");
+    let (_a, _b) = pair(&relay);
     let world = World::new();
     world.register(&["dora"]);
     run(world.c2c(&["relay", "identity", "init"])).ok();
-    let listed = relay(&hub, &world, &["list"]).ok().out;
+    let listed = relay_command(&relay, &world, &["list"]).ok().out;
     assert!(listed.contains("ann") && listed.contains("bob"), "{listed}");
 }
 
-#[test]
-fn a_long_node_id_or_message_id_keeps_nobody_from_a_broadcast() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
-    let long = Machine::new(&hub, &"n".repeat(200));
+fn long_node_ids_and_message_ids_do_not_block_a_broadcast() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
+    let long = Machine::new(&relay, &"n".repeat(200));
     long.world.register(&["eve"]);
     settle(&[&long, &a, &b]);
     let id = "i".repeat(128);
@@ -301,15 +293,14 @@ fn a_long_node_id_or_message_id_keeps_nobody_from_a_broadcast() {
     assert_eq!(b.world.poll("bob"), ["everybody"]);
     assert_eq!(long.world.poll("eve"), ["everybody"]);
     let refused = a.run("ann", &["send-all", "x", "--message-id", &"i".repeat(129)]);
-    refused.refused("invalid_message_id");
+    refused.fails_with("invalid_message_id");
 }
 
-#[test]
-fn what_cannot_work_is_refused_with_the_field() {
+fn invalid_relay_options_are_rejected_with_their_field() {
     let world = World::new();
-    let hub = Hub::start("memory");
+    let relay = RelayProcess::start("memory");
     let serve = |words: &[&str]| world.run("x", &[&["relay", "serve"], words].concat());
-    let busy = serve(&["--listen", hub.address()]);
+    let busy = serve(&["--listen", relay.address()]);
     assert!(busy.err.contains("field: listen") && busy.err.contains("hint:"), "{}", busy.err);
     for (words, field) in [
         (&["--token-file", "/nowhere/at/all"][..], "token_file"),
@@ -326,12 +317,30 @@ fn what_cannot_work_is_refused_with_the_field() {
     let done = serve(&["--listen", "127.0.0.1:0", "--allowed-identities", &keys]);
     assert!(done.status == 1 && done.err.contains("'bob'"), "{}", done.err);
     let help = serve(&["--help"]).ok().out;
-    for limit in ["16384 connections", "64 headers", "MiB of body", "--rate-limit"] {
+    for limit in ["16384 connections", "64 headers", "a body of", "--rate-limit"] {
         assert!(help.contains(limit), "{help}");
     }
-    let done = relay(&hub, &world, &["connect", "--once", "--json", "--node-id", "a b"]);
+    let done = relay_command(&relay, &world, &["connect", "--once", "--json", "--node-id", "a b"]);
     world.register(&["ann"]);
-    assert_eq!(done.status, 0, "nobody to register");
-    let done = relay(&hub, &world, &["register", "--alias", "ann", "--node-id", "a b"]);
+    assert_eq!(done.status, 0, "no session to register");
+    let done = relay_command(&relay, &world, &["register", "--alias", "ann", "--node-id", "a b"]);
     assert!(done.err.contains("field: node_id"), "{}", done.err);
+}
+
+crate::harness::tests! {
+    fast:
+        the_first_rejected_client_submits_the_key_rotation,
+        a_running_connector_continues_with_a_rotated_key,
+        alias_conflicts_and_remote_peers_are_listed,
+        a_send_warns_if_the_relay_does_not_admit_the_machine,
+        room_messages_sent_while_the_relay_is_down_wait_and_are_reported,
+        a_replayed_dead_letter_for_another_machine_is_sent_again,
+        an_idle_connector_writes_nothing,
+        an_installed_service_keeps_all_options,
+        a_group_writable_key_directory_is_closed_to_the_group,
+        an_operator_who_is_also_an_agent_lists_agents_with_the_token,
+        long_node_ids_and_message_ids_do_not_block_a_broadcast,
+        invalid_relay_options_are_rejected_with_their_field;
+    slow:
+        a_proxy_that_closes_silent_connections_is_not_an_error;
 }

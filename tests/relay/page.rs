@@ -1,21 +1,22 @@
-//! Do the commands of `docs/operating/relay.md` do what the page says?
+//! The commands of `docs/operating/relay.md`, run as printed.
 //!
-//! They run as they stand there, in namespaces of their own (processes, mounts, network) with a
-//! private `/tmp`, but for these substitutions:
+//! They run in their own namespaces (processes, mounts, network) with a private `/tmp` and these
+//! substitutions:
 //!
-//! - host names and addresses of other machines are this one's own, by `/etc/hosts` and on `lo`;
-//! - what serves or goes on (`relay serve`, `relay connect` without `--once`, `gc --interval`) is put
-//!   into the background, and what goes on without a sign of its own is ended after a moment;
-//! - `docker run` is a directory with nothing but the mounted files as its root;
-//! - the SSH tunnel is left out, and the public relay is the local one.
+//! - host names and addresses of other machines belong to this one, by `/etc/hosts` and on `lo`;
+//! - `relay serve` runs in the background; `relay connect` without `--once` and `gc --interval` are
+//!   stopped after two seconds;
+//! - `docker run` is a root directory that contains only the mounted files;
+//! - the SSH tunnel is omitted, and the public relay is the local one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::TOKEN;
+use crate::harness::skip;
 use crate::support::{World, run};
 
-/// One fenced block: its language, and its text.
+/// One fenced block of the page.
 struct Block {
     section: String,
     language: String,
@@ -52,7 +53,7 @@ fn page() -> Vec<Block> {
     blocks
 }
 
-/// The commands of a section, in order, made fit to run one after the other.
+/// The commands of a section, in order, with the substitutions.
 fn commands(section: &str) -> String {
     let blocks: Vec<Block> =
         page().into_iter().filter(|b| b.section == section && b.language == "sh").collect();
@@ -60,13 +61,13 @@ fn commands(section: &str) -> String {
     blocks.iter().map(|block| prepared(&block.text)).collect()
 }
 
-/// The output that a section promises.
-fn promised(section: &str, at: usize) -> String {
+/// The output that a section shows.
+fn shown_output(section: &str, at: usize) -> String {
     let mut blocks = page().into_iter().filter(|b| b.section == section && b.language == "text");
-    blocks.nth(at).unwrap_or_else(|| panic!("{section} promises nothing")).text
+    blocks.nth(at).unwrap_or_else(|| panic!("{section} shows no output")).text
 }
 
-/// Whole commands: lines that go on, and what is written here, stay together.
+/// Joins continued lines and here-documents to whole commands, and substitutes each.
 fn prepared(text: &str) -> String {
     let mut script = String::new();
     let mut lines = text.lines();
@@ -101,15 +102,16 @@ fn substituted(command: &str) -> String {
     if is("ssh -NL") {
         return String::from(": the tunnel is left out");
     }
-    let goes_on = (is("c2c relay connect") && !code.contains("--once") && !code.contains("--help"))
-        || (is("c2c relay gc") && code.contains("--interval"));
-    if goes_on {
+    let runs_forever =
+        (is("c2c relay connect") && !code.contains("--once") && !code.contains("--help"))
+            || (is("c2c relay gc") && code.contains("--interval"));
+    if runs_forever {
         return format!("for_a_moment {command}");
     }
     command.replace("[relay-url]", "http://127.0.0.1:7331")
 }
 
-/// What the commands are run with.
+/// Script that prepares the namespaces.
 const PRELUDE: &str = r#"
 set -eu
 ip link set lo up
@@ -156,18 +158,17 @@ docker() {
 }
 "#;
 
-/// Runs a script in namespaces of its own; `None`, with the reason printed, where there is no right to
-/// make them.
-fn inside(script: &str) -> Option<String> {
+/// Runs a script in its own namespaces and returns its output. Skips the test without the right to
+/// create them.
+fn inside(script: &str) -> String {
     let unshare = ["-m", "-n", "-p", "-f", "--kill-child", "--mount-proc"];
     let allowed = Command::new("unshare").args(unshare).arg("true").status();
     let is_missing = |name: &&str| !Path::new("/usr/bin").join(name).exists();
     let missing: Vec<&str> = ["xxd", "timeout"].into_iter().filter(is_missing).collect();
     if !allowed.is_ok_and(|status| status.success()) || !missing.is_empty() {
         let required = std::env::var_os("C2C_TEST_REQUIRE_NETNS").is_some();
-        assert!(!required, "no right to make namespaces, or no {missing:?}");
-        crate::support::skipped(&format!("no right to make namespaces, or no {missing:?}"));
-        return None;
+        assert!(!required, "no right to create namespaces, or {missing:?} is missing");
+        skip(&format!("no right to create namespaces, or {missing:?} is missing"));
     }
     let world = World::new();
     let path = world.path().join("script");
@@ -177,16 +178,15 @@ fn inside(script: &str) -> Option<String> {
     command.env("C2C", env!("CARGO_BIN_EXE_c2c")).env_remove("C2C_MCP_BROKER_ROOT");
     let done = run(command);
     assert_eq!(done.status, 0, "{script}\n{}\n{}", done.out, done.err);
-    Some(done.out)
+    done.out
 }
 
-#[test]
-fn from_the_first_step_to_the_fourth() {
+fn steps_one_to_four_work() {
     let script = [
         &commands("Step 1: start the relay"),
         "cat /tmp/serve.out",
         "export C2C_MCP_SESSION_ID=s-ann; c2c register --alias ann",
-        // The first block; the others of this section are for a relay of another token.
+        // The first block; the other blocks of this section are for a relay with another token.
         "c2c relay setup --url http://RELAY_HOST:7331 --token \"$TOKEN\"",
         &commands("Step 3: run the connector"),
         "echo == status",
@@ -194,10 +194,10 @@ fn from_the_first_step_to_the_fourth() {
         "echo == health\nc2c health",
     ];
     assert!(commands("Step 2: save URL and token on each machine").contains(script[3]));
-    let Some(out) = inside(&script.join("\n")) else { return };
-    assert!(out.contains(&promised("Step 1: start the relay", 0)), "{out}");
+    let out = inside(&script.join("\n"));
+    assert!(out.contains(&shown_output("Step 1: start the relay", 0)), "{out}");
     let status = out.split("== status\n").nth(1).expect("a status");
-    for line in promised("Step 4: verify", 0).lines() {
+    for line in shown_output("Step 4: verify", 0).lines() {
         let label = line.split(' ').next().expect("a label");
         assert!(status.contains(&format!("\n{label} ")) || status.starts_with(label), "{status}");
     }
@@ -210,57 +210,49 @@ fn from_the_first_step_to_the_fourth() {
     assert!(alive && health.contains(" alive peers)"), "{health}");
 }
 
-#[test]
 fn commands_find_their_relay_in_the_environment() {
     let section = commands("Step 2: save URL and token on each machine");
     let block = section.split_once("export C2C_RELAY_URL").expect("a block").1;
     let script = format!(
         "serves 127.0.0.1:7331 c2c relay serve --token mytoken\nexport C2C_RELAY_URL{block}"
     );
-    let Some(out) = inside(&script) else { return };
+    let out = inside(&script);
     assert!(out.contains("relay: http://relay.example.com:7331\nstatus: OK"), "{out}");
     assert!(out.contains("(no peers)") && out.contains("gc: 0 leases expired"), "{out}");
 }
 
-#[test]
-fn two_machines_on_one() {
-    let Some(out) = inside(&commands("Two-machine localhost test")) else { return };
+fn the_two_machine_localhost_test_works() {
+    let out = inside(&commands("Two-machine localhost test"));
     let synced = "[relay-connector] sync: registered=0";
     assert_eq!(out.matches(synced).count(), 2, "{out}");
 }
 
-#[test]
-fn a_container_and_its_host() {
-    let Some(out) = inside(&commands("Docker cross-machine test")) else { return };
+fn the_docker_commands_work() {
+    let out = inside(&commands("Docker cross-machine test"));
     let last = out.lines().last().unwrap_or_default();
     assert!(last.ends_with("@host-machine] hello from host"), "{out}");
 }
 
-#[test]
-fn a_tunnel_and_a_private_network() {
+fn the_tunnel_and_tailscale_commands_work() {
     let served =
         format!("TOKEN={TOKEN}\nserves 127.0.0.1:7331 c2c relay serve --token \"$TOKEN\"\n");
-    if inside(&format!("{served}{}\nc2c relay status", commands("SSH tunnel"))).is_none() {
-        return;
-    }
+    inside(&format!("{served}{}\nc2c relay status", commands("SSH tunnel")));
     let script = format!("TOKEN={TOKEN}\n{}", commands("Tailscale"));
-    let Some(out) = inside(&script) else { return };
+    let out = inside(&script);
     let last = out.lines().last().unwrap_or_default();
     assert!(last.ends_with("@machine-a] hello from A"), "{out}");
 }
 
-#[test]
-fn a_token_in_a_file() {
+fn the_token_file_commands_work() {
     let served = format!(
         "TOKEN={TOKEN}\nserves 0.0.0.0:7331 c2c relay serve --listen 0.0.0.0:7331 --token \"$TOKEN\"\n"
     );
     let script = format!("{served}{}\nc2c relay gc --once", commands("Token file"));
-    let Some(out) = inside(&script) else { return };
+    let out = inside(&script);
     assert!(out.contains("gc: 0 leases expired"), "{out}");
 }
 
-#[test]
-fn an_identity_then_rooms_then_the_end_of_leases() {
+fn the_identity_room_and_lease_commands_work() {
     let leases = commands("Leases that are over");
     let script = [
         &format!("TOKEN={TOKEN}\nRELAY_URL=http://127.0.0.1:7331"),
@@ -274,7 +266,7 @@ fn an_identity_then_rooms_then_the_end_of_leases() {
         "serves 127.0.0.1:7331 c2c relay serve --token \"$TOKEN\"",
         leases.split("serves").next().unwrap_or_default(),
     ];
-    let Some(out) = inside(&script.join("\n")) else { return };
+    let out = inside(&script.join("\n"));
     assert!(out.contains("fingerprint: SHA256:"), "{out}");
     let rooms = out.split("== rooms\n").nth(1).expect("rooms");
     for line in
@@ -285,8 +277,7 @@ fn an_identity_then_rooms_then_the_end_of_leases() {
     assert!(out.matches("gc: 0 leases expired").count() >= 3, "{out}");
 }
 
-#[test]
-fn leases_that_are_over_are_named() {
+fn expired_leases_are_named() {
     let (by_hand, in_relay) = {
         let both = commands("Leases that are over");
         let (by_hand, in_relay) = both.split_once("serves").expect("two blocks");
@@ -303,14 +294,13 @@ fn leases_that_are_over_are_named() {
         "until c2c relay gc --once --verbose > /tmp/gc.out; grep -q '1 leases' /tmp/gc.out; do :; done",
         "cat /tmp/gc.out",
     ];
-    let Some(out) = inside(&script.join("\n")) else { return };
+    let out = inside(&script.join("\n"));
     assert!(out.contains("gc: running every 300s"), "{out}");
-    let told = out.split("gc: 1 leases expired").nth(1);
-    assert!(told.is_some_and(|rest| rest.contains("ann")), "{out}");
+    let expired = out.split("gc: 1 leases expired").nth(1);
+    assert!(expired.is_some_and(|rest| rest.contains("ann")), "{out}");
 }
 
-#[test]
-fn sqlite_keeps_everything_over_a_restart() {
+fn a_sqlite_relay_keeps_its_data_over_a_restart() {
     let serve = commands("SQLite");
     let script = [
         &format!("TOKEN={TOKEN}\nexport C2C_RELAY_URL=http://127.0.0.1:7331"),
@@ -324,10 +314,23 @@ fn sqlite_keeps_everything_over_a_restart() {
         "cat /tmp/first.out; echo == after",
         "c2c relay rooms history den\nc2c relay list\nc2c relay dm poll --alias ann",
     ];
-    let Some(out) = inside(&script.join("\n")) else { return };
-    assert!(out.contains(&promised("SQLite", 0)), "{out}");
+    let out = inside(&script.join("\n"));
+    assert!(out.contains(&shown_output("SQLite", 0)), "{out}");
     let after = out.split("== after\n").nth(1).expect("after");
     for line in ["kept", "● ann ", "● bob ", "waiting"] {
         assert!(after.contains(line), "{line}: {after}");
     }
+}
+
+crate::harness::tests! {
+    slow:
+        steps_one_to_four_work,
+        commands_find_their_relay_in_the_environment,
+        the_two_machine_localhost_test_works,
+        the_docker_commands_work,
+        the_tunnel_and_tailscale_commands_work,
+        the_token_file_commands_work,
+        the_identity_room_and_lease_commands_work,
+        expired_leases_are_named,
+        a_sqlite_relay_keeps_its_data_over_a_restart;
 }

@@ -1,9 +1,9 @@
-//! Does everything go on when a root or a relay is wiped, or put back from an older copy?
+//! Wiped roots and relays, and ones that are restored from an older copy.
 
 use std::path::Path;
 use std::process::Command;
 
-use super::{Hub, Machine, pair, settle};
+use super::{Machine, RelayProcess, pair, settle};
 
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status().expect("cp");
@@ -16,10 +16,9 @@ fn send(machine: &Machine, who: &str, to: &str, texts: &[&str]) {
     }
 }
 
-#[test]
 fn a_wiped_root_sends_and_receives_again() {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
     send(&a, "ann", "bob@machine-b", &["one", "two"]);
     settle(&[&a, &b]);
     std::fs::remove_dir_all(a.world.root()).expect("wiped");
@@ -32,67 +31,64 @@ fn a_wiped_root_sends_and_receives_again() {
     assert_eq!(a.world.poll("ann"), ["back"]);
 }
 
-/// A root put back from an older copy; `over` puts the files into the directory that is there.
-fn restored(over: bool) {
-    let hub = Hub::start("log");
-    let (a, b) = pair(&hub);
+/// Restores a root from an older copy. With `over` the files of the copy overwrite the present ones.
+fn a_restored_root_continues(over: bool) {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
     send(&a, "ann", "bob@machine-b", &["one"]);
     settle(&[&a, &b]);
-    let kept = a.world.path().join("kept");
-    copy(&a.world.root(), &kept);
+    let backup = a.world.path().join("backup");
+    copy(&a.world.root(), &backup);
     send(&a, "ann", "bob@machine-b", &["two", "three"]);
     send(&b, "bob", "ann@machine-a", &["for ann"]);
     settle(&[&a, &b]);
     if over {
         let log = a.world.root().join("log");
-        for file in std::fs::read_dir(kept.join("log")).expect("a copy").flatten() {
+        for file in std::fs::read_dir(backup.join("log")).expect("a copy").flatten() {
             let bytes = std::fs::read(file.path()).expect("a file");
             std::fs::write(log.join(file.file_name()), bytes).expect("written over");
         }
     } else {
         std::fs::remove_dir_all(a.world.root()).expect("gone");
-        copy(&kept, &a.world.root());
+        copy(&backup, &a.world.root());
     }
     send(&a, "ann", "bob@machine-b", &["four", "five", "six"]);
     settle(&[&a, &b]);
     send(&a, "ann", "bob@machine-b", &["seven"]);
     settle(&[&a, &b]);
     assert_eq!(b.world.poll("bob"), ["one", "two", "three", "four", "five", "six", "seven"]);
-    // What the copy had not received yet comes again.
+    // Mail that the copy had not received yet arrives again.
     assert_eq!(a.world.poll("ann"), ["for ann"]);
 }
 
-#[test]
-fn a_root_put_back_from_an_older_copy_goes_on() {
-    restored(false);
+fn a_root_restored_from_an_older_copy_continues() {
+    a_restored_root_continues(false);
 }
 
-#[test]
-fn a_root_whose_files_were_written_over_with_older_ones_goes_on() {
-    restored(true);
+fn a_root_overwritten_with_older_files_continues() {
+    a_restored_root_continues(true);
 }
 
-#[test]
-fn a_relay_put_back_from_an_older_copy_that_has_grown_since_skips_and_doubles_nothing() {
+fn a_relay_restored_from_an_older_copy_loses_and_duplicates_nothing() {
     for storage in ["log", "sqlite"] {
-        let mut hub = Hub::start(storage);
-        let (a, b) = pair(&hub);
+        let mut relay = RelayProcess::start(storage);
+        let (a, b) = pair(&relay);
         send(&a, "ann", "bob@machine-b", &["one"]);
         settle(&[&a, &b]);
-        hub.kill();
-        hub.keep();
-        hub.go_on();
+        relay.kill();
+        relay.back_up();
+        relay.restart();
         send(&a, "ann", "bob@machine-b", &["two", "three"]);
         send(&b, "bob", "ann@machine-a", &["back one"]);
         settle(&[&a, &b]);
-        // Taken by the relay, not yet fetched: it goes with the restore.
+        // The relay has accepted this message, no machine has fetched it, and the restore discards it.
         send(&a, "ann", "bob@machine-b", &["four"]);
         a.once();
-        hub.kill();
-        hub.put_back();
-        hub.go_on();
-        // The log grows past the cursors that the connectors have.
-        let c = Machine::new(&hub, "machine-c");
+        relay.kill();
+        relay.restore_backup();
+        relay.restart();
+        // The log grows beyond the cursors of the connectors.
+        let c = Machine::new(&relay, "machine-c");
         c.world.register(&["cyd", "dee", "eve"]);
         settle(&[&c]);
         for _ in 0..10 {
@@ -104,8 +100,17 @@ fn a_relay_put_back_from_an_older_copy_that_has_grown_since_skips_and_doubles_no
         send(&a, "ann", "bob@machine-b", &["five"]);
         settle(&[&a, &b]);
         assert_eq!(b.world.poll("bob"), ["one", "two", "three", "four", "five"], "{storage}");
-        let mut came = a.world.poll("ann");
-        came.retain(|text| text != "noise");
-        assert_eq!(came, ["back one"], "{storage}");
+        let mut received = a.world.poll("ann");
+        received.retain(|text| text != "noise");
+        assert_eq!(received, ["back one"], "{storage}");
     }
+}
+
+crate::harness::tests! {
+    fast:
+        a_wiped_root_sends_and_receives_again,
+        a_root_restored_from_an_older_copy_continues,
+        a_root_overwritten_with_older_files_continues;
+    slow:
+        a_relay_restored_from_an_older_copy_loses_and_duplicates_nothing;
 }

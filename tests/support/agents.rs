@@ -1,5 +1,4 @@
-//! Many agents at once, each a process over MCP: everybody writes to everybody, and all that arrives
-//! is counted.
+//! Many agents at once, each a process over MCP: each writes to the others, and arrivals are counted.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,35 +12,35 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// What the agents do.
+/// Number and pace of the agents' messages.
 pub struct Plan {
     pub agents: usize,
-    /// How often each writes to another one, and as often to the room.
+    /// Messages of each agent to another agent, and as many to the room.
     pub messages: usize,
-    /// Between two of them.
+    /// Pause between two messages.
     pub pause: Duration,
-    /// After this long without any arrival all that is missing counts as lost.
+    /// Time without an arrival after which the missing messages count as lost.
     pub patience: Duration,
 }
 
-/// What came of it.
+/// Delays and counts of the arrivals.
 #[derive(Default)]
-pub struct Outcome {
-    /// From the start of each send to its arrival at the recipient.
+pub struct Tally {
+    /// Time from the start of each send to its arrival.
     pub delays: Vec<Duration>,
     pub expected: usize,
-    pub doubled: usize,
-    /// At somebody whom they were not for.
-    pub astray: usize,
-    /// Polls that ended early although nothing had come.
+    pub duplicated: usize,
+    /// Messages that arrived at another agent than their recipient.
+    pub misdelivered: usize,
+    /// Polls that returned early without a message.
     pub empty_polls: usize,
 }
 
 const ROOM: &str = "lobby";
-/// How long one poll waits, seconds.
+/// Waiting time of one poll, seconds.
 const WAIT_S: f64 = 20.0;
 
-/// A server of one agent, and its end of the pipe.
+/// The MCP server of one agent, and the client's end of the pipe.
 struct Agent {
     child: Child,
     to: Arc<Mutex<ChildStdin>>,
@@ -54,9 +53,9 @@ struct Arrival {
     when: Instant,
 }
 
-fn say(to: &Mutex<ChildStdin>, line: &Value) {
+fn write_line(to: &Mutex<ChildStdin>, line: &Value) {
     let mut to = to.lock().expect("a lock");
-    // A server that is gone shows by what does not arrive.
+    // If the server has exited, its messages will be missing.
     let _ = writeln!(to, "{line}");
 }
 
@@ -66,36 +65,36 @@ fn call(id: usize, tool: &str, arguments: &Value) -> Value {
 }
 
 fn poll(to: &Mutex<ChildStdin>, id: usize) {
-    say(to, &call(id, "poll_inbox", &json!({ "wait_s": WAIT_S })));
+    write_line(to, &call(id, "poll_inbox", &json!({ "wait_s": WAIT_S })));
 }
 
-/// Reads what the server says: arrivals, after each of which it polls again.
-fn listen(
+/// Reads responses: passes arrivals on and polls again after each response to a poll.
+fn read_responses(
     at: usize,
     out: ChildStdout,
     to: &Mutex<ChildStdin>,
     arrived: &Sender<Arrival>,
     empty: &AtomicUsize,
 ) {
-    let mut asked = Instant::now();
+    let mut polled = Instant::now();
     for line in BufReader::new(out).lines().map_while(Result::ok) {
-        let answer: Value = serde_json::from_str(&line).expect("JSON");
-        // Even numbers are polls.
-        let Some(id) = answer["id"].as_u64().filter(|id| id % 2 == 0 && *id > 0) else {
-            assert_ne!(answer["result"]["isError"], true, "{line}");
+        let response: Value = serde_json::from_str(&line).expect("JSON");
+        // Even ids are polls.
+        let Some(id) = response["id"].as_u64().filter(|id| id % 2 == 0 && *id > 0) else {
+            assert_ne!(response["result"]["isError"], true, "{line}");
             continue;
         };
         let when = Instant::now();
-        let text = answer["result"]["content"][0]["text"].as_str().unwrap_or_default();
+        let text = response["result"]["content"][0]["text"].as_str().unwrap_or_default();
         let rows: Vec<Value> = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {line}"));
-        if rows.is_empty() && asked.elapsed().as_secs_f64() < WAIT_S - 1.0 {
+        if rows.is_empty() && polled.elapsed().as_secs_f64() < WAIT_S - 1.0 {
             empty.fetch_add(1, Ordering::Relaxed);
         }
         for row in rows {
             let content = row["content"].as_str().expect("content").to_owned();
             let _ = arrived.send(Arrival { at, content, when });
         }
-        asked = Instant::now();
+        polled = Instant::now();
         poll(to, id as usize + 2);
     }
 }
@@ -113,34 +112,34 @@ impl Agent {
         let mut child = command.spawn().expect("starts");
         let to = Arc::new(Mutex::new(child.stdin.take().expect("piped")));
         let mut out = child.stdout.take().expect("piped");
-        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
             "protocolVersion": "2025-06-18", "capabilities": {},
             "clientInfo": {"name": "agent", "version": "1"}}});
-        say(&to, &hello);
-        // Byte by byte: what comes after the line is for the reader.
+        write_line(&to, &initialize);
+        // Byte by byte, because the reader thread needs everything after the line.
         let (mut byte, mut line) = ([0], Vec::new());
         while std::io::Read::read(&mut out, &mut byte).is_ok_and(|n| n > 0) && byte[0] != b'\n' {
             line.push(byte[0]);
         }
         assert!(String::from_utf8_lossy(&line).contains("serverInfo"));
-        say(&to, &json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        write_line(&to, &json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         let writer = Arc::clone(&to);
-        let reader = thread::spawn(move || listen(at, out, &writer, &arrived, &empty));
+        let reader = thread::spawn(move || read_responses(at, out, &writer, &arrived, &empty));
         poll(&to, 2);
         Self { child, to, reader }
     }
 
     fn end(mut self) {
         drop(self.to);
-        // Its reader holds the other end of the pipe as long as the server runs.
+        // The reader thread holds the other end of the pipe as long as the server runs.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = self.reader.join();
     }
 }
 
-/// Runs them all; `program` makes the command for the agent of that number.
-pub fn run(plan: &Plan, program: &dyn Fn(usize) -> Command) -> Outcome {
+/// Runs all agents; `program` returns the command of each agent by its number.
+pub fn run(plan: &Plan, program: &dyn Fn(usize) -> Command) -> Tally {
     let (sender, arrived) = channel();
     let empty = Arc::new(AtomicUsize::new(0));
     let agents: Vec<Agent> = (0..plan.agents)
@@ -154,20 +153,20 @@ pub fn run(plan: &Plan, program: &dyn Fn(usize) -> Command) -> Outcome {
         .map(|(at, agent)| {
             let (to, sent) = (Arc::clone(&agent.to), Arc::clone(&sent));
             let (agents, messages, pause) = (plan.agents, plan.messages, plan.pause);
-            thread::spawn(move || write(at, agents, messages, pause, &to, &sent))
+            thread::spawn(move || send_all(at, agents, messages, pause, &to, &sent))
         })
         .collect();
-    let mut outcome = collect(plan, &arrived, &sent);
+    let mut tally = collect(plan, &arrived, &sent);
     for writer in writers {
         writer.join().expect("written");
     }
-    outcome.empty_polls = empty.load(Ordering::Relaxed);
+    tally.empty_polls = empty.load(Ordering::Relaxed);
     agents.into_iter().for_each(Agent::end);
-    outcome
+    tally
 }
 
-/// Each message says whom it is for: a number, or the room.
-fn write(
+/// Sends the messages of one agent. Each names its recipient: a number, or the room.
+fn send_all(
     at: usize,
     agents: usize,
     messages: usize,
@@ -178,15 +177,15 @@ fn write(
     for number in 0..messages {
         let peer = (at + 1 + number % (agents - 1)) % agents;
         let direct = format!("{peer} {at} {number}");
-        let said = format!("room {at} {number}");
+        let to_room = format!("room {at} {number}");
         let start = Instant::now();
-        for (content, id) in [(direct, 0), (said, 1)] {
+        for (content, id) in [(direct, 0), (to_room, 1)] {
             let (tool, arguments) = match id {
                 0 => ("send", json!({"to_alias": format!("agent-{peer}"), "content": content})),
                 _ => ("send_room", json!({"room_id": ROOM, "content": content})),
             };
             sent.lock().expect("a lock").insert(content, Instant::now());
-            say(to, &call(4 * number + 2 * id + 1, tool, &arguments));
+            write_line(to, &call(4 * number + 2 * id + 1, tool, &arguments));
         }
         if let Some(rest) = pause.checked_sub(start.elapsed()).filter(|rest| !rest.is_zero()) {
             thread::park_timeout(rest);
@@ -198,32 +197,32 @@ fn collect(
     plan: &Plan,
     arrived: &Receiver<Arrival>,
     sent: &Mutex<HashMap<String, Instant>>,
-) -> Outcome {
+) -> Tally {
     let direct = plan.agents * plan.messages;
-    let mut outcome = Outcome { expected: direct * plan.agents, ..Outcome::default() };
+    let mut tally = Tally { expected: direct * plan.agents, ..Tally::default() };
     let mut seen = HashMap::<(usize, String), usize>::new();
-    while outcome.delays.len() < outcome.expected {
+    while tally.delays.len() < tally.expected {
         let Ok(arrival) = arrived.recv_timeout(plan.patience) else { break };
         let start = sent.lock().expect("a lock").get(&arrival.content).copied();
-        let meant = arrival.content.split(' ').next().unwrap_or_default();
+        let recipient = arrival.content.split(' ').next().unwrap_or_default();
         let own = arrival.content.split(' ').nth(1) == Some(&arrival.at.to_string());
-        let right = meant == arrival.at.to_string() || meant == "room" && !own;
-        outcome.astray += usize::from(!right || start.is_none());
+        let is_recipient = recipient == arrival.at.to_string() || recipient == "room" && !own;
+        tally.misdelivered += usize::from(!is_recipient || start.is_none());
         let count = seen.entry((arrival.at, arrival.content)).or_default();
         *count += 1;
-        outcome.doubled += usize::from(*count > 1);
+        tally.duplicated += usize::from(*count > 1);
         if let Some(start) = start.filter(|_| *count == 1) {
-            outcome.delays.push(arrival.when.duration_since(start));
+            tally.delays.push(arrival.when.duration_since(start));
         }
     }
-    // What is doubled would come late.
+    // Duplicates would arrive late.
     while let Ok(arrival) = arrived.try_recv() {
-        outcome.doubled += usize::from(seen.contains_key(&(arrival.at, arrival.content)));
+        tally.duplicated += usize::from(seen.contains_key(&(arrival.at, arrival.content)));
     }
-    outcome
+    tally
 }
 
-/// A clean environment for one agent.
+/// A command in a clean environment for one agent.
 pub fn command(program: &Path, root: &Path, home: &Path, at: usize) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", home).env("C2C_MCP_BROKER_ROOT", root);

@@ -1,27 +1,28 @@
-//! A world of its own for each test: a root, a HOME, a clean environment.
+//! Support for tests of the programs: a root, a HOME and a clean environment for each test.
 
 pub mod agents;
+pub mod random;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// A fresh broker root and HOME in a temporary directory; its end checks the whole log.
+/// A fresh broker root and HOME in a temporary directory. Dropping it verifies the log.
 pub struct World {
     dir: tempfile::TempDir,
-    /// Whether the log may hold damage when the world ends.
+    /// Whether the log may contain damage when the world is dropped.
     pub may_be_damaged: bool,
 }
 
-/// What a program printed and how it ended.
-pub struct Done {
+/// Output and exit status of a program.
+pub struct Outcome {
     pub out: String,
     pub err: String,
     pub status: i32,
 }
 
-impl Done {
+impl Outcome {
     /// The one JSON value on standard output.
     pub fn json(&self) -> Value {
         match serde_json::from_str(&self.out) {
@@ -37,7 +38,7 @@ impl Done {
     }
 
     /// Panics unless the program failed with this code.
-    pub fn refused(self, code: &str) -> Self {
+    pub fn fails_with(self, code: &str) -> Self {
         assert_ne!(self.status, 0, "expected {code}, got {:?}", self.out);
         assert!(self.err.contains(&format!("[{code}]")), "expected {code}, got {:?}", self.err);
         self
@@ -59,7 +60,7 @@ impl World {
         self.dir.path().join("root")
     }
 
-    /// A program of ours with nothing of the caller's environment.
+    /// A program in a clean environment.
     pub fn program(&self, binary: &str, args: &[&str]) -> Command {
         let mut command = Command::new(binary);
         command
@@ -86,7 +87,7 @@ impl World {
     }
 
     /// Runs `c2c` as the session `s-<who>`.
-    pub fn run(&self, who: &str, args: &[&str]) -> Done {
+    pub fn run(&self, who: &str, args: &[&str]) -> Outcome {
         let mut command = self.c2c(args);
         command.env("C2C_MCP_SESSION_ID", format!("s-{who}"));
         run(command)
@@ -111,16 +112,10 @@ pub fn contents(rows: &Value) -> Vec<String> {
     rows.iter().map(|row| row["content"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// Says why a test does nothing here, also where the output of tests that pass is not shown.
-pub fn skipped(why: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
-}
-
-/// Runs to the end.
-pub fn run(mut command: Command) -> Done {
+/// Runs a program to its end.
+pub fn run(mut command: Command) -> Outcome {
     let Output { status, stdout, stderr } = command.output().expect("program starts");
-    Done {
+    Outcome {
         out: String::from_utf8_lossy(&stdout).into_owned(),
         err: String::from_utf8_lossy(&stderr).into_owned(),
         status: status.code().unwrap_or(-1),

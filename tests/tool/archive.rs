@@ -1,4 +1,4 @@
-//! Do old segments leave the log without taking anything along that is needed?
+//! `c2c-log archive`: old segments leave the log, and nothing that is needed goes with them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use c2c_log_format::payload::{MessageSent, MessagesExpired, SessionRegistered, T
 use c2c_log_format::segment::SegmentHeader;
 use serde_json::Value;
 
-use crate::support::{Done, World, contents, run};
+use crate::support::{Outcome, World, contents, run};
 
 fn append(log: &mut Log, event: Payload) {
     log.lock().expect("lock");
@@ -21,42 +21,25 @@ fn append(log: &mut Log, event: Payload) {
 }
 
 fn registered(name: &str) -> Payload {
-    Payload::SessionRegistered(SessionRegistered {
-        session_id: format!("s-{name}"),
-        alias: name.into(),
-        mailbox: name.into(),
-        node_id: "here".into(),
-        process: None,
-        client_type: None,
-        role: None,
-        cwd: None,
-        tmux_location: None,
-        takeover_from: None,
-        imported_from: None,
-        build: String::new(),
-    })
+    Payload::SessionRegistered(SessionRegistered::new(format!("s-{name}"), name, name, "here"))
 }
 
 fn message(number: u64) -> Payload {
     Payload::MessageSent(MessageSent {
-        message_id: format!("m-{number}"),
-        from: "ada".into(),
         from_mailbox: "ada".into(),
-        to: "bob".into(),
-        body: format!("{number} {}", "z".repeat(900)),
         sent_us: 1,
-        target: Target::Mailbox("bob".into()),
-        tag: None,
-        reply_to: None,
-        expires_us: None,
-        deferrable: false,
-        source: None,
-        origin: None,
+        ..MessageSent::new(
+            format!("m-{number}"),
+            "ada",
+            "bob",
+            Target::Mailbox("bob".into()),
+            format!("{number} {}", "z".repeat(900)),
+        )
     })
 }
 
-/// Five segments of 64 KiB; all messages but the last three, and one in the third segment, are
-/// expired.
+/// Five segments of 64 KiB. All messages are expired except one in the third segment and the last
+/// three.
 fn filled() -> World {
     let world = World::new();
     let options = Options { segment_bytes: 64 * 1024, ..Options::default() };
@@ -84,7 +67,7 @@ fn filled() -> World {
     world
 }
 
-fn tool(world: &World, args: &[&str]) -> Done {
+fn tool(world: &World, args: &[&str]) -> Outcome {
     run(world.log_tool(args))
 }
 
@@ -103,8 +86,7 @@ fn segments(directory: &Path) -> usize {
         .count()
 }
 
-#[test]
-fn what_is_unread_keeps_its_segment_and_all_after_it() {
+fn unread_mail_keeps_its_segment_and_all_later_ones() {
     let world = filled();
     let log = world.root().join("log");
     let before = world.run("bob", &["peek-inbox", "--json"]).ok().json();
@@ -117,7 +99,7 @@ fn what_is_unread_keeps_its_segment_and_all_after_it() {
     assert_eq!(world.run("bob", &["peek-inbox", "--json"]).ok().json(), before);
     tool(&world, &["verify"]).ok();
     assert!(tool(&world, &["inspect", "-o", "json"]).ok().out.contains("\"m-1\""), "still found");
-    // Once it is read, its segment may go, too; the one that is written to never does.
+    // Once the mail is read, its segment can be archived. The active segment never is.
     assert_eq!(world.poll("bob").len(), 4);
     assert_eq!(archive(&world, &[])["moved"].as_array().expect("names").len(), 2);
     assert_eq!((segments(&log), segments(&log.join("archive"))), (1, 4));
@@ -125,8 +107,7 @@ fn what_is_unread_keeps_its_segment_and_all_after_it() {
     assert_eq!(world.poll("bob"), ["after"]);
 }
 
-#[test]
-fn segments_out_of_sight_change_no_answer_and_come_back() {
+fn segments_archived_elsewhere_change_no_result_and_can_return() {
     let world = filled();
     let away = world.path().join("away");
     let log = world.root().join("log");
@@ -139,19 +120,19 @@ fn segments_out_of_sight_change_no_answer_and_come_back() {
     world.run("ada", &["send", "bob", "after"]).ok();
     assert_eq!(contents(&world.run("bob", &["peek-inbox", "--json"]).ok().json()), ["after"]);
     tool(&world, &["verify"]).ok();
-    // Without what the base says nothing may be guessed.
+    // Without the base, no command may guess the state.
     for state in states(&log) {
         let mut bytes = fs::read(&state).expect("read");
-        // As if another version had written it: projection, and checksum of the header.
+        // As if another version had written it: the projection, and the checksum of the header.
         bytes[10] = 0xff;
         let crc = c2c_log_format::checksum::crc32(&bytes[..252]);
         bytes[252..256].copy_from_slice(&crc.to_le_bytes());
         fs::write(&state, bytes).expect("written");
     }
-    let refused = world.run("bob", &["peek-inbox"]).refused("archive_needed");
-    assert!(refused.err.contains(&to), "it says where they are: {}", refused.err);
-    world.run("ada", &["send", "bob", "no"]).refused("archive_needed");
-    fs::rename(&away, log.join("archive")).expect("brought back");
+    let refused = world.run("bob", &["peek-inbox"]).fails_with("archive_needed");
+    assert!(refused.err.contains(&to), "it names the archive: {}", refused.err);
+    world.run("ada", &["send", "bob", "no"]).fails_with("archive_needed");
+    fs::rename(&away, log.join("archive")).expect("the archive returns");
     assert_eq!(world.poll("bob"), ["after"]);
 }
 
@@ -169,8 +150,7 @@ fn states(log: &Path) -> Vec<PathBuf> {
     found
 }
 
-#[test]
-fn with_segments_out_of_sight_a_damaged_checkpoint_gives_way_to_an_older_one_or_to_no_answer() {
+fn with_segments_archived_elsewhere_a_damaged_checkpoint_falls_back_or_fails() {
     let world = filled();
     let log = world.root().join("log");
     let away = world.path().join("away").display().to_string();
@@ -180,7 +160,7 @@ fn with_segments_out_of_sight_a_damaged_checkpoint_gives_way_to_an_older_one_or_
         world.run("ada", &["send", "bob", &format!("new {number}")]).ok();
     }
     let kept = states(&log);
-    assert!(kept.len() > 1, "the base, and a checkpoint after it");
+    assert!(kept.len() > 1, "a base and a later checkpoint exist");
     let expected = world.run("bob", &["peek-inbox", "--json"]).ok().out;
     let listed = world.run("bob", &["list", "--json"]).ok().out;
     for at in [3, 60, 300, 900, usize::MAX] {
@@ -192,11 +172,15 @@ fn with_segments_out_of_sight_a_damaged_checkpoint_gives_way_to_an_older_one_or_
             assert_eq!(tool(&world, &["verify"]).status, 2);
             let health = world.run("bob", &["health", "--json"]);
             if Some(path) == kept.first() {
-                health.refused("archive_needed");
-                world.run("bob", &["peek-inbox"]).refused("archive_needed");
-                world.run("ada", &["send", "bob", "no"]).refused("archive_needed");
+                health.fails_with("archive_needed");
+                world.run("bob", &["peek-inbox"]).fails_with("archive_needed");
+                world.run("ada", &["send", "bob", "no"]).fails_with("archive_needed");
                 let again = ["archive", "--before", "1000000"];
-                assert_eq!(tool(&world, &again).status, 3, "no base of less than all");
+                assert_eq!(
+                    tool(&world, &again).status,
+                    3,
+                    "no base is written from incomplete events"
+                );
             } else {
                 assert_eq!(health.ok().json()["checkpoint"], "damaged");
                 assert_eq!(world.run("bob", &["peek-inbox", "--json"]).ok().out, expected);
@@ -213,21 +197,19 @@ fn with_segments_out_of_sight_a_damaged_checkpoint_gives_way_to_an_older_one_or_
     tool(&world, &["verify"]).ok();
 }
 
-#[test]
-fn segments_whose_ids_may_be_given_again_stay_in_sight() {
+fn segments_with_message_ids_that_may_be_reused_stay_readable() {
     let world = filled();
     world.poll("bob");
     let away = world.path().join("away").display().to_string();
     let kept = archive(&world, &["--to", &away]);
     assert_eq!(kept["moved"].as_array().expect("names").len(), 0);
-    assert_eq!(kept["first_needed"]["what"], "its message id may be given again");
+    assert_eq!(kept["first_needed"]["what"], "its message id may be reused");
     assert_eq!(archive(&world, &[])["moved"].as_array().expect("names").len(), 4);
     let again = ["send", "bob", "other text", "--message-id", "m-1"];
-    world.run("ada", &again).refused("message_id_reused");
+    world.run("ada", &again).fails_with("message_id_reused");
 }
 
-#[test]
-fn an_archiving_that_was_interrupted_goes_on_and_replaces_nothing() {
+fn an_interrupted_archiving_resumes_and_replaces_no_file() {
     let world = filled();
     world.poll("bob");
     let log = world.root().join("log");
@@ -235,7 +217,7 @@ fn an_archiving_that_was_interrupted_goes_on_and_replaces_nothing() {
     let first = c2c_log_format::segment::file_name(1);
     let all: Vec<u8> = fs::read(log.join(&first)).expect("read");
     fs::create_dir(&away).expect("made");
-    // Somebody else's file.
+    // A file of another program.
     fs::write(away.join(&first), "something").expect("written");
     let to = away.display().to_string();
     let args = ["archive", "--before", "1000000", "--forget-ids", "--to", &to];
@@ -243,10 +225,10 @@ fn an_archiving_that_was_interrupted_goes_on_and_replaces_nothing() {
     assert_eq!(fs::read(log.join(&first)).expect("still there"), all);
     assert_eq!(fs::read(away.join(&first)).expect("still there"), b"something");
     fs::remove_file(away.join(&first)).expect("removed");
-    // Stopped while copying.
+    // Interrupted during a copy.
     fs::write(away.join(&first).with_extension("part"), &all[..5000]).expect("written");
     tool(&world, &["verify"]).ok();
-    // Stopped after copying the second, before the one here was removed.
+    // Interrupted after the second copy, before the original was removed.
     let bases: Vec<String> = {
         let names = fs::read_dir(&log).expect("listed").flatten().map(|entry| entry.file_name());
         let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into()).collect();
@@ -258,7 +240,7 @@ fn an_archiving_that_was_interrupted_goes_on_and_replaces_nothing() {
     tool(&world, &args).ok();
     assert_eq!((segments(&log), segments(&away)), (1, 4));
     assert_eq!(fs::read(away.join(&first)).expect("moved"), all);
-    // To where they are already.
+    // The segments are already at the target.
     tool(&world, &args).ok();
     let here = log.display().to_string();
     tool(&world, &["archive", "--before", "1000000", "--forget-ids", "--to", &here]).ok();
@@ -269,11 +251,10 @@ fn an_archiving_that_was_interrupted_goes_on_and_replaces_nothing() {
     let mut changed = all.clone();
     changed[4096 + 70] ^= 1;
     fs::write(away.join(&first), changed).expect("written");
-    assert_eq!(tool(&world, &with).status, 2, "the archived ones are looked at");
+    assert_eq!(tool(&world, &with).status, 2, "archived segments are verified");
     tool(&world, &["verify"]).ok();
 }
 
-#[test]
 fn a_log_with_events_of_a_newer_version_is_not_archived() {
     let mut world = filled();
     world.poll("bob");
@@ -283,10 +264,10 @@ fn a_log_with_events_of_a_newer_version_is_not_archived() {
     assert_eq!(done.status, 3, "{}", done.out);
     assert!(done.err.contains("newer"), "{}", done.err);
     assert_eq!(segments(&world.root().join("log")), 5);
-    world.run("ada", &["send", "bob", "no"]).refused("upgrade_needed");
+    world.run("ada", &["send", "bob", "no"]).fails_with("upgrade_needed");
 }
 
-/// Appends an event of a kind that must be understood and is not known here.
+/// Appends an event of an unknown kind that must be understood.
 fn add_unknown(log: &Path) {
     let names = fs::read_dir(log).expect("listed").flatten().map(|entry| entry.path());
     let last = names.filter(|path| path.extension().is_some_and(|end| end == "seg")).max();
@@ -295,33 +276,44 @@ fn add_unknown(log: &Path) {
     let header = SegmentHeader::decode(&bytes).expect("a header");
     let mut scanner = c2c::log::read_segment(&bytes, &header);
     while scanner.next().is_some() {}
-    let place = scanner.place();
+    let position = scanner.position();
     let mut body = Vec::new();
     let known = registered("eve");
-    known.head(place.sequence).encode(&known.encode(), &mut body);
+    known.head(position.sequence).encode(&known.encode(), &mut body);
     body[..2].copy_from_slice(&9_999u16.to_le_bytes());
     let mut frame = Vec::new();
     NewFrame {
-        sequence: place.sequence,
+        sequence: position.sequence,
         time_us: 1_700_000_000_000_000,
         count: 1,
         durable: true,
         seal: false,
-        durable_sequence: place.sequence - 1,
-        previous_frame: place.previous_frame,
+        durable_sequence: position.sequence - 1,
+        previous_frame: position.previous_frame,
         body: &body,
     }
     .encode(header.salt, &mut frame);
-    bytes[place.offset..place.offset + frame.len()].copy_from_slice(&frame);
+    bytes[position.offset..position.offset + frame.len()].copy_from_slice(&frame);
     fs::write(last, bytes).expect("written");
     fs::remove_file(log.join("control")).expect("removed");
 }
 
-#[test]
-fn bad_arguments_of_archive_name_themselves() {
+fn invalid_arguments_of_archive_are_named() {
     let world = filled();
     let done = tool(&world, &["archive", "--before", "yesterday"]);
     assert_eq!(done.status, 2);
     assert!(done.err.contains("'yesterday'") && done.err.contains("--before"), "{}", done.err);
     assert_eq!(tool(&world, &["archive"]).status, 2);
+}
+
+crate::harness::tests! {
+    fast:
+        unread_mail_keeps_its_segment_and_all_later_ones,
+        segments_archived_elsewhere_change_no_result_and_can_return,
+        segments_with_message_ids_that_may_be_reused_stay_readable,
+        an_interrupted_archiving_resumes_and_replaces_no_file,
+        a_log_with_events_of_a_newer_version_is_not_archived,
+        invalid_arguments_of_archive_are_named;
+    slow:
+        with_segments_archived_elsewhere_a_damaged_checkpoint_falls_back_or_fails;
 }

@@ -1,4 +1,4 @@
-//! Does a copied log go on under an id of its own, and a moved one under the one it has?
+//! Copied logs get a new id, and moved logs keep theirs.
 
 use std::path::Path;
 use std::process::Command;
@@ -51,8 +51,7 @@ fn filled() -> World {
     world
 }
 
-#[test]
-fn a_copy_takes_a_new_id_with_its_first_write_and_both_live_on() {
+fn a_copy_gets_a_new_id_with_its_first_write_and_both_stay_usable() {
     let world = filled();
     let (original, copy) = (world.root(), world.path().join("copy"));
     let old = id(&world, &original);
@@ -62,15 +61,14 @@ fn a_copy_takes_a_new_id_with_its_first_write_and_both_live_on() {
     assert_ne!(new, old);
     send(&world, &copy, "again in the copy");
     send(&world, &original, "in the original");
-    assert_eq!(id(&world, &copy), new, "once is enough");
+    assert_eq!(id(&world, &copy), new, "the id changes once");
     assert_eq!(id(&world, &original), old);
     assert_eq!(poll(&world, &copy), ["before", "in the copy", "again in the copy"]);
     assert_eq!(poll(&world, &original), ["before", "in the original"]);
     verify(&world, &copy);
 }
 
-#[test]
-fn a_root_wiped_and_restored_from_a_copy_takes_a_new_id() {
+fn a_root_wiped_and_restored_from_a_copy_gets_a_new_id() {
     let world = filled();
     let (original, copy) = (world.root(), world.path().join("copy"));
     let old = id(&world, &original);
@@ -83,13 +81,12 @@ fn a_root_wiped_and_restored_from_a_copy_takes_a_new_id() {
     assert_eq!(poll(&world, &original), ["before", "after the restore"]);
 }
 
-#[test]
-fn a_root_that_is_moved_keeps_its_id() {
+fn a_moved_root_keeps_its_id() {
     let world = filled();
     let moved = world.path().join("moved");
     let old = id(&world, &world.root());
     command("mv", &world.root(), &moved);
-    // As after a boot: nobody vouches for the tail.
+    // As after a boot: the tail is not known to be durable.
     std::fs::remove_file(moved.join("log/control")).expect("removed");
     send(&world, &moved, "moved");
     assert_eq!(id(&world, &moved), old);
@@ -97,8 +94,7 @@ fn a_root_that_is_moved_keeps_its_id() {
     verify(&world, &moved);
 }
 
-#[test]
-fn a_root_moved_by_migrate_leaves_word_and_refuses_writes() {
+fn a_root_moved_by_migrate_names_its_new_path_and_rejects_writes() {
     let world = filled();
     let moved = world.path().join("elsewhere");
     let to = moved.display().to_string();
@@ -106,40 +102,39 @@ fn a_root_moved_by_migrate_leaves_word_and_refuses_writes() {
     let migrate = |args: &[&str]| world.run("ada", &[&["migrate"], args].concat());
     assert!(migrate(&["--to", &to, "--dry-run"]).ok().out.contains("Would move"));
     migrate(&["--to", &to]).ok();
-    let refused = world.run("ada", &["send", "bob", "late"]).refused("broker_moved");
+    let refused = world.run("ada", &["send", "bob", "late"]).fails_with("broker_moved");
     assert!(refused.err.contains(&to), "{}", refused.err);
-    world.run("bob", &["poll-inbox"]).refused("broker_moved");
+    world.run("bob", &["poll-inbox"]).fails_with("broker_moved");
     assert_eq!(world.run("bob", &["peek-inbox", "--json"]).ok().json()[0]["content"], "before");
     send(&world, &moved, "after the move");
     assert_eq!(id(&world, &moved), old, "it is the same log");
     assert_eq!(poll(&world, &moved), ["before", "after the move"]);
     verify(&world, &moved);
     let peek = world.run("bob", &["peek-inbox"]).ok();
-    assert!(peek.err.contains(&to), "a reader is told: {}", peek.err);
+    assert!(peek.err.contains(&to), "a reader prints the new path: {}", peek.err);
     let health = world.run("bob", &["health", "--json"]).ok().json();
     assert_eq!(health["moved_to"], to.as_str());
-    // Somebody else's root is not moved over.
-    migrate(&["--from", &to, "--to", &world.root().display().to_string()]).refused("bad_root");
+    // An existing root is not overwritten.
+    migrate(&["--from", &to, "--to", &world.root().display().to_string()]).fails_with("bad_root");
 }
 
-#[test]
-fn a_move_that_was_interrupted_is_finished_by_the_same_command() {
+fn an_interrupted_move_is_finished_by_the_same_command() {
     let world = filled();
     let moved = world.path().join("elsewhere");
     let to = moved.display().to_string();
     let old = id(&world, &world.root());
     let migrate = || world.run("ada", &["migrate", "--to", &to]);
     migrate().ok();
-    // Stopped while copying: the log has not got its name yet, and one file is cut off.
+    // Interrupted during the copy: the log does not have its name yet, and one file is truncated.
     std::fs::rename(moved.join("log"), moved.join("log.part")).expect("renamed");
     let segment = moved.join("log.part").join(c2c_log_format::segment::file_name(1));
     std::fs::write(&segment, "c2c").expect("written");
-    // Nobody has opened it.
+    // No process has opened the copy.
     for name in ["control", "place", "lock", "sync.lock"] {
         std::fs::remove_file(moved.join("log.part").join(name)).expect("removed");
     }
     migrate().ok();
-    // Stopped before it was opened again.
+    // Interrupted before the copy was opened.
     std::fs::remove_dir_all(moved.join("log")).expect("removed");
     std::fs::create_dir(moved.join("log")).expect("made");
     for entry in std::fs::read_dir(world.root().join("log")).expect("listed").flatten() {
@@ -153,5 +148,14 @@ fn a_move_that_was_interrupted_is_finished_by_the_same_command() {
     send(&world, &moved, "after the move");
     assert_eq!(poll(&world, &moved), ["before", "after the move"]);
     verify(&world, &moved);
-    migrate().refused("bad_root");
+    migrate().fails_with("bad_root");
+}
+
+crate::harness::tests! {
+    fast:
+        a_copy_gets_a_new_id_with_its_first_write_and_both_stay_usable,
+        a_root_wiped_and_restored_from_a_copy_gets_a_new_id,
+        a_moved_root_keeps_its_id,
+        a_root_moved_by_migrate_names_its_new_path_and_rejects_writes,
+        an_interrupted_move_is_finished_by_the_same_command;
 }

@@ -1,4 +1,4 @@
-//! Does the operator's tool see every flipped bit, and say where?
+//! `c2c-log` on log directories.
 
 mod archive;
 mod copy;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use c2c::log::{Directory, Log, Options, read_segment};
 use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
 use c2c_log_format::payload::RootMoved;
-use c2c_log_format::scan::Piece;
+use c2c_log_format::scan::Scanned;
 use c2c_log_format::segment::SegmentHeader;
 use c2c_log_format::{Payload, Sequence};
 
@@ -48,7 +48,7 @@ fn read(directory: &Path, base: Sequence) -> Vec<u8> {
     fs::read(directory.join(c2c_log_format::segment::file_name(base))).expect("segment")
 }
 
-/// Good frames by offset, and the damaged ranges.
+/// Valid frames by offset.
 type Frames = Vec<(usize, Sequence)>;
 
 fn scan(bytes: &[u8]) -> Option<(Frames, Vec<(usize, usize)>)> {
@@ -56,32 +56,41 @@ fn scan(bytes: &[u8]) -> Option<(Frames, Vec<(usize, usize)>)> {
     let (mut frames, mut damages) = (Vec::new(), Vec::new());
     for piece in read_segment(bytes, &header) {
         match piece {
-            Piece::Frame { offset, header, .. } => frames.push((offset, header.sequence)),
-            Piece::Damage(damage) => damages.push((damage.offset, damage.len)),
+            Scanned::Frame { offset, header, .. } => frames.push((offset, header.sequence)),
+            Scanned::Damage(damage) => damages.push((damage.offset, damage.len)),
         }
     }
     Some((frames, damages))
 }
 
 fn flip_every_bit(bytes: &mut [u8], from: usize, to: usize) {
-    let (frames, none) = scan(bytes).expect("a good segment");
-    assert!(none.is_empty());
+    let (frames, damages) = scan(bytes).expect("a good segment");
+    assert!(damages.is_empty());
     for at in from..to {
         for bit in 0..8 {
             bytes[at] ^= 1 << bit;
             let found = scan(bytes);
             bytes[at] ^= 1 << bit;
             let Some((kept, damages)) = found else {
-                assert!(at < SEGMENT_HEADER_BYTES, "only a header flip hides the segment");
+                assert!(
+                    at < SEGMENT_HEADER_BYTES,
+                    "only a flip in the header makes the segment unreadable"
+                );
                 continue;
             };
-            assert!(at >= SEGMENT_HEADER_BYTES, "a header flip at {at} went unseen");
-            assert_eq!(damages.len(), 1, "one piece of damage for byte {at} bit {bit}");
+            assert!(at >= SEGMENT_HEADER_BYTES, "a flip in the header at {at} was not detected");
+            assert_eq!(damages.len(), 1, "one damaged range for byte {at} bit {bit}");
             let (offset, len) = damages[0];
-            assert!((offset..offset + len).contains(&at), "byte {at} named as {offset}+{len}");
+            assert!(
+                (offset..offset + len).contains(&at),
+                "byte {at} is reported as {offset}+{len}"
+            );
             let lost: Vec<_> = frames.iter().filter(|frame| !kept.contains(frame)).collect();
-            assert!(lost.len() <= 1, "byte {at} bit {bit} cost {} frames", lost.len());
-            assert!(kept.iter().all(|frame| frames.contains(frame)), "a frame that never was");
+            assert!(lost.len() <= 1, "byte {at} bit {bit} lost {} frames", lost.len());
+            assert!(
+                kept.iter().all(|frame| frames.contains(frame)),
+                "a frame that was never written"
+            );
             if let Some((start, _)) = lost.first() {
                 assert_eq!(*start, offset, "the lost frame is the damaged one");
             }
@@ -89,8 +98,7 @@ fn flip_every_bit(bytes: &mut [u8], from: usize, to: usize) {
     }
 }
 
-#[test]
-fn every_single_bit_flip_of_three_segments_is_seen_and_costs_at_most_one_frame() {
+fn every_flipped_bit_of_three_segments_is_detected_and_loses_at_most_one_frame() {
     let world = World::new();
     let segments = three_segments(&world);
     assert_eq!(segments.len(), 3);
@@ -106,7 +114,6 @@ fn every_single_bit_flip_of_three_segments_is_seen_and_costs_at_most_one_frame()
     });
 }
 
-#[test]
 fn verify_names_segment_offset_and_sequence_of_a_flip() {
     let mut world = World::new();
     let segments = three_segments(&world);
@@ -117,7 +124,7 @@ fn verify_names_segment_offset_and_sequence_of_a_flip() {
     for (number, (base, bytes)) in segments.iter().enumerate() {
         let path = directory.join(c2c_log_format::segment::file_name(*base));
         let (frames, _) = scan(bytes).expect("a good segment");
-        // The body of a frame in the middle: corrupt wherever it is, one event lost.
+        // The body of a frame in the middle: one event is lost.
         let (offset, sequence) = frames[frames.len() / 2];
         let mut flipped = bytes.clone();
         flipped[offset + 60] ^= 0x10;
@@ -136,8 +143,7 @@ fn verify_names_segment_offset_and_sequence_of_a_flip() {
     assert_eq!(clean.status, 0, "{}{}", clean.out, clean.err);
 }
 
-#[test]
-fn a_torn_tail_is_told_from_damage_and_repair_goes_on_after_it() {
+fn a_torn_tail_is_distinguished_from_damage_and_can_be_repaired() {
     let mut world = World::new();
     world.register(&["ada", "bob"]);
     world.run("ada", &["send", "bob", "kept"]).ok();
@@ -146,7 +152,7 @@ fn a_torn_tail_is_told_from_damage_and_repair_goes_on_after_it() {
     let mut bytes = fs::read(&path).expect("segment");
     let (frames, _) = scan(&bytes).expect("a good segment");
     let (offset, _) = *frames.last().expect("frames");
-    // Half a frame after the end: a write that was cut short, of which nobody was told.
+    // Half a frame after the end: an interrupted write that was never acknowledged.
     let end = bytes.iter().rposition(|byte| *byte != 0).expect("content") / 8 * 8 + 8;
     let part = bytes[offset..offset + 40].to_vec();
     bytes[end..end + 40].copy_from_slice(&part);
@@ -161,8 +167,7 @@ fn a_torn_tail_is_told_from_damage_and_repair_goes_on_after_it() {
     assert_eq!(run(world.log_tool(&["verify"])).status, 0);
 }
 
-#[test]
-fn a_log_of_a_future_version_is_refused_and_left_alone() {
+fn a_log_of_a_future_version_is_rejected_and_not_changed() {
     let mut world = World::new();
     world.register(&["ada"]);
     world.may_be_damaged = true;
@@ -172,11 +177,10 @@ fn a_log_of_a_future_version_is_refused_and_left_alone() {
     let crc = c2c_log_format::checksum::crc32(&bytes[..124]);
     bytes[124..128].copy_from_slice(&crc.to_le_bytes());
     fs::write(&path, &bytes).expect("write");
-    world.run("ada", &["send", "ada2", "x"]).refused("upgrade_needed");
+    world.run("ada", &["send", "ada2", "x"]).fails_with("upgrade_needed");
     assert_eq!(fs::read(&path).expect("segment"), bytes);
 }
 
-#[test]
 fn an_export_imported_into_a_new_root_gives_the_same_state() {
     let world = World::new();
     world.register(&["ada", "bob"]);
@@ -194,8 +198,7 @@ fn an_export_imported_into_a_new_root_gives_the_same_state() {
     assert_eq!(run(world.log_tool(&["import", &file, "--to", &copy])).status, 3);
 }
 
-#[test]
-fn inspect_filters_and_hides_bodies_and_escapes() {
+fn inspect_filters_events_hides_bodies_and_escapes_output() {
     let world = World::new();
     world.register(&["ada", "bob"]);
     let body = "secret \u{1b}[31m text";
@@ -214,8 +217,7 @@ fn inspect_filters_and_hides_bodies_and_escapes() {
     assert_eq!(run(world.log_tool(&["inspect", "--kind", "nonsense"])).status, 3);
 }
 
-#[test]
-fn state_at_a_sequence_tells_what_was_known_then() {
+fn state_at_a_sequence_shows_the_state_of_that_time() {
     let world = World::new();
     world.register(&["ada", "bob"]);
     world.run("ada", &["send", "bob", "hi"]).ok();
@@ -232,8 +234,7 @@ fn state_at_a_sequence_tells_what_was_known_then() {
     assert_eq!(pending("99"), Some(0));
 }
 
-#[test]
-fn a_damaged_checkpoint_changes_no_answer_and_is_reported_and_replaced() {
+fn a_damaged_checkpoint_changes_no_result_and_is_reported_and_replaced() {
     let world = World::new();
     world.register(&["ada", "bob"]);
     let body = "x".repeat(1000);
@@ -267,14 +268,13 @@ fn a_damaged_checkpoint_changes_no_answer_and_is_reported_and_replaced() {
     assert_eq!(health["checkpoint"], "damaged");
     assert_eq!(health["ok"], false);
     world.run("ada", &["send", "bob", "last"]).ok();
-    assert_ne!(newest(), path, "a new one is written");
+    assert_ne!(newest(), path, "a new checkpoint is written");
     assert_eq!(world.run("bob", &["health", "--json"]).ok().json()["checkpoint"], "ok");
-    fs::remove_file(&path).expect("the damaged one goes");
+    fs::remove_file(&path).expect("the damaged checkpoint");
     assert_eq!(world.poll("bob").len(), 201);
 }
 
-#[test]
-fn without_the_control_page_all_is_read_and_writing_goes_on() {
+fn without_the_control_page_everything_is_read_and_writing_continues() {
     let world = World::new();
     world.register(&["ada", "bob"]);
     let control = world.root().join("log/control");
@@ -283,11 +283,11 @@ fn without_the_control_page_all_is_read_and_writing_goes_on() {
         let text = format!("message {number}");
         world.run("ada", &["send", "bob", &text]).ok();
         expected.push(text);
-        // As after a boot that lost it.
+        // As after a boot.
         fs::remove_file(&control).expect("removed");
         let peeked = world.run("bob", &["peek-inbox", "--json"]).ok().json();
         assert_eq!(crate::support::contents(&peeked), expected);
-        assert!(!control.exists(), "a reader makes none");
+        assert!(!control.exists(), "a reader creates no control page");
         let head = world.run("bob", &["health", "--json"]).ok().json()["head"].clone();
         assert_eq!(head, 3 + number);
         run(world.log_tool(&["verify"])).ok();
@@ -305,8 +305,7 @@ fn segment_names(log: &Path) -> Vec<String> {
     names
 }
 
-#[test]
-fn damage_that_an_operator_accepts_is_kept_listed_and_no_longer_in_the_way() {
+fn accepted_damage_is_copied_and_listed_and_no_longer_an_error() {
     let mut world = World::new();
     world.register(&["ada", "bob"]);
     for text in ["one", "two", "three"] {
@@ -326,7 +325,7 @@ fn damage_that_an_operator_accepts_is_kept_listed_and_no_longer_in_the_way() {
     assert!(plan.out.contains("--accept") && plan.out.contains(&format!("offset {offset}")));
     assert_eq!(segment_names(&log).len(), 1);
     run(world.log_tool(&["repair", "--accept"])).ok();
-    assert_eq!(fs::read(&path).expect("segment"), bytes, "the damaged segment stays as it is");
+    assert_eq!(fs::read(&path).expect("segment"), bytes, "the damaged segment is not changed");
     let kept = fs::read(log.join(format!("accepted-{:020}-{offset:012}", 1))).expect("a copy");
     assert_eq!(kept, bytes[offset..offset + kept.len()]);
     let verified = run(world.log_tool(&["verify", "--json"])).ok().json();
@@ -340,4 +339,20 @@ fn damage_that_an_operator_accepts_is_kept_listed_and_no_longer_in_the_way() {
         world.run("ada", &["health", "--json"]).ok().json()["quarantine"],
         serde_json::json!([])
     );
+}
+
+crate::harness::tests! {
+    modules: archive, copy, #[cfg(feature = "sqlite")] sqlite;
+    fast:
+        verify_names_segment_offset_and_sequence_of_a_flip,
+        a_torn_tail_is_distinguished_from_damage_and_can_be_repaired,
+        a_log_of_a_future_version_is_rejected_and_not_changed,
+        an_export_imported_into_a_new_root_gives_the_same_state,
+        inspect_filters_events_hides_bodies_and_escapes_output,
+        state_at_a_sequence_shows_the_state_of_that_time,
+        a_damaged_checkpoint_changes_no_result_and_is_reported_and_replaced,
+        without_the_control_page_everything_is_read_and_writing_continues,
+        accepted_damage_is_copied_and_listed_and_no_longer_an_error;
+    slow:
+        every_flipped_bit_of_three_segments_is_detected_and_loses_at_most_one_frame;
 }

@@ -1,49 +1,33 @@
-//! Does the operator's tool read a relay's SQLite file as it reads a log directory?
+//! `c2c-log` on the SQLite file of a relay.
 
 use std::fs;
 use std::path::PathBuf;
 
-use c2c::broker::{Broker, Wish};
-use c2c::decide::{Actor, Command, Send};
+use c2c::broker::{Broker, DeliveryOptions};
 use c2c::store::{EventStore, SqliteStore};
+use c2c_core::command;
+use c2c_core::decide::{Actor, Send};
 use c2c_log_format::Payload;
 use c2c_log_format::payload::{MessageSent, SessionRegistered, Target};
 use rusqlite::Connection;
 
-use crate::support::{Done, World, run};
+use crate::support::{Outcome, World, run};
 
 fn registered(alias: &str) -> Payload {
-    Payload::SessionRegistered(SessionRegistered {
-        session_id: format!("s-{alias}"),
-        alias: alias.into(),
-        mailbox: alias.into(),
-        node_id: "n".into(),
-        process: None,
-        client_type: None,
-        role: None,
-        cwd: None,
-        tmux_location: None,
-        takeover_from: None,
-        imported_from: None,
-        build: String::new(),
-    })
+    Payload::SessionRegistered(SessionRegistered::new(format!("s-{alias}"), alias, alias, "n"))
 }
 
 fn sent(id: &str) -> Payload {
     Payload::MessageSent(MessageSent {
-        message_id: id.into(),
-        from: "alice".into(),
         from_mailbox: "alice".into(),
-        to: "bob".into(),
-        body: format!("text of {id}"),
         sent_us: 1_770_000_000_000_000,
-        target: Target::Mailbox("bob".into()),
-        tag: None,
-        reply_to: None,
-        expires_us: None,
-        deferrable: false,
-        source: None,
-        origin: None,
+        ..MessageSent::new(
+            id,
+            "alice",
+            "bob",
+            Target::Mailbox("bob".into()),
+            format!("text of {id}"),
+        )
     })
 }
 
@@ -62,7 +46,7 @@ fn relay(world: &World) -> PathBuf {
     path
 }
 
-fn tool(world: &World, words: &str) -> Done {
+fn tool(world: &World, words: &str) -> Outcome {
     let args: Vec<&str> = words.split(' ').chain(["relay.db"]).collect();
     run(world.log_tool(&args))
 }
@@ -72,8 +56,7 @@ fn change(world: &World, sql: &str) {
     connection.execute_batch(sql).expect("changed");
 }
 
-#[test]
-fn every_reading_command_reads_the_file_and_changes_nothing() {
+fn every_reading_command_reads_a_sqlite_file_and_changes_nothing() {
     let world = World::new();
     let path = relay(&world);
     let before = fs::read(&path).expect("a file");
@@ -86,15 +69,14 @@ fn every_reading_command_reads_the_file_and_changes_nothing() {
     let state = tool(&world, "state --json").ok().json();
     assert_eq!(state["mailboxes"][1]["pending"], serde_json::json!([3, 4, 5, 6, 7]));
     assert!(tool(&world, "trace m3").ok().out.contains("accepted"));
-    assert!(tool(&world, "trace nobody").ok().out.contains("no evidence"));
+    assert!(tool(&world, "trace nobody").ok().out.contains("no record"));
     assert_eq!(fs::read(&path).expect("a file"), before);
     assert_eq!(tool(&world, "archive --before 3").status, 3);
     assert!(tool(&world, "repair").ok().out.contains("nothing to repair"));
     assert_eq!(fs::read(&path).expect("a file"), before);
 }
 
-#[test]
-fn what_is_exported_can_be_imported_into_a_directory() {
+fn an_export_can_be_imported_into_a_directory() {
     let world = World::new();
     relay(&world);
     let lines = tool(&world, "export").ok().out;
@@ -114,9 +96,8 @@ fn what_is_exported_can_be_imported_into_a_directory() {
     assert_eq!(bare(&again), bare(&lines));
 }
 
-#[test]
-fn verify_sees_what_was_changed_in_the_file() {
-    for (change_it, what) in [
+fn verify_detects_changes_in_the_file() {
+    for (statement, what) in [
         ("UPDATE frames SET frame = x'00' WHERE first = 4", "sequence 4"),
         ("DELETE FROM frames WHERE first = 1", "sequence 1"),
         ("DELETE FROM frames WHERE first = 5", "sequence 5"),
@@ -129,20 +110,19 @@ fn verify_sees_what_was_changed_in_the_file() {
     ] {
         let world = World::new();
         relay(&world);
-        change(&world, change_it);
+        change(&world, statement);
         let verified = tool(&world, "verify");
-        assert_eq!(verified.status, 2, "{change_it}: {}{}", verified.out, verified.err);
-        assert!(verified.out.contains(what), "{change_it}: {}", verified.out);
-        assert_eq!(tool(&world, "repair --accept").status, 3, "{change_it}");
+        assert_eq!(verified.status, 2, "{statement}: {}{}", verified.out, verified.err);
+        assert!(verified.out.contains(what), "{statement}: {}", verified.out);
+        assert_eq!(tool(&world, "repair --accept").status, 3, "{statement}");
     }
 }
 
-#[test]
-fn a_file_that_is_damaged_around_the_frames_is_told_too() {
+fn damage_around_the_frames_is_reported() {
     let world = World::new();
     let path = relay(&world);
     let whole = fs::read(&path).expect("a file");
-    let mut unseen = Vec::new();
+    let mut unreported = Vec::new();
     for at in (0..whole.len()).step_by(97) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x55;
@@ -151,14 +131,13 @@ fn a_file_that_is_damaged_around_the_frames_is_told_too() {
         assert!(verified.status <= 3, "byte {at}: {}", verified.err);
         let rows = tool(&world, "export");
         if verified.status == 0 && rows.out.lines().count() != 7 {
-            unseen.push(at);
+            unreported.push(at);
         }
     }
-    assert_eq!(unseen, [0; 0], "damage that costs events and is not told");
+    assert_eq!(unreported, [0; 0], "damage that loses events and is not reported");
 }
 
-#[test]
-fn another_programs_database_is_refused() {
+fn a_database_of_another_program_is_rejected() {
     let world = World::new();
     change(&world, "CREATE TABLE theirs (a)");
     for what in ["inspect", "verify", "stats", "state", "export", "trace m"] {
@@ -168,16 +147,19 @@ fn another_programs_database_is_refused() {
     }
 }
 
-#[test]
-fn a_broker_on_a_file_keeps_its_promises_over_many_openings() {
+fn a_broker_on_a_sqlite_file_loses_and_repeats_nothing_over_many_openings() {
     let world = World::new();
-    let open =
-        || Broker::on(&world.root(), Box::new(SqliteStore::open(&world.path().join("relay.db"))));
+    let open = || {
+        Broker::with_store(
+            &world.root(),
+            Box::new(SqliteStore::open(&world.path().join("relay.db"))),
+        )
+    };
     let [alice, bob] = ["alice", "bob"].map(|name| -> Actor {
         let session = format!("s-{name}");
-        let mut actor = c2c::actor::resolve(Some(&session), world.path());
+        let mut actor = c2c::env::actor::resolve(Some(&session), world.path());
         actor.alias = Some(name.into());
-        let command = Command::Register { alias: Some(name.into()) };
+        let command = command::Register { alias: Some(name.into()) };
         open().execute(&command, &actor).expect("registered");
         actor
     });
@@ -185,14 +167,16 @@ fn a_broker_on_a_file_keeps_its_promises_over_many_openings() {
     for number in 0..400 {
         let mut broker = open();
         let (to, body) = ("bob".into(), format!("number {number}"));
-        let send = Send { to, body, message_id: Some(format!("id-{number}")), ..Send::default() };
-        let first = broker.execute(&Command::Send(send.clone()), &alice).expect("sent");
-        let again = open().execute(&Command::Send(send), &alice).expect("a duplicate");
+        let send =
+            Send { to, body, message_id: Some(format!("id-{number}").into()), ..Send::default() };
+        let first = broker.execute(&send.clone(), &alice).expect("sent");
+        let again = open().execute(&send, &alice).expect("a duplicate");
         assert!(first.last > 0 && again.last == 0, "message {number} was taken twice");
         if number % 37 == 0 || number == 399 {
             let shown = &mut |_: &c2c::broker::Delivery| Ok(());
-            let taken = open().deliver(&bob, &Wish::all("test"), shown).expect("delivered");
-            read.extend(taken.messages.into_iter().map(|message| message.sent.body));
+            let taken =
+                open().deliver(&bob, &DeliveryOptions::all("test"), shown).expect("delivered");
+            read.extend(taken.messages.into_iter().map(|message| message.sent.body.into_string()));
         }
     }
     let expected: Vec<String> = (0..400).map(|number| format!("number {number}")).collect();
@@ -204,4 +188,15 @@ fn a_broker_on_a_file_keeps_its_promises_over_many_openings() {
     drop(connection);
     tool(&world, "verify").ok();
     assert!(tool(&world, "trace id-7").ok().out.contains("written"));
+}
+
+crate::harness::tests! {
+    fast:
+        every_reading_command_reads_a_sqlite_file_and_changes_nothing,
+        an_export_can_be_imported_into_a_directory,
+        verify_detects_changes_in_the_file,
+        a_database_of_another_program_is_rejected;
+    slow:
+        damage_around_the_frames_is_reported,
+        a_broker_on_a_sqlite_file_loses_and_repeats_nothing_over_many_openings;
 }

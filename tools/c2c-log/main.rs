@@ -1,4 +1,4 @@
-//! Where does `c2c-log` start? The work is in the library, so that `c2c log` can do it, too.
+//! Entry point of `c2c-log`. The library contains the tool, so that `c2c log` is the same program.
 
 fn main() -> std::process::ExitCode {
     c2c::log_tool::main(std::env::args_os()).into()

@@ -1,5 +1,5 @@
-//! How many durable 1 KB appends does SQLite do? Started by `benches/append.rs`:
-//! `rivals child sqlite DIR NUMBER START_MS MILLIS` prints appends and the longest wait.
+//! Durable appends of 1 KB per second with SQLite. Started by `benches/append.rs`:
+//! `rivals child sqlite DIR NUMBER START_MS MILLIS` prints the appends and the longest wait.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,116 +1,97 @@
-//! Which facts change a room: who made it, who is in it, who may see it?
+//! Room events: creation, membership, invitations, visibility and deletion.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, Payload, Target, is_false};
+use super::shared::{Origin, is_false};
+use super::values::{RoomLeaveReason, RoomVisibility};
 
-fact! {
-    /// A room came to be.
+payload! {
+    /// A room was created.
     RoomCreated {
         /// The room.
         room_id: String,
         /// Alias of its creator.
         created_by: String,
-        /// `public`, `invite_only` or `local`.
-        visibility: String,
+        /// Which agents can see and join it.
+        visibility: RoomVisibility,
         /// Aliases that may join an invite-only room.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         invited: Vec<String>,
     }
 }
 
-fact! {
+payload! {
     /// A mailbox became a member.
     RoomJoined {
         /// The room.
         room_id: String,
         /// The member's mailbox.
         mailbox: String,
-        /// Node whose private room it is, as the node of the member knows it.
+        /// Node that owns the private room, as far as the member's node knows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<String>,
-        /// Where it was first written, when that was another log.
+        /// Where the event was first written, if that was another log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
     }
 }
 
-fact! {
-    /// A mailbox is no longer a member; what it had not read stays deliverable.
+payload! {
+    /// A mailbox is no longer a member; messages it has not read stay deliverable.
     RoomLeft {
         /// The room.
         room_id: String,
         /// The mailbox.
         mailbox: String,
-        /// `left`, `sweep`, or why a relay did not admit it.
-        reason: String,
-        /// Where it was first written, when that was another log.
+        /// Why the membership ended.
+        reason: RoomLeaveReason,
+        /// Where the event was first written, if that was another log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
     }
 }
 
-fact! {
-    /// Somebody may join an invite-only room, or no longer may.
+payload! {
+    /// An alias was invited to an invite-only room, or its invitation was withdrawn.
     RoomInvitation {
         /// The room.
         room_id: String,
-        /// Who.
+        /// The alias.
         alias: String,
-        /// True to invite, false to take it back.
+        /// True to invite, false to withdraw the invitation.
         invited: bool,
-        /// Where it was first written, when that was another log.
+        /// Where the event was first written, if that was another log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
     }
 }
 
-fact! {
-    /// Who may see and join a room changed.
+payload! {
+    /// The visibility of a room changed.
     RoomVisibilityChanged {
         /// The room.
         room_id: String,
-        /// `public`, `invite_only` or `local`.
-        visibility: String,
-        /// Where it was first written, when that was another log.
+        /// Which agents can see and join it.
+        visibility: RoomVisibility,
+        /// Where the event was first written, if that was another log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
     }
 }
 
-fact! {
-    /// A room is gone.
+payload! {
+    /// A room was deleted.
     RoomDeleted {
         /// The room.
         room_id: String,
-        /// Whether others knew of it.
+        /// Whether other nodes knew of the room.
         #[serde(default, skip_serializing_if = "is_false")]
         shared: bool,
-        /// Where it was first written, when that was another log.
+        /// Where the event was first written, if that was another log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         origin: Option<Origin>,
-    }
-}
-
-impl Payload {
-    /// The room that an event is about; none for an event about anything else.
-    pub fn room_id(&self) -> Option<&str> {
-        match self {
-            Self::MessageSent(sent) => match &sent.target {
-                Target::Room { room_id, .. } => Some(room_id),
-                _ => None,
-            },
-            Self::RoomCreated(fact) => Some(&fact.room_id),
-            Self::RoomJoined(fact) => Some(&fact.room_id),
-            Self::RoomLeft(fact) => Some(&fact.room_id),
-            Self::RoomInvitation(fact) => Some(&fact.room_id),
-            Self::RoomVisibilityChanged(fact) => Some(&fact.room_id),
-            Self::RoomDeleted(fact) => Some(&fact.room_id),
-            Self::RoomLabelled(fact) => Some(&fact.room_id),
-            _ => None,
-        }
     }
 }

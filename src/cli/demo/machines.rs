@@ -1,16 +1,16 @@
-//! The part with two machines: two roots, each with a home of its own, and a relay between them.
+//! Demo of two machines: two roots, each with its own home directory, and a relay.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 
-use super::{Stage, check, wrong};
-use crate::cli::output::{say, strong};
-use crate::failure::Failure;
+use super::stage::{Stage, check, expected};
+use crate::cli::output::{bold, print};
+use crate::error::Failure;
 
-/// A relay that ends with the demo.
-struct Relay(Child);
+/// A relay process that is killed when the demo ends.
+struct RelayProcess(Child);
 
-impl Drop for Relay {
+impl Drop for RelayProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -19,63 +19,53 @@ impl Drop for Relay {
 
 const TOKEN: &str = "demo";
 
-impl Stage {
-    /// Starts a relay on a free port of this machine, for nobody else.
-    fn relay(&self) -> Result<(Relay, String), Failure> {
-        let words = ["relay", "serve", "--listen", "127.0.0.1:0", "--token", TOKEN];
-        say(&format!("\n{} c2c {}\n", strong("relay $"), words.join(" ")))?;
-        let mut command = self.command("relay", &words);
-        let child = command.stdout(Stdio::piped()).spawn().map_err(Failure::Output)?;
-        let mut relay = Relay(child);
-        let mut line = String::new();
-        let out = relay.0.stdout.take().ok_or_else(|| wrong("the relay's output"))?;
-        BufReader::new(out).read_line(&mut line).map_err(Failure::Output)?;
-        say(&format!("    {line}"))?;
-        let url = line.split_whitespace().last().filter(|url| url.starts_with("http://"));
-        let url = url.ok_or_else(|| wrong("a relay that serves"))?.to_owned();
-        Ok((relay, url))
-    }
+/// Starts a relay on a free loopback port. Returns the process and its URL.
+fn start_relay(stage: &Stage) -> Result<(RelayProcess, String), Failure> {
+    let args = ["relay", "serve", "--listen", "127.0.0.1:0", "--token", TOKEN];
+    print(&format!("\n{} c2c {}\n", bold("relay $"), args.join(" ")))?;
+    let mut command = stage.command("relay", &args);
+    let child = command.stdout(Stdio::piped()).spawn().map_err(|e| stage.not_started(e))?;
+    let mut relay = RelayProcess(child);
+    let mut line = String::new();
+    let out = relay.0.stdout.take().ok_or_else(|| expected("a relay with an output"))?;
+    BufReader::new(out)
+        .read_line(&mut line)
+        .map_err(|e| Failure::io("read", "the output of the relay", e))?;
+    print(&format!("    {line}"))?;
+    let url = line.split_whitespace().last().filter(|url| url.starts_with("http://"));
+    let url = url.ok_or_else(|| expected("the relay to print its URL"))?.to_owned();
+    Ok((relay, url))
+}
 
-    /// One round of this machine's connector.
-    fn connect(&self, who: &str, url: &str) -> Result<String, Failure> {
-        let node = format!("machine-{who}");
-        let words = [
-            "relay",
-            "connect",
-            "--once",
-            "--relay-url",
-            url,
-            "--token",
-            TOKEN,
-            "--node-id",
-            &node,
-        ];
-        self.run(who, &words)
-    }
+/// Runs one sync of a machine's connector.
+fn sync(stage: &Stage, agent: &str, url: &str) -> Result<String, Failure> {
+    let node = format!("machine-{agent}");
+    let args = ["relay", "connect", "--once", "--relay-url", url, "--token", TOKEN, "--node-id"];
+    stage.run(agent, &[&args[..], &[node.as_str()]].concat())
+}
 
-    /// Mail from one machine to the other and back.
-    pub fn machines(&self) -> Result<(), Failure> {
-        let far = self.another("cleo")?;
-        let (_relay, url) = self.relay()?;
-        far.run("cleo", &["register", "--alias", "cleo"])?;
-        self.connect("ada", &url)?;
-        far.connect("cleo", &url)?;
+/// Sends mail from one machine to another and back.
+pub fn play(near: &Stage) -> Result<(), Failure> {
+    let far = near.another("cleo")?;
+    let (_relay, url) = start_relay(near)?;
+    far.run("cleo", &["register", "--alias", "cleo"])?;
+    sync(near, "ada", &url)?;
+    sync(&far, "cleo", &url)?;
 
-        let sent = self.json("ada", &["send", "cleo@machine-cleo", "the release is out"])?;
-        let message_id = sent["message_id"].as_str().unwrap_or_default().to_owned();
-        self.connect("ada", &url)?;
-        far.connect("cleo", &url)?;
-        let polled = far.run("cleo", &["poll-inbox"])?;
-        check(
-            polled.contains("[ada@machine-ada] the release is out"),
-            "a message reaches the other machine, with an address to answer to",
-        )?;
-        far.run("cleo", &["send", "ada@machine-ada", "seen"])?;
-        far.connect("cleo", &url)?;
-        self.connect("ada", &url)?;
-        let polled = self.run("ada", &["poll-inbox"])?;
-        check(polled.contains("[cleo@machine-cleo] seen"), "and the answer comes back")?;
-        let trace = self.run("ada", &["trace", &message_id])?;
-        check(trace.contains("delivered"), "the sender can see that it was delivered over there")
-    }
+    let sent = near.json("ada", &["send", "cleo@machine-cleo", "the release is out"])?;
+    let message_id = sent["message_id"].as_str().unwrap_or_default().to_owned();
+    sync(near, "ada", &url)?;
+    sync(&far, "cleo", &url)?;
+    let polled = far.run("cleo", &["poll-inbox"])?;
+    check(
+        polled.contains("[ada@machine-ada] the release is out"),
+        "a message reaches the other machine and shows the address to reply to",
+    )?;
+    far.run("cleo", &["send", "ada@machine-ada", "seen"])?;
+    sync(&far, "cleo", &url)?;
+    sync(near, "ada", &url)?;
+    let polled = near.run("ada", &["poll-inbox"])?;
+    check(polled.contains("[cleo@machine-cleo] seen"), "the reply arrives")?;
+    let trace = near.run("ada", &["trace", &message_id])?;
+    check(trace.contains("delivered"), "the sender can see that the message was delivered")
 }

@@ -1,105 +1,108 @@
-//! Commands about the key of this machine. The private half is never shown.
+//! The `c2c relay identity` commands. They never show the private half of the key.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::cli::{Context, Run, output};
-use crate::clock;
-use crate::decide::Refusal;
-use crate::envelope::for_terminal;
-use crate::failure::Failure;
-use crate::identity::{self, IdentityError, fingerprint};
+use super::key::key_failure;
+use crate::cli::context::{Context, Run};
+use crate::cli::output;
+use crate::error::Failure;
+use crate::platform::clock;
+use crate::present::envelope::for_terminal;
+use crate::relay::keys::{self, Identity, IdentityError, fingerprint};
 
 #[derive(Args)]
-pub struct Identity {
-    /// File with the key instead of ~/.config/c2c/identity.json
+#[command(after_help = "Examples:\n  \
+    c2c relay identity init    create a key\n  \
+    c2c relay identity show    show the public half and its fingerprint\n  \
+    c2c relay identity rotate  replace the key; relays accept the new one")]
+pub struct RelayIdentity {
+    /// File of the key [default: C2C_RELAY_IDENTITY_PATH, else ~/.config/c2c/identity.json]
     #[arg(long, visible_alias = "path", value_name = "FILE", global = true)]
     identity_path: Option<PathBuf>,
     #[command(subcommand)]
-    what: What,
+    command: RelayIdentityCommand,
 }
 
 #[derive(Subcommand)]
-enum What {
-    /// Make a key
+enum RelayIdentityCommand {
+    /// Create a key
+    #[command(after_help = "Examples:\n  c2c relay identity init --alias-hint ann")]
     Init {
-        /// Alias that you have in mind for it
-        #[arg(long, default_value = "", hide_default_value = true)]
+        /// Alias to use with the key when a command names none
+        #[arg(long, value_name = "ALIAS", default_value = "", hide_default_value = true)]
         alias_hint: String,
-        /// Make another one if there is one already; the file before is kept
+        /// Replace an existing key, and back up the old file
         #[arg(long)]
         force: bool,
     },
-    /// Show the public half and its fingerprint
+    /// Show the public half of the key and its fingerprint
+    #[command(after_help = "Examples:\n  c2c relay identity show --json")]
     Show,
     /// Show the fingerprint only
+    #[command(after_help = "Examples:\n  c2c relay identity fingerprint")]
     Fingerprint,
-    /// Make a new key, signed by the old one so that relays accept it; the old file is kept
+    /// Replace the key with one that the old key signs, and back up the old file
+    #[command(after_help = "Examples:\n  c2c relay identity rotate")]
     Rotate,
 }
 
-impl Run for Identity {
+impl Run for RelayIdentity {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let path = identity::path(self.identity_path.as_deref()).map_err(failure)?;
+        let path = keys::path(self.identity_path.as_deref()).map_err(key_failure)?;
         let json = context.common.json;
-        match self.what {
-            What::Init { alias_hint, force } => init(&path, &alias_hint, force, json),
-            What::Show => show(&path, json),
-            What::Fingerprint => {
-                let print = fingerprint(&identity::load(&path).map_err(failure)?.key.public());
-                if json {
-                    return output::say_json(&json!({ "ok": true, "fingerprint": print }));
-                }
-                output::say(&format!("{print}\n"))
+        match self.command {
+            RelayIdentityCommand::Init { alias_hint, force } => {
+                init(&path, &alias_hint, force, json)
             }
-            What::Rotate => rotate(&path, json),
+            RelayIdentityCommand::Show => {
+                let identity = keys::load(&path).map_err(key_failure)?;
+                print("identity", &path, &identity, None, json)
+            }
+            RelayIdentityCommand::Fingerprint => {
+                let identity = keys::load(&path).map_err(key_failure)?;
+                let text = fingerprint(&identity.key.public());
+                if json {
+                    return output::print_json(&json!({ "ok": true, "fingerprint": text }));
+                }
+                output::print(&format!("{text}\n"))
+            }
+            RelayIdentityCommand::Rotate => rotate(&path, json),
         }
-    }
-}
-
-pub(super) fn failure(error: IdentityError) -> Failure {
-    let refusal = Refusal::new(error.code(), "", error.to_string());
-    match error.hint() {
-        Some(hint) => refusal.hint(hint).into(),
-        None => refusal.into(),
     }
 }
 
 fn init(path: &Path, alias_hint: &str, force: bool, json: bool) -> Result<(), Failure> {
-    let fresh = || identity::Identity::generate(clock::now_us(), alias_hint.to_owned());
-    let made = fresh().and_then(|made| identity::create(path, &made).map(|()| (made, None)));
-    let made = match made {
+    let generate = || Identity::generate(clock::now_us(), alias_hint.to_owned());
+    let created =
+        generate().and_then(|identity| keys::create(path, &identity).map(|()| (identity, None)));
+    let stored = match created {
         Err(IdentityError::Exists(_)) if force => {
-            identity::replace(path, |_| fresh()).map(|(made, kept)| (made, Some(kept)))
+            keys::replace(path, |_| generate()).map(|(new, backup)| (new, Some(backup)))
         }
-        made => made,
+        other => other,
     };
-    let (made, kept) = made.map_err(failure)?;
-    tell("wrote", path, &made, kept.as_deref(), json)
-}
-
-fn show(path: &Path, json: bool) -> Result<(), Failure> {
-    let identity = identity::load(path).map_err(failure)?;
-    tell("identity", path, &identity, None, json)
+    let (identity, backup) = stored.map_err(key_failure)?;
+    print("wrote", path, &identity, backup.as_deref(), json)
 }
 
 fn rotate(path: &Path, json: bool) -> Result<(), Failure> {
-    let next = |present: Option<&identity::Identity>| match present {
-        Some(present) => present.rotated(clock::now_us()),
-        // Nothing to sign with: the reason is what reading it says.
-        None => identity::load(path),
+    let rotated = |current: Option<&Identity>| match current {
+        Some(current) => current.rotated(clock::now_us()),
+        // There is no key to sign with. Loading it returns the error to report.
+        None => keys::load(path),
     };
-    let (made, kept) = identity::replace(path, next).map_err(failure)?;
-    tell("rotated", path, &made, Some(&kept), json)
+    let (identity, backup) = keys::replace(path, rotated).map_err(key_failure)?;
+    print("rotated", path, &identity, Some(&backup), json)
 }
 
-fn tell(
-    what: &str,
+fn print(
+    verb: &str,
     path: &Path,
-    identity: &identity::Identity,
-    kept: Option<&Path>,
+    identity: &Identity,
+    backup: Option<&Path>,
     json: bool,
 ) -> Result<(), Failure> {
     let public = identity.key.public();
@@ -115,20 +118,20 @@ fn tell(
             "version": 1,
             "rotations": identity.rotations.len(),
         });
-        if let (Some(kept), Value::Object(row)) = (kept, &mut row) {
-            row.insert("backup".into(), json!(kept));
+        if let (Some(backup), Value::Object(row)) = (backup, &mut row) {
+            row.insert("backup".into(), json!(backup));
         }
-        return output::say_json(&row);
+        return output::print_json(&row);
     }
-    let mut text = format!("{what}: {}\n", path.display());
+    let mut text = format!("{verb}: {}\n", path.display());
     text.push_str(&format!("  fingerprint: {}\n", fingerprint(&public)));
     text.push_str(&format!("  public_key:  {public}\n"));
     text.push_str(&format!("  created_at:  {}\n", for_terminal(&identity.created_at)));
     if !identity.alias_hint.is_empty() {
         text.push_str(&format!("  alias_hint:  {}\n", for_terminal(&identity.alias_hint)));
     }
-    if let Some(kept) = kept {
-        text.push_str(&format!("  before:      {}\n", kept.display()));
+    if let Some(backup) = backup {
+        text.push_str(&format!("  backup:      {}\n", backup.display()));
     }
-    output::say(&text)
+    output::print(&text)
 }

@@ -1,72 +1,85 @@
-//! `c2c relay restore`.
+//! The `c2c relay restore` command.
+
+use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
 
-use super::{Target, node_id, speaker};
-use crate::cli::{Context, Run, output};
-use crate::code::Code;
-use crate::connector;
-use crate::decide::Refusal;
-use crate::failure::Failure;
+use super::target::{RelayTarget, node_id, signing_alias};
+use crate::broker::Broker;
+use crate::cli::context::{Context, Run};
+use crate::cli::output;
+use crate::error::Failure;
+use crate::relay::client;
+use c2c_core::code::Code;
+use c2c_core::decide::Rejection;
 
 #[derive(Args)]
-pub struct Restore {
-    /// Log to restore; the one that grew last when left out
+#[command(after_help = "Examples:\n  \
+    c2c relay restore --node-id laptop --alias ann --broker-root /new/root")]
+pub struct RelayRestore {
+    /// Id of the log to restore [default: the most recently extended one]
     #[arg(long, value_name = "LOG_ID")]
     log: Option<String>,
-    /// Alias of that node to ask as
+    /// Alias of the lost node that signs the requests
     #[arg(long, value_name = "ALIAS")]
     alias: Option<String>,
     #[command(flatten)]
-    target: Target,
+    target: RelayTarget,
 }
 
-impl Run for Restore {
+impl Run for RelayRestore {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let (client, settings) = self.target.client(context)?;
-        let alias = speaker(self.alias.as_deref(), &client, context)?;
+        let alias = signing_alias(self.alias.as_deref(), &client, context)?;
         let alias = alias.ok_or_else(|| {
-            let refusal = Refusal::new(Code::InvalidArgument, "alias", "nobody to ask as");
-            Failure::from(refusal.hint("pass --alias, one that this key had on that node"))
+            let message = "no alias to sign the requests with";
+            Rejection::new(Code::InvalidArgument, "alias", message)
+                .hint("pass an alias that this key owned on the node: --alias ALIAS")
         })?;
-        let (node, root) = (node_id(&settings), context.broker.root().to_owned());
-        let restored = connector::restore(&client, &node, &alias, self.log.as_deref(), &root)?;
-        let mut broker = crate::broker::Broker::open(&root);
-        broker.look(&context.actor)?;
-        let (new, events) = (broker.log_id()?.to_owned(), broker.state().head);
+        let node = node_id(&settings);
+        let root = context.broker.root().to_owned();
+        let restored = client::restore(&client, &node, &alias, self.log.as_deref(), &root)?;
+        let mut broker = Broker::open(&root);
+        broker.refresh(&context.actor)?;
+        let new_log = broker.log_id()?.to_owned();
+        let events = broker.state().head;
         let damaged = broker.health()?.damage.len().max(restored.broken);
         if context.common.json {
-            output::say_json(&json!({
+            output::print_json(&json!({
                 "ok": damaged == 0,
                 "broker_root": root,
                 "node_id": node,
                 "log": restored.log,
-                "new_log": new,
+                "new_log": new_log,
                 "segments": restored.segments,
                 "bytes": restored.bytes,
                 "events": events,
                 "damaged_ranges": damaged,
             }))?;
-            return broken(damaged);
+        } else {
+            output::print(&format!(
+                "restored {}: {events} events in {} segments, {} bytes\n\
+                 copy of log {}; it continues under the log id {new_log}\n",
+                root.display(),
+                restored.segments,
+                restored.bytes,
+                restored.log
+            ))?;
         }
-        let mut text = format!(
-            "restored {}: {events} events in {} segments, {} bytes\n",
-            root.display(),
-            restored.segments,
-            restored.bytes
-        );
-        text.push_str(&format!("copy of log {}, goes on as {new}\n", restored.log));
-        output::say(&text)?;
-        broken(damaged)
+        check_damage(damaged, &root)
     }
 }
 
-/// The rest is there and can be used; that something is missing must not pass for success.
-fn broken(damaged: usize) -> Result<(), Failure> {
+/// Fails if the copy is damaged. Everything else was restored and can be used.
+fn check_damage(damaged: usize, root: &Path) -> Result<(), Failure> {
     if damaged == 0 {
         return Ok(());
     }
-    let message = format!("the copy has {damaged} damaged ranges; what could be read is restored");
-    Err(Failure::Told(Refusal::new(Code::Corrupt, "log", message).hint("c2c-log verify")))
+    let message =
+        format!("the copy has {damaged} damaged ranges; everything readable was restored");
+    Err(Failure::AlreadyReported(
+        Rejection::new(Code::Corrupt, "log", message)
+            .hint(format!("list the damage: c2c-log verify {}", root.display())),
+    ))
 }

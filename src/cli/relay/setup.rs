@@ -1,66 +1,72 @@
-//! `c2c relay setup`.
+//! The `c2c relay setup` command.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
 
-use super::{Target, node_id};
-use crate::cli::{Context, Run, output};
-use crate::code::Code;
-use crate::connector::config::{self, Given};
-use crate::decide::Refusal;
-use crate::failure::Failure;
+use super::target::{RelayTarget, node_id, root_is_named};
+use crate::cli::context::{Context, Run};
+use crate::cli::output;
+use crate::env::directories;
+use crate::error::Failure;
+use crate::relay::client::config::{self, ConnectionOptions, ConnectionSettings};
+use c2c_core::code::Code;
+use c2c_core::decide::Rejection;
 
 #[derive(Args)]
-pub struct Setup {
+#[command(after_help = "Examples:\n  \
+    c2c relay setup --url http://host:7331 --token-file relay.token\n  \
+    c2c relay setup --show")]
+pub struct RelaySetup {
     /// URL of the relay
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Show what is saved, and change nothing
+    /// Show the saved settings without changing them
     #[arg(long)]
     show: bool,
     #[command(flatten)]
-    target: Target,
+    target: RelayTarget,
 }
 
-impl Run for Setup {
+impl Run for RelaySetup {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let named =
-            context.common.broker_root.is_some() || context.root.reason == "C2C_MCP_BROKER_ROOT";
         let url = self.url.or_else(|| self.target.relay_url.clone());
         if self.show {
-            let path = config::path(context.broker.root())?;
+            let path = config::path_to_read(context.broker.root())?;
             let settings = self.target.settings(context)?;
-            return tell("relay config", &path, &settings, context);
+            return print("relay config", &path, &settings, context);
         }
-        let given = self.target.given();
-        let nothing = url.is_none() && given.token.is_none() && given.token_file.is_none();
-        if nothing && given.node_id.is_none() && given.ca_bundle.is_none() {
-            let message =
-                "nothing to save: pass --url, --token, --token-file, --node-id or --ca-bundle";
-            return Err(Refusal::new(Code::InvalidArgument, "url", message).into());
+        let given = ConnectionOptions { url, ..self.target.given() };
+        let is_empty = given.url.is_none()
+            && given.token.is_none()
+            && given.token_file.is_none()
+            && given.node_id.is_none()
+            && given.ca_bundle.is_none();
+        if is_empty {
+            return Err(Rejection::new(Code::InvalidArgument, "url", "no setting to save")
+                .hint("pass --url, --token, --token-file, --node-id or --ca-bundle")
+                .into());
         }
-        // Where the page of the relay has the connector write.
-        if let Some(home) = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_dir())
-        {
+        // The documentation redirects the connector's output to a file in this directory.
+        if let Some(home) = directories::home().filter(|home| home.is_dir()) {
             let _ = std::fs::create_dir_all(home.join(".local/share/c2c"));
         }
-        let path = config::path_to_save(named.then_some(context.broker.root()))?;
-        let settings = config::save(&path, &Given { url, ..self.target.given() })?;
-        tell("relay config saved to", &path, &settings, context)
+        let path = config::path_to_save(root_is_named(context).then_some(context.broker.root()))?;
+        let settings = config::save(&path, &given)?;
+        print("relay config saved to", &path, &settings, context)
     }
 }
 
-fn tell(
-    what: &str,
-    path: &std::path::Path,
-    settings: &config::Settings,
+fn print(
+    title: &str,
+    path: &Path,
+    settings: &ConnectionSettings,
     context: &Context,
 ) -> Result<(), Failure> {
     let node = node_id(settings);
     if context.common.json {
-        return output::say_json(&json!({
+        return output::print_json(&json!({
             "ok": true,
             "path": path,
             "url": settings.url,
@@ -72,7 +78,7 @@ fn tell(
     let url = settings.url.as_deref().unwrap_or("(none)");
     let token = if settings.token.is_some() { "********" } else { "(none)" };
     let path = path.display();
-    output::say(&format!(
-        "{what} {path}\n  url:     {url}\n  token:   {token}\n  node_id: {node}\n"
+    output::print(&format!(
+        "{title} {path}\n  url:     {url}\n  token:   {token}\n  node_id: {node}\n"
     ))
 }

@@ -1,23 +1,26 @@
-//! Is a SQLite file as trustworthy as a log directory?
+//! Tests of the SQLite store: concurrency, permissions, damage and checkpoints.
 
 use std::collections::BTreeSet;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 
 use c2c_log_format::payload::SessionHeartbeat;
 
 use super::*;
+use crate::platform::fs::{mode_of, set_mode};
+use crate::store::Checkpoints;
+use c2c_log_format::checkpoint::CheckpointHeader;
 
 fn heartbeat(session: &str) -> Payload {
-    let (session_id, mailbox) = (session.to_owned(), "m".into());
-    Payload::SessionHeartbeat(SessionHeartbeat { session_id, mailbox })
+    Payload::SessionHeartbeat(SessionHeartbeat {
+        session_id: session.to_owned(),
+        mailbox: "m".into(),
+    })
 }
 
 fn path(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("relay.db")
 }
 
-/// A file with this many events, each in a frame of its own.
+/// Creates a file with this many events, each in its own frame.
 fn filled(folder: &tempfile::TempDir, events: u64) -> SqliteStore {
     let mut store = SqliteStore::open(&path(folder));
     for head in 0..events {
@@ -27,9 +30,11 @@ fn filled(folder: &tempfile::TempDir, events: u64) -> SqliteStore {
 }
 
 fn sequences(store: &mut SqliteStore, after: Sequence) -> Vec<Sequence> {
-    let mut found = Vec::new();
-    store.read_after(after, &mut |stored| found.push(stored.event.head.sequence)).expect("read");
-    found
+    let mut sequences = Vec::new();
+    store
+        .read_after(after, &mut |stored| sequences.push(stored.event.head.sequence))
+        .expect("read");
+    sequences
 }
 
 fn tamper(folder: &tempfile::TempDir, sql: &str) {
@@ -38,7 +43,7 @@ fn tamper(folder: &tempfile::TempDir, sql: &str) {
 }
 
 #[test]
-fn many_writers_lose_and_double_nothing() {
+fn concurrent_writers_lose_and_duplicate_no_event() {
     let folder = tempfile::tempdir().expect("a directory");
     let path = path(&folder);
     let write = |writer: u32| {
@@ -70,60 +75,60 @@ fn many_writers_lose_and_double_nothing() {
 }
 
 #[test]
-fn all_its_files_are_for_the_owner_only() {
+fn all_files_are_accessible_to_the_owner_only() {
     let folder = tempfile::tempdir().expect("a directory");
     fs::write(path(&folder), "").expect("an empty file");
-    fs::set_permissions(path(&folder), Permissions::from_mode(0o666)).expect("chmod");
+    set_mode(&path(&folder), 0o666).expect("chmod");
     let mut store = filled(&folder, 1);
     store.wait_durable(1).expect("durable");
     let files: Vec<_> = fs::read_dir(folder.path()).expect("listed").flatten().collect();
     assert_eq!(files.len(), 3, "the file, its WAL and its index");
     for file in files {
-        let mode = file.metadata().expect("metadata").permissions().mode() & 0o777;
+        let mode = mode_of(&file.metadata().expect("metadata"));
         assert_eq!(mode, 0o600, "{:?}", file.file_name());
     }
 }
 
 #[test]
-fn a_database_of_another_program_is_left_alone() {
+fn a_database_of_another_program_is_not_changed() {
     let folder = tempfile::tempdir().expect("a directory");
     tamper(&folder, "CREATE TABLE theirs (a); INSERT INTO theirs VALUES (1)");
     let before = fs::read(path(&folder)).expect("a file");
-    fs::set_permissions(path(&folder), Permissions::from_mode(0o644)).expect("chmod");
+    set_mode(&path(&folder), 0o644).expect("chmod");
     let mut store = SqliteStore::open(&path(&folder));
     assert!(store.append(0, &[heartbeat("s")], 7, true).is_err());
     assert!(store.log_id().is_err());
     assert_eq!(fs::read(path(&folder)).expect("a file"), before);
-    let mode = fs::metadata(path(&folder)).expect("metadata").permissions().mode();
-    assert_eq!(mode & 0o777, 0o644);
-    fs::write(path(&folder), "no database at all, but long enough to look").expect("written");
+    let mode = mode_of(&fs::metadata(path(&folder)).expect("metadata"));
+    assert_eq!(mode, 0o644);
+    fs::write(path(&folder), "not a database, but long enough to be examined").expect("written");
     assert!(store.append(0, &[heartbeat("s")], 7, true).is_err());
 }
 
 #[test]
-fn a_newer_schema_is_not_touched() {
+fn a_newer_schema_is_rejected() {
     let folder = tempfile::tempdir().expect("a directory");
     drop(filled(&folder, 1));
     tamper(&folder, "PRAGMA user_version = 2");
-    let refused = SqliteStore::open(&path(&folder)).append(1, &[heartbeat("s")], 7, true);
-    assert!(matches!(refused, Err(StoreError::UpgradeNeeded { .. })), "{refused:?}");
+    let rejected = SqliteStore::open(&path(&folder)).append(1, &[heartbeat("s")], 7, true);
+    assert!(matches!(rejected, Err(StoreError::UpgradeNeeded { .. })), "{rejected:?}");
 }
 
 #[test]
-fn the_mark_is_never_above_the_head_and_rises_by_waiting_only() {
+fn the_durable_sequence_rises_only_by_waiting_and_never_above_the_head() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut store = filled(&folder, 3);
-    assert_eq!((store.durable(), store.durable_mark().expect("a mark")), (0, 0));
+    assert_eq!((store.durable(), store.recorded_durable().expect("a sequence")), (0, 0));
     store.wait_durable(2).expect("durable");
-    // One commit serves all that came before it.
-    assert_eq!((store.durable(), store.durable_mark().expect("a mark")), (3, 3));
+    // One commit covers all earlier events.
+    assert_eq!((store.durable(), store.recorded_durable().expect("a sequence")), (3, 3));
     let mut other = SqliteStore::open(&path(&folder));
     other.wait_durable(3).expect("durable");
     assert_eq!(other.durable(), 3);
 }
 
 #[test]
-fn a_flipped_bit_costs_its_frame_and_is_told() {
+fn a_flipped_bit_loses_its_frame_and_is_reported() {
     let folder = tempfile::tempdir().expect("a directory");
     drop(filled(&folder, 5));
     for byte in [3, 20, 50, 60, 100] {
@@ -138,7 +143,7 @@ fn a_flipped_bit_costs_its_frame_and_is_told() {
             let connection = Connection::open(path(&folder)).expect("opened");
             connection
                 .execute("UPDATE frames SET frame = ?1 WHERE first = 3", [frame])
-                .expect("put");
+                .expect("updated");
         };
         put(&bad);
         let mut store = SqliteStore::open(&path(&folder));
@@ -153,14 +158,14 @@ fn a_flipped_bit_costs_its_frame_and_is_told() {
     assert_eq!((store.damage()[0].first, store.damage()[0].last), (2, Some(2)));
 }
 
-/// A checkpoint without rows.
-fn checkpoint(log_id: [u8; 16], segment: Sequence, place: Place) -> Vec<u8> {
+/// A checkpoint without rows and without the fields that the store fills in.
+fn encoded(sequence: Sequence) -> Vec<u8> {
     let header = CheckpointHeader {
         projection: PROJECTION,
-        log_id,
-        sequence: place.sequence - 1,
-        segment,
-        place,
+        log_id: [0; 16],
+        sequence,
+        segment: 0,
+        position: FramePosition { offset: 0, sequence: sequence + 1, previous_frame: 0 },
         rows_len: 0,
         index_len: 0,
         index_crc: 0,
@@ -173,30 +178,30 @@ fn checkpoint(log_id: [u8; 16], segment: Sequence, place: Place) -> Vec<u8> {
 const PROJECTION: u16 = 9;
 
 #[test]
-fn reading_goes_on_after_a_checkpoint() {
+fn reading_resumes_after_a_checkpoint() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut store = filled(&folder, 3);
     assert_eq!(sequences(&mut store, 0), [1, 2, 3]);
-    store.keep_checkpoint(3, &checkpoint).expect("passed over");
-    assert!(store.checkpoint(PROJECTION).expect("read").is_none(), "nothing is durable yet");
+    store.keep(3, &|| encoded(3)).expect("skipped");
+    assert!(store.newest(PROJECTION).expect("read").is_none(), "head is not durable yet");
     store.wait_durable(3).expect("durable");
-    store.keep_checkpoint(2, &checkpoint).expect("passed over");
-    assert!(store.checkpoint(PROJECTION).expect("read").is_none(), "not what was read");
-    store.keep_checkpoint(3, &checkpoint).expect("kept");
+    store.keep(2, &|| encoded(2)).expect("skipped");
+    assert!(store.newest(PROJECTION).expect("read").is_none(), "not the position of the reader");
+    store.keep(3, &|| encoded(3)).expect("kept");
     store.append(3, &[heartbeat("later")], 7, true).expect("appended");
     let mut other = SqliteStore::open(&path(&folder));
-    assert!(other.checkpoint(PROJECTION + 1).expect("read").is_none());
-    let kept = other.checkpoint(PROJECTION).expect("read").expect("a checkpoint");
-    assert_eq!(kept.header.sequence, 3);
-    other.resume(&kept);
+    assert!(other.newest(PROJECTION + 1).expect("read").is_none());
+    let checkpoint = other.newest(PROJECTION).expect("read").expect("a checkpoint");
+    assert_eq!(checkpoint.header.sequence, 3);
+    other.resume(&checkpoint);
     assert_eq!(sequences(&mut other, 3), [4]);
     assert_eq!((other.damage(), other.tail_size().0), (Vec::new(), 1));
 }
 
 #[test]
-fn a_reader_makes_no_file_and_changes_none() {
+fn a_reader_creates_and_changes_no_file() {
     let folder = tempfile::tempdir().expect("a directory");
-    let listed = || {
+    let list = || {
         let files = fs::read_dir(folder.path()).expect("listed").flatten();
         files
             .map(|file| (file.file_name(), fs::read(file.path()).unwrap()))
@@ -204,15 +209,15 @@ fn a_reader_makes_no_file_and_changes_none() {
     };
     let mut reader = SqliteStore::open_read_only(&path(&folder));
     assert_eq!(sequences(&mut reader, 0), [0; 0]);
-    assert_eq!(listed().len(), 0);
+    assert_eq!(list().len(), 0);
     drop(filled(&folder, 3));
-    let before = listed();
-    assert_eq!(before.len(), 1, "closed in order, a database is one file");
+    let before = list();
+    assert_eq!(before.len(), 1, "a database that was closed properly is one file");
     let mut reader = SqliteStore::open_read_only(&path(&folder));
     assert_eq!(sequences(&mut reader, 0), [1, 2, 3]);
     reader.wait_durable(3).expect("nothing to wait for");
-    assert_eq!(listed(), before);
-    // While somebody writes, a reader sees what was committed.
+    assert_eq!(list(), before);
+    // A reader sees committed events while another process writes.
     let mut writer = SqliteStore::open(&path(&folder));
     writer.append(3, &[heartbeat("s")], 7, true).expect("appended");
     assert_eq!(sequences(&mut SqliteStore::open_read_only(&path(&folder)), 0), [1, 2, 3, 4]);

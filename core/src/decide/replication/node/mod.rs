@@ -1,0 +1,11 @@
+//! Intake at a node: what a relay sends, and how it answers a push.
+
+mod acknowledged;
+mod addresses;
+mod incoming;
+mod notices;
+mod rejected;
+mod rooms;
+
+pub(in crate::decide) use acknowledged::pushed;
+pub(super) use incoming::{receipts_to_send, take_in};

@@ -1,0 +1,78 @@
+//! Hints of rejections in the words of the command line.
+//!
+//! The rules are shared by all front ends, so their hints name no command. This table adds it.
+
+use crate::error::Failure;
+
+/// Hints of the rules, and what the command line prints instead.
+const COMMANDS: &[(&str, &str)] = &[
+    ("register an alias first", "register an alias: c2c register --alias NAME"),
+    (
+        "register again, with another alias if this one is in use",
+        "register again, with another alias if this one is in use: c2c register --alias NAME",
+    ),
+    (
+        "pass an alias, or set C2C_MCP_AUTO_REGISTER_ALIAS",
+        "pass --alias NAME, or set C2C_MCP_AUTO_REGISTER_ALIAS",
+    ),
+    ("omit from_alias", "omit --from"),
+    (
+        "list the agents to find the alias; for another machine, use alias@host",
+        "list the agents: c2c list; for another machine, use alias@host",
+    ),
+    (
+        "join the room to create it",
+        "list the rooms: c2c rooms list, or create this one: c2c rooms join ROOM",
+    ),
+    ("join it", "join it: c2c rooms join ROOM"),
+    ("join the room first", "join the room first: c2c rooms join ROOM"),
+    ("ask a member for an invitation", "ask a member to run: c2c rooms invite ROOM ALIAS"),
+    ("use force to delete the room anyway", "to delete the room anyway, pass --force"),
+    (
+        "poll again: the messages that were not acknowledged are unread",
+        "take the messages that were not acknowledged: c2c poll-inbox",
+    ),
+    ("use a new id", "pass a new id: --message-id ID"),
+    ("name a recipient", "name a recipient: --to ALIAS"),
+    ("use that root", "use that root: --broker-root DIR"),
+];
+
+/// The name of the command whose rejections come from a relay, with hints about `c2c relay`.
+const RELAY: &str = "relay";
+
+/// The hint to print for a failure of a command.
+pub fn hint(failure: &Failure, command: &str) -> Option<String> {
+    let hint = failure.hint()?;
+    let row = COMMANDS.iter().find(|(general, _)| command != RELAY && *general == hint);
+    Some(row.map_or(hint, |(_, instead)| (*instead).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use c2c_core::code::Code;
+    use c2c_core::decide::Rejection;
+
+    #[test]
+    fn a_hint_names_the_command_except_for_a_rejection_by_a_relay() {
+        let rejection = Rejection::new(Code::NotAMember, "room_id", "").hint("join the room first");
+        let failure = Failure::from(rejection);
+        let local = "join the room first: c2c rooms join ROOM";
+        assert_eq!(hint(&failure, "rooms").as_deref(), Some(local));
+        assert_eq!(hint(&failure, RELAY).as_deref(), Some("join the room first"));
+    }
+
+    #[test]
+    fn every_replaced_hint_is_one_that_a_rule_gives() {
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("core/src/decide");
+        let sources = fs::read_dir(rules).unwrap().flatten();
+        let text: String =
+            sources.filter_map(|file| fs::read_to_string(file.path()).ok()).collect();
+        for (general, _) in COMMANDS {
+            assert!(text.contains(&format!("\"{general}\"")), "{general}");
+        }
+    }
+}

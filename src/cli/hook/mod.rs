@@ -1,0 +1,154 @@
+//! `c2c hook`: deliver mail to a model from a client's hook.
+//!
+//! A client runs this after every tool call, so without mail it does next to nothing: no lock, no
+//! thread, no output. It prints one response or nothing, exits with status 0 on every error, and
+//! ends at its deadline. Mail that was not written in full returns to the mailbox.
+
+mod input;
+mod response;
+mod session;
+mod text;
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::context::{Common, Context, Run};
+use super::exit_status::SUCCESS;
+use crate::broker::{Broker, DeliveryOptions};
+use crate::env::actor;
+use crate::env::root;
+use crate::error::Failure;
+use crate::platform::clock;
+use crate::present::diagnostics::note;
+use crate::wake::NOTICE;
+use c2c_core::decide::Actor;
+use c2c_core::limits::{HOOK_BODY_BYTES, HOOK_DEADLINE_MS, HOOK_MESSAGES};
+use c2c_core::state::Mailbox;
+
+use input::HookInput;
+use response::{Form, HookClient, Response};
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    echo '{\"session_id\": \"s-alice\", \"hook_event_name\": \"Stop\"}' | c2c hook\n  \
+    c2c hook --event Stop --client kimi    in the configuration of Kimi Code")]
+pub struct Hook {
+    /// Event to assume if standard input does not name one
+    #[arg(long, value_name = "NAME", default_value = "PostToolUse")]
+    event: String,
+    /// Client whose hooks expect a format other than Claude Code's
+    #[arg(long, value_enum)]
+    client: Option<HookClient>,
+    /// Register an unknown or dead session under this alias (Codex)
+    #[arg(long, short = 'a', value_name = "ALIAS")]
+    alias: Option<String>,
+    /// Report waiting mail with exit status 2 instead of delivering it
+    #[arg(long)]
+    wake: bool,
+}
+
+impl Run for Hook {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        main(&context.common, &self);
+        Ok(())
+    }
+}
+
+/// Runs the hook and returns the exit status. Errors go only to standard error: they must not stop
+/// a client.
+pub fn main(common: &Common, hook: &Hook) -> u8 {
+    run(common, hook).unwrap_or_else(|failure| {
+        note(&format!("c2c hook: {}", failure.message()));
+        SUCCESS
+    })
+}
+
+fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
+    let deadline = clock::monotonic() + Duration::from_millis(HOOK_DEADLINE_MS);
+    let input = HookInput::read(deadline);
+    // Mail that a subagent reads would never reach the session itself.
+    if input.agent_id.is_some() {
+        return Ok(SUCCESS);
+    }
+    let event = input.event().unwrap_or(&hook.event);
+    let form = if hook.wake { Some(Form::Stderr) } else { Form::of(hook.client, event) };
+    let Some(form) = form else { return Ok(SUCCESS) };
+    // The client already continues because of a hook; the model reads the rest in its next step.
+    if form.makes_client_continue() && input.stop_hook_active {
+        return Ok(SUCCESS);
+    }
+    let directory = input.cwd.clone().filter(|path| path.is_absolute());
+    let directory =
+        directory.or_else(|| std::env::current_dir().ok()).unwrap_or_else(|| "/".into());
+    let root = root::resolve(common.broker_root.as_deref(), &directory)?;
+    let mut broker = Broker::open(&root.path);
+    let given = actor::resolve(common.session_id.as_deref(), &directory);
+    broker.refresh(&given)?;
+    let mut actor = session::find(&broker, &given, &input, &directory);
+    if let Some(alias) = &hook.alias
+        && matches!(event, "SessionStart" | "UserPromptSubmit")
+        && actor.as_ref().is_none_or(|actor| !broker.is_alive(actor))
+    {
+        actor = session::register(&mut broker, alias, &given, &input).or(actor);
+    }
+    let mailbox = actor.as_ref().and_then(|actor| broker.own_mailbox(actor));
+    let watch_path = match event {
+        "SessionStart" => {
+            let registered = mailbox.as_ref().and_then(|mailbox| mailbox.session.as_deref());
+            session::wake_file(&broker, &input, registered)
+        }
+        _ => None,
+    };
+    let response = Response { form, event, watch_path };
+    match (actor, mailbox) {
+        (Some(actor), Some(mailbox)) => {
+            respond(&mut broker, hook, &actor, &mailbox, &response, deadline)
+        }
+        // The server registers this session later; the wake file announces its mail all the same.
+        _ if response.watch_path.is_some() => response.write("").map_err(Failure::Output),
+        _ => Ok(SUCCESS),
+    }
+}
+
+/// Writes the greeting and the mail of a registered session.
+fn respond(
+    broker: &mut Broker,
+    hook: &Hook,
+    actor: &Actor,
+    mailbox: &Mailbox,
+    response: &Response<'_>,
+    deadline: Instant,
+) -> Result<u8, Failure> {
+    let greeting = (response.event == "SessionStart").then(|| text::greeting(&mailbox.alias));
+    if !broker.has_mail(mailbox) {
+        return match greeting {
+            Some(text) => response.write(&text).map_err(Failure::Output),
+            None => Ok(SUCCESS),
+        };
+    }
+    if hook.wake {
+        if !broker.has_pressing_mail(mailbox) {
+            return Ok(SUCCESS);
+        }
+        return response.write(NOTICE).map_err(Failure::Output);
+    }
+    response::exit_at(deadline);
+    let options = DeliveryOptions {
+        limit: HOOK_MESSAGES,
+        max_bytes: HOOK_BODY_BYTES,
+        surface: "hook",
+        manual: false,
+        // Deferrable mail does not interrupt a model between two tool calls.
+        deferrable: !matches!(response.event, "PostToolUse" | "PreToolUse" | "AfterTool"),
+    };
+    let mut status = SUCCESS;
+    broker.deliver(actor, &options, &mut |delivery| {
+        let parts: Vec<String> = greeting.iter().cloned().chain(text::mail(delivery)).collect();
+        if !parts.is_empty() {
+            status = response.write(&parts.join("\n"))?;
+        }
+        Ok(())
+    })?;
+    Ok(status)
+}

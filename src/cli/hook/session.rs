@@ -1,0 +1,80 @@
+//! The session that a hook acts as.
+
+use std::path::{Path, PathBuf};
+
+use super::input::HookInput;
+use crate::broker::Broker;
+use crate::env::CLAUDE_CODE_SESSION_ID;
+use crate::platform::process::{liveness_of, started_this};
+use c2c_core::command;
+use c2c_core::decide::{Actor, CODEX, Liveness};
+
+/// Finds the session to act as. The first of these that has a mailbox:
+///
+/// 1. the session named by `--session-id`, and then no other;
+/// 2. the session named by the client;
+/// 3. the session of the environment, if its process started this one;
+/// 4. the session whose process started this one;
+/// 5. the session of the environment, unless its process is alive: it then belongs to another
+///    client, which runs this one.
+pub fn find(broker: &Broker, given: &Actor, input: &HookInput, directory: &Path) -> Option<Actor> {
+    // In a shell, an unnamed caller acts as its user. A model must not read that user's mail.
+    let given = Actor { fallback_alias: None, ..given.clone() };
+    let with_session = |session_id: String| Actor {
+        session_id: Some(session_id.into()),
+        inherited: false,
+        cwd: Some(directory.display().to_string()),
+        ..given.clone()
+    };
+    let has_mailbox = |actor: &Actor| broker.own_mailbox(actor).is_some();
+    if given.session_id.is_some() && !given.inherited {
+        return Some(given).filter(has_mailbox);
+    }
+    let named = input.session_id.clone().filter(|id| !id.is_empty()).map(with_session);
+    if let Some(named) = named.filter(has_mailbox) {
+        return Some(named);
+    }
+    let session = given.session_id.as_ref().and_then(|id| broker.state().sessions.get(id));
+    let process = session.and_then(|session| session.process);
+    let started_this = process.as_ref().is_some_and(started_this);
+    if started_this && has_mailbox(&given) {
+        return Some(given);
+    }
+    // Some clients change the ids of their sessions, or do not pass them to their servers.
+    if let Some(parent) = broker.session_of_client().map(with_session) {
+        return Some(parent).filter(has_mailbox);
+    }
+    let is_alive = process.is_some_and(|process| liveness_of(Some(&process)) == Liveness::Alive);
+    Some(given).filter(|given| !is_alive && has_mailbox(given))
+}
+
+/// Registers the session named by the client when it starts or resumes in another process. Its
+/// server learns of the session only with the first tool call, too late for the first mail.
+pub fn register(
+    broker: &mut Broker,
+    alias: &str,
+    given: &Actor,
+    input: &HookInput,
+) -> Option<Actor> {
+    let actor = Actor {
+        session_id: Some(input.session_id.clone()?.into()),
+        alias: Some(alias.into()),
+        client_type: Some(CODEX.to_owned()),
+        inherited: false,
+        ..given.clone()
+    };
+    broker.execute(&command::Register { alias: None }, &actor).ok()?;
+    broker.refresh(&actor).ok()?;
+    Some(actor)
+}
+
+/// Creates the wake file of a starting session if its client watches files.
+///
+/// `registered` is the session id of the mailbox: a client may change the id of its session later,
+/// but the mailbox keeps the first.
+pub fn wake_file(broker: &Broker, input: &HookInput, registered: Option<&str>) -> Option<PathBuf> {
+    let session_id = input.session_id.as_deref()?;
+    // Only Claude Code sets this variable. Other clients reject a response with unknown fields.
+    let is_claude = CLAUDE_CODE_SESSION_ID.text().is_some_and(|id| id == session_id);
+    is_claude.then(|| broker.create_wake_file(registered.unwrap_or(session_id)).ok()).flatten()
+}

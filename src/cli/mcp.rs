@@ -1,0 +1,21 @@
+//! `c2c mcp`: serve MCP on standard input and output.
+
+use clap::Args;
+
+use super::context::{Context, Run};
+use crate::error::Failure;
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  \
+    c2c mcp                                      started by an MCP client\n  \
+    C2C_MCP_AUTO_REGISTER_ALIAS=alice c2c mcp    with an alias to register")]
+pub struct Mcp {}
+
+impl Run for Mcp {
+    fn run(self, context: &mut Context) -> Result<(), Failure> {
+        let mut actor = crate::env::actor::complete(&context.actor);
+        actor.fallback_alias = None;
+        actor.exact = true;
+        crate::mcp::serve(&context.root.path, actor).map_err(Failure::Output)
+    }
+}

@@ -1,0 +1,97 @@
+//! Opening and creating files and directories that only their owner may use.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::libc;
+
+/// Mode of a new private file.
+pub(super) const FILE_MODE: u32 = 0o600;
+/// Mode of a new private directory.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Options that give mode 0600, less the umask, to a file that they create. They permit no access
+/// yet.
+#[inline]
+pub fn private_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE);
+    options
+}
+
+/// Like [`private_options`]; opening fails if the last component of the path is a symbolic link.
+#[inline]
+pub fn private_options_without_links() -> OpenOptions {
+    let mut options = private_options();
+    options.custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+/// Whether an error means that a file cannot be opened for writing, although reading it may succeed:
+/// missing permission, or a read-only file system.
+#[inline]
+pub fn forbids_writing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EROFS))
+}
+
+/// Creates a directory and its missing parents, each with mode 0700.
+pub fn create_private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+}
+
+/// Makes the creation, renaming and removal of the files in a directory durable.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::platform::fs::{mode_of, set_mode};
+    use crate::platform::user;
+
+    #[test]
+    fn new_files_and_directories_are_for_their_owner_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("outer/inner");
+        create_private_directory(&inner).unwrap();
+        create_private_directory(&inner).unwrap();
+        let path = inner.join("file");
+        private_options().write(true).create_new(true).open(&path).unwrap();
+        let mode = |path: &Path| mode_of(&fs::metadata(path).unwrap());
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!((mode(&inner), mode(inner.parent().unwrap())), (0o700, 0o700));
+        sync_directory(&inner).unwrap();
+    }
+
+    #[test]
+    fn a_symbolic_link_is_followed_only_where_links_are_permitted() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        fs::write(directory.path().join("target"), "text").unwrap();
+        symlink("target", &link).unwrap();
+        private_options().read(true).open(&link).unwrap();
+        private_options_without_links().read(true).open(&link).unwrap_err();
+    }
+
+    #[test]
+    fn a_missing_permission_forbids_writing_and_a_missing_file_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let error = private_options().write(true).open(&path).unwrap_err();
+        assert!(!forbids_writing(&error));
+        assert!(forbids_writing(&io::Error::from_raw_os_error(libc::EROFS)));
+        // Root may write anyway.
+        if user::effective_id() != 0 {
+            fs::write(&path, "text").unwrap();
+            set_mode(&path, 0o400).unwrap();
+            let error = private_options().write(true).open(&path).unwrap_err();
+            assert!(forbids_writing(&error));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Files: private by default, replaced atomically, and identified beyond their name.
+
+mod access;
+mod atomic;
+mod attributes;
+mod identity;
+mod positional;
+
+pub use access::{
+    create_private_directory, forbids_writing, private_options, private_options_without_links,
+    sync_directory,
+};
+pub use atomic::{
+    PreparedFile, WriteOptions, is_disk_full, link_target, write_atomic, write_private,
+};
+pub use attributes::{mode_of, modified_parts, owner_of, set_file_mode, set_mode};
+pub use identity::FileIdentity;
+pub use positional::{preallocate, read_at, write_at};
