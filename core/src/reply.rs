@@ -78,8 +78,8 @@ pub struct Sent {
     pub sent_us: u64,
     /// Whether the message was sent before, with the same id.
     pub duplicate: bool,
-    /// `alive`, `dead`, `unknown`, `dnd`, `remote` or `room`.
-    pub recipient_state: &'static str,
+    /// State of the recipient at the time of the reply.
+    pub recipient_state: RecipientState,
     /// Members of a room that have the message in their mailbox.
     pub delivered_to: Vec<String>,
     /// Members of a room on other nodes.
@@ -88,6 +88,37 @@ pub struct Sent {
     pub skipped: Vec<Skipped>,
     /// Whether the message waits for a connector.
     pub outbox: bool,
+}
+
+/// The state of a recipient, as its sender sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecipientState {
+    /// Its session is alive.
+    Alive,
+    /// Its session is dead, or no session holds the alias.
+    Dead,
+    /// There is no evidence of its liveness.
+    Unknown,
+    /// It does not want to be disturbed, whether or not it is alive.
+    Dnd,
+    /// It is on another node.
+    Remote,
+    /// The recipient is a room.
+    Room,
+}
+
+impl RecipientState {
+    /// Returns the stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Dead => "dead",
+            Self::Unknown => "unknown",
+            Self::Dnd => "dnd",
+            Self::Remote => "remote",
+            Self::Room => "room",
+        }
+    }
 }
 
 /// An agent that did not receive a message, and the reason.

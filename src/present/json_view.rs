@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::platform::clock;
 use c2c_core::code::Code;
-use c2c_core::decide::{Sent, SweepPlan};
+use c2c_core::decide::{RecipientState, Sent, SweepPlan};
 use c2c_core::state::RemotePeer;
 use c2c_core::view::{AgentView, LinkStatus, MessageView, RoomMessageView, RoomView};
 
@@ -53,13 +53,13 @@ pub fn receipt(sent: &Sent, broker_id: &str, link: &LinkStatus) -> Value {
         "from_alias": sent.from,
         "to_alias": sent.to,
         "message_id": sent.message_id,
-        "recipient_state": sent.recipient_state,
+        "recipient_state": sent.recipient_state.as_str(),
         "broker_id": broker_id,
     });
     if sent.duplicate {
         row["duplicate"] = json!(true);
     }
-    if sent.recipient_state == "dnd" {
+    if sent.recipient_state == RecipientState::Dnd {
         row["recipient_dnd"] = json!(true);
     }
     with_delay_warning(row, link)

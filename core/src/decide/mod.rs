@@ -35,8 +35,8 @@ pub use crate::rejection::{
     check_session_id,
 };
 pub use crate::reply::{
-    BroadcastReply, Claimed, Collected, Decision, ExpiredLease, ImportReply, Leased, Registered,
-    RoomReply, Sent, Skipped, SweepPlan,
+    BroadcastReply, Claimed, Collected, Decision, ExpiredLease, ImportReply, Leased,
+    RecipientState, Registered, RoomReply, Sent, Skipped, SweepPlan,
 };
 pub use acting::{check_not_superseded, find_own_mailbox};
 pub use alias::CODEX;

@@ -15,7 +15,7 @@ use crate::code::Code;
 use crate::command::{CreateRoom, Send};
 use crate::facts::Facts;
 use crate::rejection::{Rejection, check_room_id};
-use crate::reply::{Decision, RoomReply, Sent};
+use crate::reply::{Decision, RecipientState, RoomReply, Sent};
 use crate::state::{Room, State};
 
 /// The room, if it exists and the caller may see it.
@@ -209,7 +209,7 @@ pub(super) fn send(
         to: room.room_id.into(),
         sent_us: sent.sent_us,
         duplicate,
-        recipient_state: "room",
+        recipient_state: RecipientState::Room,
         delivered_to: recipients.delivered_to,
         queued: recipients.queued,
         skipped: recipients.skipped,

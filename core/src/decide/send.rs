@@ -12,7 +12,7 @@ use crate::command::Send;
 use crate::facts::{Facts, Liveness};
 use crate::limits::BODY_BYTES_MAX;
 use crate::rejection::{Rejection, check_message_id};
-use crate::reply::{Decision, Sent};
+use crate::reply::{Decision, RecipientState, Sent};
 use crate::state::{Mailbox, State};
 
 /// Tags that a sender may set.
@@ -125,7 +125,7 @@ pub(super) fn send(
         Err(rejection) if facts.relay.is_some() => {
             return undeliverable(send, &acting, String::new(), rejection, facts);
         }
-        Ok(Recipient { target: Target::Mailbox(mailbox), state: "dead" })
+        Ok(Recipient { target: Target::Mailbox(mailbox), state: RecipientState::Dead })
             if facts.relay.is_some() =>
         {
             let message = format!("the lease of '{}' has expired", send.to);
@@ -192,7 +192,7 @@ fn undeliverable(
 /// Where a message goes, and the state of the recipient for the receipt.
 struct Recipient {
     target: Target,
-    state: &'static str,
+    state: RecipientState,
 }
 
 fn recipient(
@@ -217,7 +217,7 @@ fn recipient(
         None => address::resolve_remote(state, alias)?
             .ok_or_else(|| address::unknown_alias(state, to))?,
     };
-    Ok(Recipient { target: Target::Outbox { alias, host }, state: "remote" })
+    Ok(Recipient { target: Target::Outbox { alias, host }, state: RecipientState::Remote })
 }
 
 fn in_mailbox(
@@ -232,10 +232,10 @@ fn in_mailbox(
     }
     let is_dnd = mailbox.is_dnd(facts.now_us);
     let recipient_state = match facts.mailbox_liveness(state, mailbox) {
-        _ if is_dnd => "dnd",
-        Liveness::Alive => "alive",
-        Liveness::Dead => "dead",
-        Liveness::Unknown => "unknown",
+        _ if is_dnd => RecipientState::Dnd,
+        Liveness::Alive => RecipientState::Alive,
+        Liveness::Dead => RecipientState::Dead,
+        Liveness::Unknown => RecipientState::Unknown,
     };
     Ok(Recipient { target: Target::Mailbox(mailbox.name.clone()), state: recipient_state })
 }

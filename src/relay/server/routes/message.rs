@@ -39,7 +39,7 @@ pub fn send(relay: &mut RelayCore, call: &Call<'_>) -> AnswerResult {
         to_alias: request.to_alias,
         message_id: sent.message_id.into(),
         duplicate: sent.duplicate.then_some(true),
-        recipient_state: Some(sent.recipient_state.into()),
+        recipient_state: Some(sent.recipient_state.as_str().into()),
         ts: Stamp { us: sent.sent_us },
     }))
 }
