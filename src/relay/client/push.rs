@@ -9,7 +9,7 @@ use super::state::{Connector, RelayInfo};
 use crate::error::Failure;
 use crate::relay::convert::{self, to_cursor, to_position};
 use crate::relay::protocol::batch::{Compression, WireBatch};
-use crate::relay::protocol::response::{EventResult, PushResponse};
+use crate::relay::protocol::response::{EventOutcome, EventResult, PushResponse};
 use c2c_core::code::Code;
 use c2c_core::decide::{Outcome, OutgoingEvents, Position, Pushed, Received, Rejection};
 
@@ -238,11 +238,11 @@ impl Connector {
 
 /// The relay's result for one event.
 fn to_outcome(result: &EventResult) -> (Sequence, Outcome) {
-    let outcome = match result.outcome.as_str() {
-        "accepted" => Outcome::Accepted,
-        "duplicate" => Outcome::Duplicate,
-        "delivered" => Outcome::Delivered,
-        _ => {
+    let outcome = match result.outcome {
+        EventOutcome::Accepted => Outcome::Accepted,
+        EventOutcome::Duplicate => Outcome::Duplicate,
+        EventOutcome::Delivered => Outcome::Delivered,
+        EventOutcome::Rejected => {
             let name = result.error_code.as_deref().unwrap_or_default();
             // An unknown code may be temporary, so the event is retried.
             let code = Code::from_name(name).unwrap_or(Code::Busy);

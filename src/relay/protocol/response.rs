@@ -122,9 +122,9 @@ responses! {
     PushResponse {
         relay_id: String, relay_name: String, outcomes: Vec<EventResult>; cursor: WireCursor
     }
-    /// Result for one event of a pushed batch: `accepted`, `duplicate`, `delivered` or `refused`.
+    /// Result for one event of a pushed batch.
     EventResult {
-        sequence: u64, outcome: String; error_code: String, error: String, field: String
+        sequence: u64, outcome: EventOutcome; error_code: String, error: String, field: String
     }
     /// Response to any request that was rejected.
     ErrorResponse {
@@ -132,6 +132,46 @@ responses! {
         field: String, hint: String, suggested_alias: String, existing_lease: PeerLease,
         retry_after: f64, server_time: Seconds, expected: WireCursor, retryable: bool,
         request_id: String
+    }
+}
+
+/// What a relay did with one event of a pushed batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "&'static str")]
+pub enum EventOutcome {
+    /// It is recorded.
+    Accepted,
+    /// It was received before and is not delivered yet.
+    Duplicate,
+    /// It was received before and is delivered.
+    Delivered,
+    /// It is not recorded, or the relay states an outcome that this version does not know.
+    #[default]
+    Rejected,
+}
+
+impl EventOutcome {
+    /// Returns the name in the response.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Delivered => "delivered",
+            Self::Rejected => "refused",
+        }
+    }
+}
+
+impl From<EventOutcome> for &'static str {
+    fn from(outcome: EventOutcome) -> Self {
+        outcome.as_str()
+    }
+}
+
+impl From<String> for EventOutcome {
+    fn from(name: String) -> Self {
+        let known = [Self::Accepted, Self::Duplicate, Self::Delivered];
+        known.into_iter().find(|outcome| outcome.as_str() == name).unwrap_or(Self::Rejected)
     }
 }
 

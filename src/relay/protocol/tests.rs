@@ -8,7 +8,10 @@ use super::request::{
     HeartbeatRequest, KeyRotation, ListRequest, PollRequest, RegisterRequest, RoomChangeRequest,
     RoomHistoryRequest, SendRequest, SendRoomRequest,
 };
-use super::response::{ErrorResponse, InboxMessage, PollResponse, SendResponse, decode, encode};
+use super::response::{
+    ErrorResponse, EventOutcome, EventResult, InboxMessage, PollResponse, SendResponse, decode,
+    encode,
+};
 use super::sign::{Moment, SecretKey, SignError};
 
 fn field<T: DeserializeOwned>(body: Value) -> String {
@@ -109,4 +112,26 @@ fn current_and_older_responses_are_decoded() {
     assert_eq!((&*problem.error, problem.retry_after), ("rate_limit_exceeded", Some(2.5)));
     let problem = ErrorResponse { error_code: "unknown_alias".into(), ..ErrorResponse::default() };
     assert_eq!(decode::<SendResponse>(&encode(false, &problem)), Ok(Err(problem)));
+}
+
+#[test]
+fn an_unknown_or_missing_outcome_of_an_event_counts_as_a_rejection() {
+    let names = ["accepted", "duplicate", "delivered", "refused"];
+    let known = [
+        EventOutcome::Accepted,
+        EventOutcome::Duplicate,
+        EventOutcome::Delivered,
+        EventOutcome::Rejected,
+    ];
+    for (name, outcome) in names.into_iter().zip(known) {
+        let body = json!({ "sequence": 7, "outcome": name });
+        let result: EventResult = parse(body.to_string().as_bytes()).expect("a result");
+        assert_eq!(result.outcome, outcome);
+        assert_eq!(serde_json::to_value(&result).expect("JSON"), body);
+    }
+    for body in [json!({ "outcome": "postponed" }), json!({})] {
+        let result: EventResult = parse(body.to_string().as_bytes()).expect("a result");
+        assert_eq!(result.outcome, EventOutcome::Rejected, "{body}");
+    }
+    assert_eq!(field::<EventResult>(json!({ "outcome": 1 })), "outcome");
 }

@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::relay::convert::{self, parse_log_id, to_position};
 use crate::relay::protocol::batch::Compression;
 use crate::relay::protocol::request;
-use crate::relay::protocol::response::{self, ErrorResponse};
+use crate::relay::protocol::response::{self, ErrorResponse, EventOutcome};
 use crate::relay::protocol::route::parameters;
 use crate::relay::protocol::{WireBatch, WireCursor};
 use crate::relay::server::answer::{RelayAnswer, problem_of};
@@ -73,15 +73,15 @@ pub fn push(relay: &mut RelayCore, call: &Call<'_>) -> AnswerResult {
 
 /// The outcome of one item as clients receive it.
 fn verdict(sequence: u64, outcome: &Outcome) -> response::EventResult {
-    let (name, rejection) = match outcome {
-        Outcome::Accepted => ("accepted", None),
-        Outcome::Duplicate => ("duplicate", None),
-        Outcome::Delivered => ("delivered", None),
-        Outcome::Rejected(rejection) => ("refused", Some(rejection)),
+    let (outcome, rejection) = match outcome {
+        Outcome::Accepted => (EventOutcome::Accepted, None),
+        Outcome::Duplicate => (EventOutcome::Duplicate, None),
+        Outcome::Delivered => (EventOutcome::Delivered, None),
+        Outcome::Rejected(rejection) => (EventOutcome::Rejected, Some(rejection)),
     };
     response::EventResult {
         sequence,
-        outcome: name.into(),
+        outcome,
         error_code: rejection.map(|rejection| rejection.code.name().into()),
         error: rejection.map(|rejection| rejection.message.clone()),
         field: rejection.map(|rejection| rejection.field.clone().into_owned()),
