@@ -8,6 +8,8 @@ use std::fmt;
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::full_address;
 
+use crate::ids::NodeId;
+
 /// Separates the alias from the host.
 const SEPARATOR: char = '@';
 
@@ -53,8 +55,8 @@ impl<'a> Address<'a> {
     }
 
     /// Returns the host part in lower case.
-    pub fn node(&self) -> Option<String> {
-        self.host.map(fold)
+    pub fn node(&self) -> Option<NodeId> {
+        self.host.map(|host| fold(host).into())
     }
 
     /// Returns the address in lower case: with a host, the name of its mailbox at a relay.
@@ -84,7 +86,7 @@ pub fn folded_alias(address: &str) -> String {
 }
 
 /// Returns the node of an address, in lower case.
-pub fn node_of(address: &str) -> Option<String> {
+pub fn node_of(address: &str) -> Option<NodeId> {
     Address::parse(address).node()
 }
 

@@ -4,6 +4,7 @@
 
 use c2c_log_format::{Payload, Sequence};
 
+use super::ids::NodeId;
 use super::rejection::Rejection;
 
 /// A position in a log: a sequence, and the digest of the event there.
@@ -21,7 +22,7 @@ pub struct Batch {
     /// Id of the log that the events are from.
     pub log: String,
     /// Node that keeps that log.
-    pub node_id: String,
+    pub node_id: NodeId,
     /// Position after which the batch begins.
     pub start: Position,
     /// In order of sequence. Items before `start` are retries.

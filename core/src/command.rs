@@ -50,7 +50,7 @@ pub enum Prior {
     /// No message.
     None,
     /// Those with one of these message ids.
-    Ids(Vec<String>),
+    Ids(Vec<MessageId>),
     /// Those at these sequences.
     Sequences(Vec<Sequence>),
 }
@@ -348,7 +348,7 @@ pub struct ForeignFile {
     /// Rows of an inbox, of the outbox or of a room history.
     pub messages: Vec<ForeignMessage>,
     /// Set if the file is the history of this public room.
-    pub room: Option<String>,
+    pub room: Option<RoomId>,
 }
 
 /// A row of `registry.json`.
@@ -357,9 +357,9 @@ pub struct ForeignSession {
     /// Identifies the row, so that it is imported once.
     pub key: String,
     /// Session id as the file spells it.
-    pub session_id: String,
+    pub session_id: SessionId,
     /// Alias as the file spells it.
-    pub alias: String,
+    pub alias: Alias,
     /// The agent's process, without boot id and namespace.
     pub process: Option<Process>,
     /// Kind of client, such as `claude-code`.
@@ -376,9 +376,9 @@ pub struct ForeignMessage {
     /// Identifies the row, so that it is imported once.
     pub key: String,
     /// Session whose inbox contained it; `None` in the outbox.
-    pub session_id: Option<String>,
+    pub session_id: Option<SessionId>,
     /// Idempotency key in the row; the import creates one if it is absent.
-    pub message_id: Option<String>,
+    pub message_id: Option<MessageId>,
     /// Name of the sender; one that cannot be an alias is imported as `unknown`.
     pub from: String,
     /// Recipient as the row addresses it.

@@ -7,6 +7,7 @@ use std::fmt;
 use c2c_log_format::id::{self, NameError};
 
 use crate::code::Code;
+use crate::ids::Alias;
 use crate::state::ReplicationCursor;
 
 /// A command that a rule does not allow. It changes nothing unless its decision states otherwise.
@@ -21,7 +22,7 @@ pub struct Rejection {
     /// What the caller can do about it.
     pub hint: Option<String>,
     /// An alias that is free, close to the one given, or the current one.
-    pub suggestion: Option<String>,
+    pub suggestion: Option<Alias>,
     /// For a batch that starts at the wrong position: where the next batch has to start.
     pub expected: Option<Box<ReplicationCursor>>,
 }

@@ -71,7 +71,7 @@ pub struct Sent {
     /// Idempotency key of the message, created if the sender gave none.
     pub message_id: MessageId,
     /// Alias of the sender.
-    pub from: String,
+    pub from: Alias,
     /// Recipient as resolved: an alias, `alias@host` or a room id.
     pub to: String,
     /// Time of acceptance, microseconds since 1970 UTC; the first acceptance for a duplicate.

@@ -10,6 +10,7 @@ use super::Broker;
 use crate::error::Failure;
 use c2c_core::command;
 use c2c_core::decide::Actor;
+use c2c_core::ids::Alias;
 use c2c_core::view::MessageView;
 
 /// Limits and purpose of a claim.
@@ -38,7 +39,7 @@ impl DeliveryOptions {
 #[derive(Debug, Clone, Default)]
 pub struct Delivery {
     /// Alias of the recipient.
-    pub alias: String,
+    pub alias: Alias,
     /// Id of the open claim; `None` if nothing was claimed.
     pub claim: Option<String>,
     pub messages: Vec<MessageView>,
@@ -76,7 +77,7 @@ impl Broker {
         let claimed = self.execute(&command, actor)?.reply;
         let messages = self.messages(&claimed.items)?;
         Ok(Delivery {
-            alias: claimed.alias.into(),
+            alias: claimed.alias,
             claim: claimed.claim,
             messages,
             remaining: claimed.remaining,

@@ -18,6 +18,7 @@ use crate::store::{EventRef, StoreError};
 use c2c_core::code::Code;
 use c2c_core::command::{Command, ForeignFile, Heartbeat, ImportFiles, Prior};
 use c2c_core::decide::{self, Actor, Facts, Rejection};
+use c2c_core::ids::MessageId;
 use c2c_core::limits::{CONFLICT_RETRIES, HEARTBEAT_INTERVAL_S};
 use c2c_core::state::State;
 
@@ -310,7 +311,7 @@ impl Broker {
     fn prior_messages(&mut self, prior: Prior) -> Result<Vec<(Sequence, MessageSent)>, Failure> {
         match prior {
             Prior::None => Ok(Vec::new()),
-            Prior::Ids(ids) => self.messages_with_ids(&ids.iter().map(String::as_str).collect()),
+            Prior::Ids(ids) => self.messages_with_ids(&ids.iter().map(MessageId::as_str).collect()),
             Prior::Sequences(sequences) => self.messages_at(&sequences),
         }
     }

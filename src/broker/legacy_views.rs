@@ -59,7 +59,7 @@ fn message_row(message: &MessageView, to: &str) -> Value {
 fn inbox_message(message: &MessageView, mailbox: &Mailbox) -> LegacyMessage {
     let to = match &message.room_id {
         Some(room_id) => format!("{}#{room_id}", mailbox.alias),
-        None => mailbox.alias.clone(),
+        None => mailbox.alias.clone().into(),
     };
     LegacyMessage {
         sequence: message.sequence,

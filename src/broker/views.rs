@@ -14,6 +14,7 @@ use crate::platform::process::{is_ancestor, liveness_of, starters};
 use crate::store::EventRef;
 use c2c_core::code::Code;
 use c2c_core::decide::{self, Actor, Liveness, Rejection};
+use c2c_core::ids::SessionId;
 use c2c_core::state::{Mailbox, MessageRef, RemotePeer};
 use c2c_core::view::history::DeliveredHistory;
 use c2c_core::view::inbox::{self, MessageCollector, Unclaimed};
@@ -64,7 +65,7 @@ impl Broker {
 
     /// The session of the client that runs this process, directly or through a shell. If the client
     /// has several, the one that was active last.
-    pub fn session_of_client(&self) -> Option<String> {
+    pub fn session_of_client(&self) -> Option<SessionId> {
         agents::session_of_client(&self.state, &starters(), &liveness_of)
     }
 }

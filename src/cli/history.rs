@@ -9,6 +9,7 @@ use crate::error::Failure;
 use crate::platform::clock;
 use crate::present::envelope::for_terminal;
 use crate::present::json_view;
+use c2c_core::ids::Alias;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  c2c history\n  c2c history --limit 5 --alias bob")]
@@ -36,7 +37,7 @@ impl Run for HistoryArgs {
                 let messages = context.broker.history(&mailbox, self.limit)?;
                 (mailbox.alias, messages)
             }
-            None => (String::new(), Vec::new()),
+            None => (Alias::default(), Vec::new()),
         };
         if context.common.json {
             let rows: Vec<_> = messages.iter().map(|row| json_view::message(row, &alias)).collect();

@@ -99,7 +99,7 @@ impl Monitor {
 
     fn describe(&self, state: &State, payload: &Payload) -> Option<Description> {
         let alias_of = |mailbox: &str| {
-            state.mailboxes.get(mailbox).map_or_else(|| mailbox.to_owned(), |row| row.alias)
+            state.mailboxes.get(mailbox).map_or_else(|| mailbox.to_owned(), |row| row.alias.into())
         };
         let (event_type, alias, row) = match payload {
             Payload::MessageSent(sent) => ("message", sent.to.clone(), self.message_row(sent)),

@@ -2,12 +2,13 @@
 
 use super::context::Context;
 use crate::platform::clock;
+use c2c_core::ids::Alias;
 use c2c_core::limits::UNREAD_ALARM_AFTER_S;
 
 /// An agent whose mail has been unread for too long.
 #[derive(serde::Serialize)]
 pub struct OverdueMail {
-    pub alias: String,
+    pub alias: Alias,
     /// Number of unread messages.
     pub unread: usize,
     /// Age of the oldest, in seconds.

@@ -113,7 +113,7 @@ struct MailWatch {
 impl MailWatch {
     fn start(alias: Option<String>, context: &mut Context) -> Result<Self, Failure> {
         context.broker.refresh(&context.actor)?;
-        let own = context.broker.own_mailbox(&context.actor).map(|mailbox| mailbox.alias);
+        let own = context.broker.own_mailbox(&context.actor).map(|mailbox| mailbox.alias.into());
         let alias = alias.or(own).ok_or_else(|| {
             Rejection::new(Code::NotRegistered, "alias", "this session has no alias to watch")
                 .hint("pass --alias ALIAS")
@@ -131,7 +131,7 @@ impl MailWatch {
         // Deferrable mail does not wake a session, and do-not-disturb holds all nudges.
         let pressing = unread.urgent_range().filter(|_| !mailbox.is_dnd(now_us));
         Ok(self.nudges.is_due(pressing, now_us).then(|| WaitingSession {
-            alias: mailbox.alias.clone(),
+            alias: mailbox.alias.clone().into(),
             session_id: mailbox.session.clone().unwrap_or_default().into(),
             unread: unread.len(),
         }))

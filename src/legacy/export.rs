@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::EXPORTED_KEY;
 use crate::platform::fs::{WriteOptions, create_private_directory, write_atomic};
+use c2c_core::ids::{Alias, RoomId};
 use c2c_core::state::{State, second_name_in_key};
 
 /// One message in the older JSON format.
@@ -15,7 +16,7 @@ use c2c_core::state::{State, second_name_in_key};
 pub struct LegacyMessage {
     pub sequence: u64,
     pub mailbox: String,
-    pub room_id: Option<String>,
+    pub room_id: Option<RoomId>,
     pub row: Value,
 }
 
@@ -75,7 +76,10 @@ fn registry(state: &State, log_id: &str) -> Value {
         let mailbox = state.mailboxes.get(&session.mailbox);
         let mut row = Map::new();
         row.insert("session_id".into(), json!(session.session_id));
-        row.insert("alias".into(), json!(mailbox.map_or(session.mailbox.clone(), |row| row.alias)));
+        row.insert(
+            "alias".into(),
+            json!(mailbox.map_or(Alias::from(&session.mailbox), |row| row.alias)),
+        );
         if let Some(process) = &session.process {
             row.insert("pid".into(), json!(process.pid));
             row.insert("pid_start_time".into(), json!(process.start));

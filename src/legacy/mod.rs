@@ -21,6 +21,7 @@ use crate::platform::user;
 use crate::store::StoreError;
 use c2c_core::code::Code;
 use c2c_core::decide::{ForeignFile, ForeignMessage, ForeignSession, Rejection};
+use c2c_core::ids::{MessageId, SessionId};
 use c2c_core::state::State;
 
 pub use export::{LegacyMessage, LegacyViews, write_views};
@@ -176,7 +177,7 @@ fn parse(name: &str, origin: &str, stamp: String, text: &str) -> Option<ForeignF
         if name == REGISTRY {
             file.sessions.extend(parse_session(row, key));
         } else {
-            let session_id = name.strip_suffix(INBOX_SUFFIX).map(str::to_owned);
+            let session_id = name.strip_suffix(INBOX_SUFFIX).map(SessionId::from);
             file.messages.extend(parse_message(row, key, session_id));
         }
     }
@@ -196,8 +197,8 @@ fn parse_session(row: &Value, key: String) -> Option<ForeignSession> {
     });
     Some(ForeignSession {
         key,
-        session_id: text_field(row, "session_id")?,
-        alias: text_field(row, "alias")?,
+        session_id: text_field(row, "session_id")?.into(),
+        alias: text_field(row, "alias")?.into(),
         process,
         client_type: text_field(row, "client_type"),
         role: text_field(row, "role"),
@@ -205,20 +206,24 @@ fn parse_session(row: &Value, key: String) -> Option<ForeignSession> {
     })
 }
 
-fn parse_message(row: &Value, key: String, session_id: Option<String>) -> Option<ForeignMessage> {
+fn parse_message(
+    row: &Value,
+    key: String,
+    session_id: Option<SessionId>,
+) -> Option<ForeignMessage> {
     let sent_us = match row.get("ts") {
         Some(Value::Number(seconds)) => seconds.as_f64().map(|s| (s * 1e6) as u64),
         Some(Value::String(ts)) => crate::platform::clock::parse(ts),
         _ => None,
     };
     let message_id = text_field(row, "message_id");
-    let to = text_field(row, "to_alias").or_else(|| session_id.clone())?;
+    let to = text_field(row, "to_alias").or_else(|| session_id.clone().map(String::from))?;
     Some(ForeignMessage {
         // A message to several recipients has one id: it is imported once for each recipient.
         key: message_id.as_ref().map_or(key, |id| format!("id {id} {}", fold(&to))),
         to,
         session_id,
-        message_id,
+        message_id: message_id.map(MessageId::from),
         from: text_field(row, "from_alias").unwrap_or_else(|| String::from("unknown")),
         body: text_field(row, "content")?,
         sent_us,

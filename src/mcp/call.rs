@@ -15,6 +15,7 @@ use c2c_core::code::Code;
 use c2c_core::command;
 use c2c_core::decide::BroadcastReply;
 use c2c_core::decide::{Actor, Rejection, Send};
+use c2c_core::ids::Alias;
 use c2c_core::limits::{MCP_POLL_BYTES, MCP_POLL_MESSAGES};
 use c2c_core::view::{DeadLetterView, MessageView};
 
@@ -90,7 +91,7 @@ fn register(
 fn whoami(broker: &mut Broker, actor: &Actor) -> Result<ToolAnswer, Failure> {
     broker.refresh(actor)?;
     let mailbox = broker.own_mailbox(actor);
-    let alias = mailbox.as_ref().map_or(String::new(), |mailbox| mailbox.alias.clone());
+    let alias = mailbox.as_ref().map_or_else(Alias::default, |mailbox| mailbox.alias.clone());
     let session_id = mailbox.and_then(|mailbox| mailbox.session);
     let canonical = Address::on(&alias, &actor.node_id).to_string();
     Ok(ToolAnswer::object(json!({

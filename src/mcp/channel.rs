@@ -21,6 +21,7 @@ use crate::error::Failure;
 use crate::platform::clock;
 use crate::present::diagnostics::note;
 use crate::wake::{NOTICE, NudgeSchedule};
+use c2c_core::ids::Alias;
 use c2c_core::limits::{MCP_POLL_BYTES, MCP_POLL_MESSAGES};
 use c2c_core::state::Unread;
 use c2c_core::view::MessageView;
@@ -74,7 +75,7 @@ pub async fn announce_mail(root: PathBuf, session: SharedSession, peer: Peer<Rol
 }
 
 /// Alias and unread mail of the client; `None` if it has no mailbox or is on do-not-disturb.
-fn unread_mail(session: &SharedSession, now_us: u64) -> (Option<String>, Option<Unread>) {
+fn unread_mail(session: &SharedSession, now_us: u64) -> (Option<Alias>, Option<Unread>) {
     session.with(|broker, actor| {
         let is_current = broker.refresh(actor).is_ok();
         let mailbox = broker.own_mailbox(actor).filter(|row| is_current && !row.is_dnd(now_us));

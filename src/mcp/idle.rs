@@ -103,7 +103,7 @@ impl MailWatch {
             return Ok(pause.min(Duration::from_secs(IDLE_NOTICE_AFTER_S)));
         }
         let waiting = WaitingSession {
-            alias: mailbox.alias,
+            alias: mailbox.alias.into(),
             session_id: self.actor.session_id.clone().unwrap_or_default().into(),
             unread: unread.len(),
         };

@@ -41,7 +41,7 @@ pub fn to_decide(batch: &WireBatch, node_id: &str) -> Result<decide::Batch, Reje
     let items = batch.items().iter().filter_map(|item| to_item(item, log).transpose());
     Ok(decide::Batch {
         log: hex(&log),
-        node_id: node_id.to_owned(),
+        node_id: node_id.into(),
         start: to_position(&batch.start()),
         items: items.collect::<Result<_, _>>()?,
         end: to_position(&batch.end()),

@@ -8,13 +8,14 @@ use super::alias::{CODEX, assign, held_by_another, numbered_aliases};
 use crate::address::Address;
 use crate::code::Code;
 use crate::facts::{Actor, Facts, Liveness};
+use crate::ids::Alias;
 use crate::rejection::{Rejection, check_alias, check_session_id};
 use crate::state::{Binding, Mailbox, Session, State};
 
 /// The mailbox that acts, and the events that create it if it is new.
 pub(super) struct Acting {
     pub mailbox: String,
-    pub alias: String,
+    pub alias: Alias,
     /// The sender of its messages: the alias, at a relay with its node.
     pub address: String,
     pub events: Vec<Payload>,
@@ -62,7 +63,7 @@ pub(super) fn acting(
     let assigned = assign(state, alias, from_environment, facts)?;
     Ok(Acting {
         mailbox: assigned.mailbox,
-        address: assigned.alias.clone(),
+        address: assigned.alias.clone().into(),
         alias: assigned.alias,
         events: vec![assigned.event],
     })
@@ -122,7 +123,7 @@ fn unregistered_sender(from: Option<&str>, facts: &Facts<'_>) -> Result<Acting, 
     let from = from.unwrap_or_default();
     check_alias("from_alias", from)?;
     let address = Address::on(from, relay.map_or("relay", String::as_str)).to_string();
-    Ok(Acting { mailbox: String::new(), alias: from.to_owned(), address, events: Vec::new() })
+    Ok(Acting { mailbox: String::new(), alias: from.into(), address, events: Vec::new() })
 }
 
 /// The mailbox that the caller's session has already.

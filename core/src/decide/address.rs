@@ -11,6 +11,7 @@ use c2c_log_format::payload::full_address;
 use crate::address::{Address, host_name};
 use crate::code::Code;
 use crate::facts::RelayFacts;
+use crate::ids::{Alias, NodeId};
 use crate::rejection::{Rejection, check_addressed_alias, check_host};
 use crate::state::{Binding, Mailbox, State, compound_key};
 
@@ -36,7 +37,7 @@ pub(super) fn split<'a>(
 pub(super) fn display_name(state: &State, mailbox: &Mailbox) -> String {
     match state.mailbox_for_alias(&mailbox.alias) {
         Some(holder) if holder.name != mailbox.name => mailbox.address(),
-        _ => mailbox.alias.clone(),
+        _ => mailbox.alias.clone().into(),
     }
 }
 
@@ -85,14 +86,14 @@ pub(super) fn resolve_at_relay(
 
 /// Nodes whose id begins with a host name, folded. The host name belongs to the key that was bound
 /// first, so that nodes of other keys cannot make it ambiguous.
-fn nodes_of_host(state: &State, host: &str) -> Vec<String> {
+fn nodes_of_host(state: &State, host: &str) -> Vec<NodeId> {
     let bindings = state.bindings.scan([]).into_iter().map(|(_, row)| row);
     let of_host: Vec<Binding> =
         bindings.filter(|row| host_name(&fold(&row.node_id)) == fold(host)).collect();
     let first = of_host.iter().min_by_key(|row| row.bound_us);
     let owner = first.map(|row| row.public_key.clone());
     let owned = of_host.iter().filter(|row| Some(&row.public_key) == owner.as_ref());
-    let nodes: BTreeSet<String> = owned.map(|row| fold(&row.node_id)).collect();
+    let nodes: BTreeSet<NodeId> = owned.map(|row| fold(&row.node_id).into()).collect();
     nodes.into_iter().collect()
 }
 
@@ -100,7 +101,7 @@ fn nodes_of_host(state: &State, host: &str) -> Vec<String> {
 pub(super) fn resolve_remote(
     state: &State,
     alias: &str,
-) -> Result<Option<(String, String)>, Rejection> {
+) -> Result<Option<(Alias, NodeId)>, Rejection> {
     let peers = state.peers_with_alias(alias);
     let chosen = match peers.as_slice() {
         [] => return Ok(None),

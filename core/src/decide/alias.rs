@@ -7,7 +7,7 @@ use c2c_log_format::payload::SessionRegistered;
 
 use crate::code::Code;
 use crate::facts::{Actor, Facts, Liveness};
-use crate::ids::SessionId;
+use crate::ids::{Alias, SessionId};
 use crate::rejection::Rejection;
 use crate::state::{Session, State};
 
@@ -21,7 +21,7 @@ pub const CODEX: &str = "codex";
 /// The result of assigning an alias to the caller's session.
 pub(super) struct Assigned {
     pub mailbox: String,
-    pub alias: String,
+    pub alias: Alias,
     pub session_id: SessionId,
     /// The session that held the alias before.
     pub took_over: Option<SessionId>,
@@ -41,7 +41,7 @@ pub(super) fn assign(
     let actor = facts.actor;
     let alias = free_alias(state, requested, from_environment, facts)?;
     // A session without an id is named after its alias.
-    let session_id = actor.session_id.clone().unwrap_or_else(|| alias.clone().into());
+    let session_id = actor.session_id.clone().unwrap_or_else(|| alias.as_str().into());
     let existing = state.mailbox_for_alias(&alias);
     let holder = existing.as_ref().and_then(|row| row.session.clone());
     let took_over = holder.filter(|before| session_id != *before);
@@ -59,21 +59,21 @@ fn free_alias(
     requested: &str,
     from_environment: bool,
     facts: &Facts<'_>,
-) -> Result<String, Rejection> {
+) -> Result<Alias, Rejection> {
     let alive = |session: &Session| facts.alive(session);
     let is_free = |alias: &str| !held_by_another(state, alias, facts.actor, &alive);
     if is_free(requested) {
-        return Ok(requested.to_owned());
+        return Ok(requested.into());
     }
     let suggestion = numbered_aliases(requested).find(|alias| is_free(alias));
     match suggestion {
-        Some(alias) if from_environment => Ok(alias),
+        Some(alias) if from_environment => Ok(alias.into()),
         suggestion => {
             let message = format!("alias '{requested}' is held by a live session");
             let mut rejection = Rejection::new(Code::AliasConflict, "alias", message);
             if let Some(alias) = suggestion {
                 rejection = rejection.hint(format!("'{alias}' is free"));
-                rejection.suggestion = Some(alias);
+                rejection.suggestion = Some(alias.into());
             }
             Err(rejection)
         }

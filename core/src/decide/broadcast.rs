@@ -15,7 +15,7 @@ use crate::address::Address;
 use crate::code::Code;
 use crate::command::{Send, SendAll};
 use crate::facts::{Facts, Liveness};
-use crate::ids::MessageId;
+use crate::ids::{Alias, MessageId};
 use crate::rejection::{Rejection, check_message_id};
 use crate::reply::{BroadcastReply, Decision, Skipped};
 use crate::state::State;
@@ -31,11 +31,11 @@ fn part_id(message_id: &str, mailbox: &str) -> String {
 }
 
 /// Ids of all parts that a broadcast would have now.
-pub fn part_ids(state: &State, message_id: &str) -> Vec<String> {
+pub fn part_ids(state: &State, message_id: &str) -> Vec<MessageId> {
     let local = state.mailboxes.scan([]).into_iter().map(|(_, row)| row.name);
     let peers = state.peers.scan([]).into_iter();
     let remote = peers.map(|(_, peer)| full_address(&peer.alias, &peer.node_id));
-    local.chain(remote).map(|name| part_id(message_id, &name)).collect()
+    local.chain(remote).map(|name| part_id(message_id, &name).into()).collect()
 }
 
 pub(super) fn send_all(
@@ -73,7 +73,7 @@ pub(super) fn send_all(
         let to = Address::on(&peer.alias, &peer.node_id).to_string();
         if !is_excluded(&peer.alias) && !is_excluded(&to) {
             let mailbox = full_address(&peer.alias, &peer.node_id);
-            let target = Target::Outbox { alias: peer.alias, host: peer.node_id };
+            let target = Target::Outbox { alias: peer.alias.into(), host: peer.node_id.into() };
             parts.message(&to, &mailbox, target);
             sent_to.push(to);
         }
@@ -124,9 +124,10 @@ impl<'a> Parts<'a> {
     }
 
     /// Adds the part for a mailbox whose lease has expired.
-    fn dead_letter(&mut self, to: &str, mailbox: &str, alias: String) {
+    fn dead_letter(&mut self, to: &str, mailbox: &str, alias: Alias) {
         let reason = Code::RecipientDead.name().into();
-        let target = Target::DeadLetter { mailbox: mailbox.to_owned(), alias, reason };
+        let target =
+            Target::DeadLetter { mailbox: mailbox.to_owned(), alias: alias.into(), reason };
         self.add(to, mailbox, target);
     }
 

@@ -160,7 +160,7 @@ command!(
     |this, state, facts| replication::receive(state, &this.0, facts),
     fn prior(&self, _: &State) -> Prior {
         let sent = self.0.items.iter().filter_map(|item| match &item.payload {
-            Payload::MessageSent(sent) => Some(sent.message_id.clone()),
+            Payload::MessageSent(sent) => Some(sent.message_id.clone().into()),
             _ => None,
         });
         Prior::Ids(sent.collect())
@@ -174,7 +174,7 @@ command!(ConfirmPosition => (), |this, state, facts| {
 /// The earlier message with an id that the caller gave.
 fn ids(message_id: Option<&MessageId>) -> Prior {
     match message_id {
-        Some(id) => Prior::Ids(vec![id.to_string()]),
+        Some(id) => Prior::Ids(vec![id.clone()]),
         None => Prior::None,
     }
 }

@@ -123,7 +123,7 @@ fn message_sent(
         sent_us: row.sent_us.unwrap_or(facts.now_us),
         source: Some(IMPORT_SOURCE.into()),
         ..MessageSent::new(
-            row.message_id.clone().unwrap_or_else(|| (facts.mint)()),
+            row.message_id.clone().map_or_else(|| (facts.mint)(), String::from),
             sender_name(&row.from),
             row.to.clone(),
             target,
@@ -198,8 +198,8 @@ fn inbox_owner(session_id: &str, row: &ForeignMessage) -> ForeignSession {
     let alias = row.to.split('#').next().filter(|to| check_alias(to).is_ok());
     ForeignSession {
         key: String::new(),
-        session_id: session_id.to_owned(),
-        alias: alias.unwrap_or(session_id).to_owned(),
+        session_id: session_id.into(),
+        alias: alias.unwrap_or(session_id).into(),
         process: None,
         client_type: None,
         role: None,

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::code::Code;
 use crate::command::{ClaimInbox, DrainInbox};
 use crate::facts::{Facts, claim_holds};
+use crate::ids::RoomId;
 use crate::limits::CLAIM_TIMEOUT_S;
 use crate::rejection::Rejection;
 use crate::reply::{Claimed, Decision};
@@ -35,7 +36,7 @@ pub(super) fn claim(
     if let Some(open) = &mailbox.claim {
         if claim_holds(open, facts.now_us, facts.liveness) {
             let alias = mailbox.alias.clone();
-            let reply = Claimed { alias: alias.into(), claimed: count(open), ..Claimed::default() };
+            let reply = Claimed { alias, claimed: count(open), ..Claimed::default() };
             return Ok(Decision::relaxed(events, reply));
         }
         let reason = if open.until_us > 0 {
@@ -101,7 +102,7 @@ pub(super) fn drain(
     };
     if Some(open.id.as_str()) == drain_id {
         let reply = Claimed {
-            alias: mailbox.alias.clone().into(),
+            alias: mailbox.alias.clone(),
             claim: Some(open.id.clone()),
             items: items_of_claim(state, &mailbox.name, open),
             ..Claimed::default()
@@ -147,7 +148,7 @@ fn items_of_claim(state: &State, mailbox: &str, claim: &Claim) -> Vec<MessageRef
     let unread = state.unread(mailbox).in_order().into_iter();
     let in_claim = unread.filter(|message| {
         let mut ranges = claim.rooms.iter().chain(&claim.left);
-        let in_room = |room: &String| ranges.any(|range| contains(range, message.sequence, room));
+        let in_room = |room: &RoomId| ranges.any(|range| contains(range, message.sequence, room));
         claim.messages.contains(&message.sequence) || message.room_id.as_ref().is_some_and(in_room)
     });
     in_claim.map(|message| MessageRef { redelivered: true, ..message }).collect()
@@ -173,7 +174,7 @@ fn select(state: &State, mailbox: &Mailbox, options: &ClaimInbox) -> Claimed {
         let index = unread.direct.binary_search_by_key(&sequence, |(at, _)| *at);
         index.ok().map(|index| &unread.direct[index].1)
     };
-    let size = |sequence: Sequence, room: Option<&String>| {
+    let size = |sequence: Sequence, room: Option<&RoomId>| {
         if let Some(row) = direct(sequence) {
             return row.bytes as usize;
         }
@@ -199,7 +200,7 @@ fn select(state: &State, mailbox: &Mailbox, options: &ClaimInbox) -> Claimed {
         bytes += len;
         items.push(message);
     }
-    Claimed { alias: mailbox.alias.clone().into(), claim: None, items, remaining, claimed: 0 }
+    Claimed { alias: mailbox.alias.clone(), claim: None, items, remaining, claimed: 0 }
 }
 
 /// Splits claimed messages into direct ones, by sequence, and room messages, as ranges.
@@ -214,13 +215,13 @@ fn split_by_target(
         let key = compound_key(&mailbox.name, &sequence.to_be_bytes());
         match room_id {
             Some(room_id) if state.inbox.get(key).is_none() => {
-                match rooms.iter_mut().find(|range| range.room_id == *room_id) {
+                match rooms.iter_mut().find(|range| *room_id == range.room_id) {
                     Some(range) => {
                         range.upto = *sequence;
                         range.count += 1;
                     }
                     None => {
-                        let room_id = room_id.clone();
+                        let room_id = room_id.clone().into();
                         rooms.push(RoomRange { room_id, upto: *sequence, count: 1 });
                     }
                 }
@@ -280,7 +281,7 @@ fn claim_acked(
         .filter_map(arrival)
         .filter(|arrival| !arrival.origin.log.is_empty())
         .map(|arrival| Receipt {
-            message_id: arrival.message_id,
+            message_id: arrival.message_id.into(),
             sender: arrival.sender,
             origin: arrival.origin,
             level: ReceiptLevel::Acked,

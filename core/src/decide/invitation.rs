@@ -10,6 +10,7 @@ use super::send::message_sent;
 use crate::address::Address;
 use crate::command::Send;
 use crate::facts::Facts;
+use crate::ids::{Alias, NodeId};
 use crate::rejection::{Rejection, check_alias};
 use crate::state::State;
 
@@ -40,9 +41,9 @@ pub(super) fn invitee(
         let target = Some(Target::Mailbox(mailbox.name.clone()));
         return Ok(Invitee { address: mailbox.address(), target });
     }
-    let remote = match host {
+    let remote: Option<(Alias, NodeId)> = match host {
         _ if is_at_relay => None,
-        Some(host) if !is_local => Some((name.to_owned(), host.to_owned())),
+        Some(host) if !is_local => Some((name.into(), host.into())),
         Some(_) => None,
         None => address::resolve_remote(state, name)?,
     };
@@ -50,7 +51,8 @@ pub(super) fn invitee(
         return Err(Rejection { field: field.into(), ..address::unknown_alias(state, alias) });
     };
     let address = Address::on(&alias, &host).to_string();
-    Ok(Invitee { address, target: Some(Target::Outbox { alias, host }) })
+    let target = Target::Outbox { alias: alias.into(), host: host.into() };
+    Ok(Invitee { address, target: Some(target) })
 }
 
 /// The message that an invited agent receives.

@@ -76,12 +76,12 @@ pub(super) fn create(
     let mut members = Vec::new();
     if new.join {
         events.push(room_joined(&new.room_id, &acting.mailbox));
-        members.push(acting.alias.clone());
+        members.push(acting.alias.clone().into());
     }
     let room_id = new.room_id.clone();
     Ok(Decision::durable(
         events,
-        RoomReply { room_id, alias: acting.alias, already: false, members },
+        RoomReply { room_id, alias: acting.alias.into(), already: false, members },
     ))
 }
 
@@ -144,12 +144,12 @@ pub(super) fn join(
     let mut members = member_names(state, room_id);
     if !already {
         events.push(room_joined(room_id, &acting.mailbox));
-        members.push(acting.alias.clone());
+        members.push(acting.alias.clone().into());
     }
-    let room_id = room.map_or_else(|| room_id.to_owned(), |room| room.room_id.into());
+    let room_id = room.map_or_else(|| room_id.into(), |room| room.room_id);
     Ok(Decision::durable(
         events,
-        RoomReply { room_id: room_id.into(), alias: acting.alias, already, members },
+        RoomReply { room_id, alias: acting.alias.into(), already, members },
     ))
 }
 
@@ -165,7 +165,7 @@ pub(super) fn leave(
     let mut members = member_names(state, room_id);
     let mut events = Vec::new();
     if !already {
-        members.retain(|alias| *alias != acting.alias);
+        members.retain(|alias| acting.alias != *alias);
         events.push(Payload::RoomLeft(RoomLeft {
             room_id: fold(room_id),
             mailbox: acting.mailbox,
@@ -174,7 +174,10 @@ pub(super) fn leave(
         }));
     }
     let room_id = room.room_id;
-    Ok(Decision::durable(events, RoomReply { room_id, alias: acting.alias, already, members }))
+    Ok(Decision::durable(
+        events,
+        RoomReply { room_id, alias: acting.alias.into(), already, members },
+    ))
 }
 
 pub(super) fn send(
@@ -272,7 +275,7 @@ pub(super) fn set_visibility(
     let room_id = room.room_id;
     Ok(Decision::durable(
         events,
-        RoomReply { room_id, alias: acting.alias, already: false, members },
+        RoomReply { room_id, alias: acting.alias.into(), already: false, members },
     ))
 }
 
@@ -284,7 +287,7 @@ pub(super) fn delete(
 ) -> Result<Decision<RoomReply>, Rejection> {
     let (room, acting) = own_room(state, room_id, facts)?;
     let members = member_names(state, room_id);
-    if members.iter().any(|alias| *alias != acting.alias) && !force {
+    if members.iter().any(|alias| acting.alias != *alias) && !force {
         let message = format!("room '{room_id}' has {} members", members.len());
         return Err(Rejection::new(Code::RoomNotEmpty, "room_id", message)
             .hint("use force to delete the room anyway"));
@@ -297,6 +300,6 @@ pub(super) fn delete(
     let room_id = room.room_id;
     Ok(Decision::durable(
         events,
-        RoomReply { room_id, alias: acting.alias, already: false, members },
+        RoomReply { room_id, alias: acting.alias.into(), already: false, members },
     ))
 }

@@ -136,7 +136,7 @@ pub(super) fn send(
     };
     let to = match &recipient.target {
         Target::Mailbox(mailbox) if facts.relay.is_none() => {
-            state.mailboxes.get(mailbox).map_or(send.to.clone(), |row| row.alias)
+            state.mailboxes.get(mailbox).map_or(send.to.clone(), |row| row.alias.into())
         }
         Target::Outbox { alias, host } => Address::on(alias, host).to_string(),
         _ => send.to.clone(),
@@ -215,6 +215,7 @@ fn recipient(
     let (alias, host) = match host {
         Some(host) => (alias.to_owned(), host.to_owned()),
         None => address::resolve_remote(state, alias)?
+            .map(|(alias, node_id)| (alias.into(), node_id.into()))
             .ok_or_else(|| address::unknown_alias(state, to))?,
     };
     Ok(Recipient { target: Target::Outbox { alias, host }, state: RecipientState::Remote })

@@ -9,6 +9,7 @@ use super::alias::{assign, registration};
 use super::dead_letters::{dead_letters_returned, returnable_dead_letters};
 use crate::code::Code;
 use crate::facts::Facts;
+use crate::ids::Alias;
 use crate::rejection::{Rejection, check_alias, check_session_id};
 use crate::reply::{Decision, Registered};
 use crate::state::State;
@@ -33,8 +34,7 @@ pub(super) fn register(
     };
     // Without an explicit alias, a session keeps the one that it has.
     let current_alias = current.as_ref().map(|mailbox| mailbox.alias.clone());
-    let requested =
-        alias.map(str::to_owned).or(current_alias).or(actor.alias.clone().map(Into::into));
+    let requested = alias.map(Alias::from).or(current_alias).or_else(|| actor.alias.clone());
     let Some(requested) = requested else {
         return Err(Rejection::new(Code::InvalidAlias, "alias", "no alias was given")
             .hint("pass an alias, or set C2C_MCP_AUTO_REGISTER_ALIAS"));
@@ -59,8 +59,8 @@ pub(super) fn register(
         events.push(dead_letters_returned(&assigned.mailbox, &returned));
     }
     let reply = Registered {
-        asked: (fold(&assigned.alias) != fold(&requested)).then_some(requested.into()),
-        alias: assigned.alias.into(),
+        asked: (fold(&assigned.alias) != fold(&requested)).then_some(requested),
+        alias: assigned.alias,
         session_id: assigned.session_id,
         took_over: assigned.took_over,
         redelivered,
@@ -86,7 +86,7 @@ pub(super) fn rename(
     if acting.alias != alias {
         events.push(Payload::AliasRenamed(AliasRenamed {
             mailbox: acting.mailbox,
-            old: acting.alias,
+            old: acting.alias.into(),
             new: alias.to_owned(),
         }));
     }

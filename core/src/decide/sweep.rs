@@ -7,6 +7,7 @@ use c2c_log_format::{Payload, Sequence};
 
 use super::acting::session_ended;
 use crate::facts::{Facts, Liveness};
+use crate::ids::Alias;
 use crate::reply::{Decision, DroppedSession, EvictedMember, SweepPlan};
 use crate::state::{State, compound_key, second_name_in_key};
 
@@ -29,14 +30,13 @@ fn plan(state: &State, facts: &Facts<'_>) -> (SweepPlan, Vec<Payload>) {
         if facts.alive(&session) != Liveness::Dead {
             continue;
         }
-        let alias = state.mailboxes.get(&session.mailbox).map_or_else(String::new, |row| row.alias);
+        let alias =
+            state.mailboxes.get(&session.mailbox).map_or_else(Alias::default, |row| row.alias);
         events.push(session_ended(&session.session_id, &session.mailbox, SessionEndReason::Sweep));
         for (key, ()) in state.memberships.scan(compound_key(&session.mailbox, &[])) {
             let room_id = second_name_in_key(&key);
-            plan.evicted.push(EvictedMember {
-                room_id: room_id.clone().into(),
-                alias: alias.clone().into(),
-            });
+            plan.evicted
+                .push(EvictedMember { room_id: room_id.clone().into(), alias: alias.clone() });
             events.push(Payload::RoomLeft(RoomLeft {
                 room_id,
                 mailbox: session.mailbox.clone(),
@@ -50,12 +50,12 @@ fn plan(state: &State, facts: &Facts<'_>) -> (SweepPlan, Vec<Payload>) {
         if !messages.is_empty() {
             events.push(Payload::MessagesDeadLettered(MessagesDeadLettered {
                 mailbox: session.mailbox,
-                alias: alias.clone(),
+                alias: alias.clone().into(),
                 messages,
                 reason: DeadLetterReason::Sweep,
             }));
         }
-        plan.dropped.push(DroppedSession { session_id: session.session_id, alias: alias.into() });
+        plan.dropped.push(DroppedSession { session_id: session.session_id, alias });
     }
     (plan, events)
 }

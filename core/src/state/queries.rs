@@ -6,6 +6,7 @@ use c2c_log_format::id::fold;
 use super::State;
 use super::keys::{compound_key, first_of, second_name_in_key, sequence_in_key};
 use super::rows::{DeletedRoom, Mailbox, Member, RoomMessageRow, Session, UnreadMessage};
+use crate::ids::RoomId;
 
 /// A reference to one message, as a reader of a mailbox sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,14 +14,14 @@ pub struct MessageRef {
     /// Sequence of the message in this log.
     pub sequence: Sequence,
     /// The room of a room message.
-    pub room_id: Option<String>,
+    pub room_id: Option<RoomId>,
     /// Whether the message was displayed before without an ack.
     pub redelivered: bool,
 }
 
 impl MessageRef {
     /// A reference to a message that was not displayed before.
-    pub fn new(sequence: Sequence, room_id: Option<String>) -> Self {
+    pub fn new(sequence: Sequence, room_id: Option<RoomId>) -> Self {
         Self { sequence, room_id, redelivered: false }
     }
 }
@@ -31,7 +32,7 @@ pub struct Unread {
     /// Direct messages by sequence.
     pub direct: Vec<(Sequence, UnreadMessage)>,
     /// Room messages: sequence, room, and whether the message was displayed before.
-    pub room: Vec<(Sequence, String, bool)>,
+    pub room: Vec<(Sequence, RoomId, bool)>,
 }
 
 impl Unread {
@@ -98,7 +99,7 @@ impl State {
         let direct = rows.into_iter().map(|(key, row)| (sequence_in_key(&key), row)).collect();
         let mut room = Vec::new();
         for (key, ()) in self.memberships.scan(compound_key(mailbox, &[])) {
-            let room_id = second_name_in_key(&key);
+            let room_id = RoomId::from(second_name_in_key(&key));
             let Some(member) = self.members.get(compound_key(&room_id, mailbox.as_bytes())) else {
                 continue;
             };

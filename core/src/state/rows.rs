@@ -8,7 +8,7 @@ use c2c_log_format::payload::{
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, is_remote};
-use crate::ids::{NodeId, RoomId, SessionId};
+use crate::ids::{Alias, MessageId, NodeId, RoomId, SessionId};
 
 /// One registered session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +60,9 @@ pub struct Mailbox {
     /// Stable name.
     pub name: String,
     /// The current alias as spelt by the agent.
-    pub alias: String,
+    pub alias: Alias,
     /// Earlier aliases.
-    pub former: Vec<String>,
+    pub former: Vec<Alias>,
     /// The session that holds the mailbox; `None` after it ended.
     pub session: Option<SessionId>,
     /// The previous session, if another session took the mailbox over.
@@ -80,7 +80,7 @@ pub struct Mailbox {
     pub claim: Option<Claim>,
     /// At a relay: the node of the mailbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_id: Option<String>,
+    pub node_id: Option<NodeId>,
     /// At a relay: whether a connector fetches the mail by replication.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replicated: bool,
@@ -88,7 +88,7 @@ pub struct Mailbox {
 
 impl Mailbox {
     /// Creates a mailbox without a session.
-    pub(super) fn new(name: String, alias: String, created_us: u64) -> Self {
+    pub(super) fn new(name: String, alias: Alias, created_us: u64) -> Self {
         Self {
             name,
             alias,
@@ -110,7 +110,7 @@ impl Mailbox {
     pub fn address(&self) -> String {
         match &self.node_id {
             Some(node_id) => Address::on(&self.alias, node_id).to_string(),
-            None => self.alias.clone(),
+            None => self.alias.clone().into(),
         }
     }
 
@@ -170,7 +170,7 @@ pub struct UnreadMessage {
     pub deferrable: bool,
     /// The room that was left, for a room message.
     #[serde(default, rename = "m", skip_serializing_if = "Option::is_none")]
-    pub room: Option<String>,
+    pub room: Option<RoomId>,
     /// Size of the body, bytes.
     #[serde(default, rename = "b")]
     pub bytes: u32,
@@ -183,7 +183,7 @@ pub struct UnreadMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageOrigin {
     /// Idempotency key of the message.
-    pub message_id: String,
+    pub message_id: MessageId,
     /// `alias@node`.
     pub sender: String,
     /// Where the message was first written; an empty log id stands for this log.
@@ -243,7 +243,7 @@ pub struct Member {
     pub redelivered_to: Sequence,
     /// At a relay: the node whose private room the member joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub of: Option<String>,
+    pub of: Option<NodeId>,
 }
 
 /// A deleted room that was visible to other nodes; some may not have fetched all its messages yet.
@@ -304,15 +304,15 @@ pub struct DeadLetter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxMessage {
     /// Alias of the recipient on the other host.
-    pub alias: String,
+    pub alias: Alias,
     /// Host part of the address.
     pub host: String,
     /// Time at which it was queued, microseconds since 1970 UTC.
     pub queued_us: u64,
     /// Idempotency key of the message.
-    pub message_id: String,
+    pub message_id: MessageId,
     /// Alias of the sender when it sent the message.
-    pub from: String,
+    pub from: Alias,
     /// Mailbox of the sender; empty if the sender has none in this log.
     pub from_mailbox: String,
     /// Log id of the relay that accepted the message, if one did.
@@ -324,9 +324,9 @@ pub struct OutboxMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// Alias as the agent spells it.
-    pub alias: String,
+    pub alias: Alias,
     /// Node of the alias.
-    pub node_id: String,
+    pub node_id: NodeId,
     /// Empty where credentials are ignored.
     pub public_key: String,
     /// Time of the binding, microseconds since 1970 UTC.
@@ -337,7 +337,7 @@ pub struct Binding {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicationCursor {
     /// Node that keeps the other log.
-    pub node_id: String,
+    pub node_id: NodeId,
     /// Last sequence that was read; 0 at the beginning of the log.
     pub sequence: Sequence,
     /// Digest of the event at `sequence`; empty before the first event.
@@ -352,9 +352,9 @@ pub struct ReplicationCursor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemotePeer {
     /// Alias of the peer, without its node.
-    pub alias: String,
+    pub alias: Alias,
     /// Node on which the peer runs.
-    pub node_id: String,
+    pub node_id: NodeId,
     /// Kind of client, such as `claude-code`.
     pub client_type: Option<String>,
     /// Whether the alias without a host means this peer.

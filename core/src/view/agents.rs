@@ -3,6 +3,7 @@
 use super::inbox::ProcessLiveness;
 use super::types::{AgentView, SessionLiveness};
 use crate::decide::{CODEX, Liveness};
+use crate::ids::SessionId;
 use crate::state::{RemotePeer, State};
 
 /// All aliases of this root, in order.
@@ -36,7 +37,7 @@ pub fn session_of_client(
     state: &State,
     pids: &[u32],
     liveness: ProcessLiveness<'_>,
-) -> Option<String> {
+) -> Option<SessionId> {
     let sessions = state.sessions.scan([]).into_iter();
     // One Codex process runs many sessions, so its pid does not identify one.
     let candidates = sessions.filter(|(_, session)| {
@@ -46,5 +47,5 @@ pub fn session_of_client(
             && liveness(process) == Liveness::Alive
     });
     let (session_id, _) = candidates.max_by_key(|(_, session)| session.active_us)?;
-    String::from_utf8(session_id).ok()
+    String::from_utf8(session_id).ok().map(SessionId::from)
 }

@@ -8,6 +8,7 @@ use c2c_log_format::{Payload, Sequence};
 
 use super::types::{MessageView, RoomMemberView, RoomMessageView, RoomView, SessionLiveness};
 use crate::decide::{self, Liveness};
+use crate::ids::RoomId;
 use crate::state::{Mailbox, Room, State};
 
 /// The rooms visible to a mailbox, or without one, the rooms visible to every caller.
@@ -39,8 +40,8 @@ fn members(state: &State, room: &Room, liveness: SessionLiveness<'_>) -> Vec<Roo
         };
         RoomMemberView {
             liveness: decide::mailbox_liveness(state, &mailbox, liveness),
-            alias: mailbox.alias,
-            session_id: mailbox.session.map(Into::into),
+            alias: mailbox.alias.into(),
+            session_id: mailbox.session,
             joined_us: member.joined_us,
         }
     });
@@ -60,7 +61,7 @@ pub fn awaiting_relay(state: &State) -> usize {
 /// The messages of one room, assembled from its events. Events are added newest first.
 pub struct RoomHistory {
     /// Room id, folded.
-    room: String,
+    room: RoomId,
     since_us: u64,
     messages: Vec<MessageView>,
     labels: HashMap<Sequence, u64>,
@@ -73,7 +74,7 @@ impl RoomHistory {
     /// An empty history of the messages sent at `since_us` or later.
     pub fn new(room_id: &str, since_us: u64) -> Self {
         Self {
-            room: fold(room_id),
+            room: fold(room_id).into(),
             since_us,
             messages: Vec::new(),
             labels: HashMap::new(),

@@ -5,6 +5,7 @@ use c2c_log_format::{Payload, Sequence};
 
 use super::types::{LoggedEvent, MessageTrace, MessageView, TraceStep};
 use crate::address::folded_alias;
+use crate::ids::RoomId;
 use crate::limits::UNCONFIRMED_AFTER_S;
 use crate::state::State;
 
@@ -41,7 +42,7 @@ pub fn trace(
     let mut hops =
         vec![TraceStep { sequence, time_us, what: "accepted".into(), who: sent.from.clone() }];
     let room_id = match &sent.target {
-        Target::Room { room_id, .. } => Some(room_id.clone()),
+        Target::Room { room_id, .. } => Some(RoomId::from(room_id)),
         _ => None,
     };
     let mut open_claims: Vec<String> = Vec::new();

@@ -4,6 +4,7 @@ use c2c_log_format::payload::MessageSent;
 use c2c_log_format::{Payload, Sequence};
 
 use crate::decide::Liveness;
+use crate::ids::{RoomId, SessionId};
 use crate::state::{DeadLetter, Mailbox, Room, Session};
 
 /// Liveness of a session at the time of the query.
@@ -15,7 +16,7 @@ pub struct RoomMemberView {
     /// Its alias; for a member on another node, its address.
     pub alias: String,
     /// `None` if no session holds the alias, and for a member on another node.
-    pub session_id: Option<String>,
+    pub session_id: Option<SessionId>,
     /// Liveness of its session; dead if it has none, unknown for a member on another node.
     pub liveness: Liveness,
     /// Microseconds since 1970 UTC.
@@ -41,7 +42,7 @@ pub struct MessageView {
     /// The message as it was sent.
     pub sent: MessageSent,
     /// Room id of a room message.
-    pub room_id: Option<String>,
+    pub room_id: Option<RoomId>,
     /// Whether it was shown before without proof.
     pub redelivered: bool,
     /// Time of the ack, microseconds since 1970 UTC; set only in a history.
@@ -50,7 +51,7 @@ pub struct MessageView {
 
 impl MessageView {
     /// A message outside of any inbox or history.
-    pub fn new(sequence: Sequence, sent: MessageSent, room_id: Option<String>) -> Self {
+    pub fn new(sequence: Sequence, sent: MessageSent, room_id: Option<RoomId>) -> Self {
         Self { sequence, sent, room_id, redelivered: false, drained_us: None }
     }
 }

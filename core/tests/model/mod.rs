@@ -167,7 +167,7 @@ impl World {
     fn prior<C: Command>(&self, command: &C) -> Vec<(u64, MessageSent)> {
         let Prior::Ids(ids) = command.prior(&self.state) else { return Vec::new() };
         let sent = self.events.iter().zip(1..).filter_map(|(event, at)| match event {
-            Payload::MessageSent(sent) if ids.contains(&sent.message_id) => {
+            Payload::MessageSent(sent) if ids.iter().any(|id| *id == sent.message_id) => {
                 Some((at, sent.clone()))
             }
             _ => None,

@@ -100,7 +100,7 @@ impl Log {
 
     fn prior<C: Command>(&self, command: &C) -> Vec<(u64, MessageSent)> {
         let Prior::Ids(ids) = command.prior(&self.state) else { return Vec::new() };
-        let sent = self.messages().filter(|(_, sent)| ids.contains(&sent.message_id));
+        let sent = self.messages().filter(|(_, sent)| ids.iter().any(|id| *id == sent.message_id));
         sent.map(|(at, sent)| (at, sent.clone())).collect()
     }
 
@@ -207,7 +207,7 @@ pub enum Fate {
 pub fn register_leases(node: &Log, relay: &mut Log) {
     let leases = node.state.sessions.scan([]).into_iter().filter_map(|(_, session)| {
         Some(LeaseRequest {
-            alias: node.state.mailboxes.get(&session.mailbox)?.alias.into(),
+            alias: node.state.mailboxes.get(&session.mailbox)?.alias,
             node_id: node.node_id.clone().into(),
             session_id: session.session_id,
             client_type: None,
@@ -242,7 +242,7 @@ pub fn outgoing(node: &Log, relay: &str, limit: usize) -> Batch {
         items.extend(leave.into_iter().map(|payload| node.item(end, payload)));
     }
     let end = if items.is_empty() { start.clone() } else { node.position(end) };
-    Batch { log: node.id.clone(), node_id: node.node_id.clone(), start, items, end }
+    Batch { log: node.id.clone(), node_id: node.node_id.clone().into(), start, items, end }
 }
 
 fn exchange(node: &mut Log, relay: &mut Log, batch: &Batch, fate: Fate) {
@@ -288,7 +288,7 @@ pub fn pull(node: &mut Log, relay: &mut Log, limit: usize, fate: Fate) -> bool {
     let start = Position { sequence: cursor.sequence, digest: cursor.digest };
     let mut batch = Batch {
         log: relay.id.clone(),
-        node_id: relay.node_id.clone(),
+        node_id: relay.node_id.clone().into(),
         end: start.clone(),
         start: start.clone(),
         items: Vec::new(),

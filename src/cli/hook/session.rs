@@ -8,6 +8,7 @@ use crate::env::CLAUDE_CODE_SESSION_ID;
 use crate::platform::process::{liveness_of, started_this};
 use c2c_core::command;
 use c2c_core::decide::{Actor, CODEX, Liveness};
+use c2c_core::ids::SessionId;
 
 /// Finds the session to act as. The first of these that has a mailbox:
 ///
@@ -20,8 +21,8 @@ use c2c_core::decide::{Actor, CODEX, Liveness};
 pub fn find(broker: &Broker, given: &Actor, input: &HookInput, directory: &Path) -> Option<Actor> {
     // In a shell, an unnamed caller acts as its user. A model must not read that user's mail.
     let given = Actor { fallback_alias: None, ..given.clone() };
-    let with_session = |session_id: String| Actor {
-        session_id: Some(session_id.into()),
+    let with_session = |session_id: SessionId| Actor {
+        session_id: Some(session_id),
         inherited: false,
         cwd: Some(directory.display().to_string()),
         ..given.clone()
@@ -30,7 +31,8 @@ pub fn find(broker: &Broker, given: &Actor, input: &HookInput, directory: &Path)
     if given.session_id.is_some() && !given.inherited {
         return Some(given).filter(has_mailbox);
     }
-    let named = input.session_id.clone().filter(|id| !id.is_empty()).map(with_session);
+    let named =
+        input.session_id.clone().filter(|id| !id.is_empty()).map(SessionId::from).map(with_session);
     if let Some(named) = named.filter(has_mailbox) {
         return Some(named);
     }

@@ -119,10 +119,10 @@ pub fn signing_alias(
     }
     let Some(identity) = client.identity() else { return Ok(None) };
     context.broker.refresh(&context.actor)?;
-    let own = context.broker.own_mailbox(&context.actor).map(|mailbox| mailbox.alias);
+    let own = context.broker.own_mailbox(&context.actor).map(|mailbox| mailbox.alias.into());
     let any = || {
         let mut agents = context.broker.agents().into_iter();
-        agents.find(|agent| agent.session.is_some()).map(|agent| agent.mailbox.alias)
+        agents.find(|agent| agent.session.is_some()).map(|agent| agent.mailbox.alias.into())
     };
     let saved = config::resolve(&ConnectionOptions::default(), context.broker.root())?.alias;
     let hint = Some(identity.alias_hint.clone()).filter(|hint| !hint.is_empty());

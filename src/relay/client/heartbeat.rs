@@ -11,6 +11,7 @@ use crate::relay::protocol::request::{RegisterAllRequest, RegisterRequest};
 use crate::relay::protocol::response::{RegisterAllResponse, RegistrationResult};
 use c2c_core::code::Code;
 use c2c_core::decide::{Liveness, Rejection};
+use c2c_core::ids::SessionId;
 use c2c_core::limits::RELAY_REGISTRATIONS_MAX;
 use c2c_core::view::AgentView;
 
@@ -35,7 +36,7 @@ fn reported_liveness(liveness: Liveness) -> ReportedLiveness {
 }
 
 /// Session id and lease of a peer; `None` for an alias without a session.
-fn lease_of(peer: &AgentView) -> Option<(String, LeaseRecord)> {
+fn lease_of(peer: &AgentView) -> Option<(SessionId, LeaseRecord)> {
     let session = peer.session.as_ref()?;
     let record = LeaseRecord {
         alias: peer.mailbox.alias.clone(),
@@ -43,7 +44,7 @@ fn lease_of(peer: &AgentView) -> Option<(String, LeaseRecord)> {
         liveness: reported_liveness(peer.liveness),
         reported_us: clock::now_us(),
     };
-    Some((session.session_id.to_string(), record))
+    Some((session.session_id.clone(), record))
 }
 
 impl Connector {
@@ -85,17 +86,17 @@ impl Connector {
     }
 
     /// The sessions to report now. Drops the leases of sessions that no longer exist.
-    fn due_leases(&mut self, renew_all: bool) -> Vec<(String, LeaseRecord)> {
-        let current: Vec<(String, LeaseRecord)> =
+    fn due_leases(&mut self, renew_all: bool) -> Vec<(SessionId, LeaseRecord)> {
+        let current: Vec<(SessionId, LeaseRecord)> =
             self.broker.agents().iter().filter_map(lease_of).collect();
-        let sessions: BTreeSet<&String> = current.iter().map(|(session, _)| session).collect();
+        let sessions: BTreeSet<&SessionId> = current.iter().map(|(session, _)| session).collect();
         self.leases.reported.retain(|session, _| sessions.contains(session));
         if renew_all {
             self.leases.rejected.clear();
             return current;
         }
         let renew_after_us = self.ttl_s * 1_000_000 / 3;
-        let is_due = |(session, record): &(String, LeaseRecord)| {
+        let is_due = |(session, record): &(SessionId, LeaseRecord)| {
             if self.leases.rejected.contains(&(session.clone(), record.alias.clone())) {
                 return false;
             }
@@ -110,7 +111,7 @@ impl Connector {
     /// Registers sessions and returns the results in the same order.
     fn register(
         &self,
-        leases: &[(String, LeaseRecord)],
+        leases: &[(SessionId, LeaseRecord)],
     ) -> Result<Vec<RegistrationResult>, Failure> {
         let mut results = Vec::with_capacity(leases.len());
         for part in leases.chunks(RELAY_REGISTRATIONS_MAX) {
@@ -122,13 +123,13 @@ impl Connector {
     /// Registers sessions in a single request, so that the relay never knows only some of them.
     fn register_in_one_request(
         &self,
-        leases: &[(String, LeaseRecord)],
+        leases: &[(SessionId, LeaseRecord)],
     ) -> Result<Vec<RegistrationResult>, Failure> {
         let registrations = leases.iter().map(|(session, record)| {
             self.client.sign_registration(RegisterRequest {
                 node_id: self.node_id.clone(),
-                session_id: session.clone(),
-                alias: record.alias.clone(),
+                session_id: session.clone().into(),
+                alias: record.alias.clone().into(),
                 client_type: record.client_type.clone(),
                 ttl: Some(self.ttl_s as f64),
                 liveness: Some(record.liveness.clone()),

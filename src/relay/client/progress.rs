@@ -3,12 +3,13 @@
 use c2c_log_format::payload::ReportedLiveness;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use c2c_core::ids::{Alias, SessionId};
 use c2c_log_format::Sequence;
 
 /// A session as it was last reported to the relay.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LeaseRecord {
-    pub alias: String,
+    pub alias: Alias,
     pub client_type: Option<String>,
     pub liveness: ReportedLiveness,
     /// Time of the report, microseconds since 1970 UTC.
@@ -25,15 +26,15 @@ impl LeaseRecord {
 /// The leases of a root, by session id.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    pub reported: BTreeMap<String, LeaseRecord>,
+    pub reported: BTreeMap<SessionId, LeaseRecord>,
     /// Sessions with the alias that the relay rejected. They are retried with the next full round.
-    pub rejected: BTreeSet<(String, String)>,
+    pub rejected: BTreeSet<(SessionId, Alias)>,
 }
 
 impl Leases {
     /// The alias of the first admitted session.
     pub fn first_alias(&self) -> Option<String> {
-        self.reported.values().next().map(|record| record.alias.clone())
+        self.reported.values().next().map(|record| record.alias.clone().into())
     }
 
     /// Forgets all leases.

@@ -55,7 +55,7 @@ impl Connector {
                 // cursor back to the beginning.
                 Some(_) => decide::Batch {
                     log: relay.log_id.clone(),
-                    node_id: relay.name.clone(),
+                    node_id: relay.name.as_str().into(),
                     start: start.clone(),
                     ..decide::Batch::default()
                 },

@@ -18,6 +18,7 @@ use crate::relay::protocol::route::{self, Access};
 use crate::relay::protocol::sign::{self, AuthorizationHeader, Moment, SignedRequest};
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
+use c2c_core::ids::Alias;
 use c2c_core::time;
 
 /// The credentials of a client.
@@ -314,7 +315,7 @@ fn rejection(error: ErrorResponse) -> RequestError {
     };
     let mut rejection = Rejection::new(code, error.field.unwrap_or_default(), message);
     rejection.hint = error.hint;
-    rejection.suggestion = error.suggested_alias;
+    rejection.suggestion = error.suggested_alias.map(Alias::from);
     RequestError { failure: Box::new(rejection.into()), expected: error.expected.map(Box::new) }
 }
 

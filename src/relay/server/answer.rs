@@ -55,7 +55,7 @@ pub fn problem_of(rejection: &Rejection) -> ErrorResponse {
         error: rejection.message.clone(),
         field: (!rejection.field.is_empty()).then(|| rejection.field.clone().into_owned()),
         hint: rejection.hint.clone(),
-        suggested_alias: rejection.suggestion.clone(),
+        suggested_alias: rejection.suggestion.clone().map(String::from),
         retryable: Some(rejection.code.retryable()),
         ..ErrorResponse::default()
     }

@@ -24,6 +24,7 @@ use crate::present::diagnostics::note;
 use crate::relay::protocol::response;
 use c2c_core::command;
 use c2c_core::decide::{ForeignFile, ForeignMessage, IMPORT_SOURCE};
+use c2c_core::ids::MessageId;
 use c2c_core::limits::{BODY_BYTES_MAX, ROOM_HISTORY};
 use c2c_core::state::{compound_key, sequence_in_key};
 use c2c_core::view::MessageView;
@@ -148,7 +149,7 @@ impl RoomHistories {
             let message = MessageView {
                 sequence: event.head.sequence,
                 sent: sent.clone(),
-                room_id: Some(room.room_id.to_string()),
+                room_id: Some(room.room_id.clone()),
                 redelivered: false,
                 drained_us: None,
             };
@@ -203,7 +204,8 @@ fn import(
     let messages = last.into_iter().map(|message| ForeignMessage {
         key: String::new(),
         session_id: None,
-        message_id: Some(message.message_id).filter(|id| check_message_id(id).is_ok()),
+        message_id: Some(message.message_id.into())
+            .filter(|id: &MessageId| check_message_id(id).is_ok()),
         from: message.from_alias,
         to: room_id.to_owned(),
         body: message.content,
@@ -213,7 +215,7 @@ fn import(
         file: format!("rooms/{room_id}/{FILE}"),
         stamp: "loaded".into(),
         messages: messages.collect(),
-        room: Some(room_id.to_owned()),
+        room: Some(room_id.into()),
         ..ForeignFile::default()
     };
     broker.execute(&command::ImportFiles { files: vec![file] }, &system_actor())?;

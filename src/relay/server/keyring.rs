@@ -12,11 +12,12 @@ use super::request::RelayRequest;
 use crate::relay::protocol::sign::{
     AuthorizationHeader, PublicKey, SignError, SignedRequest, SignedText,
 };
+use c2c_core::ids::NodeId;
 use c2c_core::limits::RELAY_KEYS_MAX;
 use c2c_core::state::{Binding, State};
 
 /// Keys by alias in lower case, each with a node where the alias is bound to it.
-type Keys = HashMap<String, Vec<(PublicKey, String)>>;
+type Keys = HashMap<String, Vec<(PublicKey, NodeId)>>;
 
 /// The keys as of the last refresh. Clones share them.
 #[derive(Clone, Default)]
@@ -28,7 +29,7 @@ pub struct VerifiedSigner {
     pub header: AuthorizationHeader,
     pub key: String,
     /// A node where the alias belongs to the key.
-    pub node_id: String,
+    pub node_id: NodeId,
 }
 
 impl Keyring {
@@ -69,7 +70,7 @@ impl Keyring {
             keys.get(&fold(&header.alias))?.clone()
         };
         let texts = signed_texts(request, &header).ok()?;
-        let has_signed = |(key, _): &(PublicKey, String)| {
+        let has_signed = |(key, _): &(PublicKey, NodeId)| {
             texts.iter().any(|text| key.verify(text, &header.sig).is_ok())
         };
         let (key, node_id) = candidates.into_iter().find(has_signed)?;

@@ -16,7 +16,7 @@ pub fn message_row(message: &MessageView, to: Option<&str>) -> response::InboxMe
             Some(room_id) => format!("{to}#{room_id}"),
             None => to.to_owned(),
         }),
-        room_id: message.room_id.clone(),
+        room_id: message.room_id.clone().map(String::from),
         tag: sent.tag.clone(),
         reply_to: sent.reply_to.clone(),
         sequence: Some(message.sequence),

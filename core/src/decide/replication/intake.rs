@@ -9,6 +9,7 @@ use c2c_log_format::payload::{CursorAdvanced, CursorDirection, MessageSent, Orig
 
 use crate::batch::{Batch, Item, Position};
 use crate::facts::Facts;
+use crate::ids::NodeId;
 use crate::rejection::Rejection;
 use crate::state::State;
 
@@ -100,7 +101,7 @@ impl<'a> Intake<'a> {
         Origin {
             log: self.batch.log.clone(),
             sequence: item.sequence,
-            node: self.batch.node_id.clone(),
+            node: self.batch.node_id.clone().into(),
             digest: item.digest.clone(),
         }
     }
@@ -159,14 +160,14 @@ pub(super) fn received_message(
 pub(super) fn cursor_advanced(
     direction: CursorDirection,
     log: String,
-    node_id: String,
+    node_id: NodeId,
     position: &Position,
     public_key: String,
 ) -> Payload {
     Payload::CursorAdvanced(CursorAdvanced {
         direction,
         log,
-        node_id,
+        node_id: node_id.into(),
         sequence: position.sequence,
         digest: position.digest.clone(),
         public_key,

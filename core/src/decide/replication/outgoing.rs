@@ -187,7 +187,7 @@ fn room_joined(state: &State, node_id: &str, room_id: &str, mailbox: &str) -> Op
     let room =
         state.rooms.get(fold(room_id)).filter(|room| room.visibility != RoomVisibility::Public);
     let of = room.and_then(|room| node_of(&at_node(&room.created_by, node_id)));
-    let room_id = room_id.to_owned();
+    let (room_id, of) = (room_id.to_owned(), of.map(String::from));
     Some(Payload::RoomJoined(RoomJoined { room_id, mailbox, of, origin: None }))
 }
 

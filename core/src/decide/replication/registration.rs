@@ -167,8 +167,8 @@ fn is_held(state: &State, mailbox: &Mailbox, facts: &Facts<'_>) -> bool {
 
 fn key_unbound(mailbox: &Mailbox, public_key: String, reason: UnbindReason) -> Payload {
     Payload::KeyUnbound(KeyUnbound {
-        alias: mailbox.alias.clone(),
-        node_id: mailbox.node_id.clone().unwrap_or_default(),
+        alias: mailbox.alias.clone().into(),
+        node_id: mailbox.node_id.clone().unwrap_or_default().into(),
         public_key,
         reason,
     })
@@ -291,7 +291,7 @@ pub(in crate::decide) fn renew(
     };
     check_key(binding(state, &mailbox.alias, node_id).as_ref(), facts)?;
     let reply = Leased {
-        alias: mailbox.alias.clone().into(),
+        alias: mailbox.alias.clone(),
         node_id: node_id.clone(),
         session: relay_id.clone().into(),
         bare: state.aliases.get(fold(&mailbox.alias)).as_ref() == Some(&mailbox.name),
@@ -324,7 +324,7 @@ pub(in crate::decide) fn collect(state: &State, facts: &Facts<'_>) -> Decision<C
         ));
         let Some(mailbox) = state.mailboxes.get(&session.mailbox) else { continue };
         collected.expired.push(ExpiredLease {
-            alias: mailbox.alias.clone().into(),
+            alias: mailbox.alias.clone(),
             node_id: session.node_id,
             session_id: session.session_id,
         });
@@ -384,8 +384,8 @@ pub(in crate::decide) fn rotate_key(
     let own = bindings.filter(|row| row.public_key == *key);
     let events = own.map(|row| {
         Payload::KeyBound(KeyBound {
-            alias: row.alias,
-            node_id: row.node_id,
+            alias: row.alias.into(),
+            node_id: row.node_id.into(),
             public_key: public_key.to_owned(),
             replaces: Some(key.clone()),
             bare: false,

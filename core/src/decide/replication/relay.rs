@@ -17,6 +17,7 @@ use crate::decide::address;
 use crate::decide::membership::{invited_key, is_invited, is_key, is_member, recipients};
 use crate::decide::send::check_pushed;
 use crate::facts::{Facts, RelayFacts};
+use crate::ids::NodeId;
 use crate::rejection::{Rejection, check_alias, check_room_id};
 use crate::state::{BACKFILL_SOURCE, ReplicationCursor, Room, State, compound_key};
 
@@ -277,7 +278,7 @@ fn room_joined<'a>(
     // A relay that has lost a room may receive its members before the room itself, so that the room
     // need not exist.
     if let Some(room) = intake.state.rooms.get(fold(&fact.room_id)) {
-        if fact.of.is_some() && fact.of != node_of(&room.created_by) {
+        if fact.of.is_some() && fact.of.as_deref() != node_of(&room.created_by).as_deref() {
             return Err(name_conflict(intake, &room));
         }
         if room.visibility == RoomVisibility::InviteOnly
@@ -328,7 +329,7 @@ fn room_invitation(
     if is_listed == fact.invited && is_member == fact.invited {
         return Ok(Outcome::Duplicate);
     }
-    let node_id = Some(fold(&intake.batch.node_id));
+    let node_id = Some(NodeId::from(fold(&intake.batch.node_id)));
     let members = intake.state.members_of_room(&fact.room_id);
     if !members.iter().any(|(name, _)| node_of(name) == node_id) {
         let message = format!("only members of '{}' can invite others", room.room_id);
@@ -367,7 +368,7 @@ fn receipts_recorded(
     item: &Item,
     fact: &ReceiptsRecorded,
 ) -> Result<Outcome, Rejection> {
-    let node_id = fold(&intake.batch.node_id);
+    let node_id = NodeId::from(fold(&intake.batch.node_id));
     let is_own = |receipt: &&Receipt| {
         let key = compound_key(&fold(&receipt.sender), receipt.message_id.as_bytes());
         let arrival = intake.state.arrivals.get(key);

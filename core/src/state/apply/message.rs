@@ -20,11 +20,11 @@ impl State {
             Target::Mailbox(mailbox) => self.add_to_inbox(sequence, mailbox, event),
             Target::Outbox { alias, host } => {
                 let queued = OutboxMessage {
-                    alias: alias.clone(),
+                    alias: alias.clone().into(),
                     host: host.clone(),
                     queued_us: time_us,
-                    message_id: event.message_id.clone(),
-                    from: event.from.clone(),
+                    message_id: event.message_id.clone().into(),
+                    from: event.from.clone().into(),
                     from_mailbox: event.from_mailbox.clone(),
                     relay: None,
                 };
@@ -83,7 +83,7 @@ impl State {
         let in_this_log = || Origin { sequence: at, ..Origin::default() };
         let origin = event.origin.clone().or_else(|| is_at_relay().then(in_this_log))?;
         Some(MessageOrigin {
-            message_id: event.message_id.clone(),
+            message_id: event.message_id.clone().into(),
             sender: event.from.clone(),
             origin,
         })

@@ -30,16 +30,16 @@ impl State {
 
     pub(super) fn key_bound(&mut self, event: &KeyBound, time_us: u64) {
         let binding = Binding {
-            alias: event.alias.clone(),
-            node_id: event.node_id.clone(),
+            alias: event.alias.clone().into(),
+            node_id: event.node_id.clone().into(),
             public_key: event.public_key.clone(),
             bound_us: time_us,
         };
         self.bindings.put(folded_pair(&event.node_id, &event.alias), binding);
         let name = full_address(&event.alias, &event.node_id);
         let mut mailbox = self.mailboxes.get(&name).unwrap_or_else(|| Mailbox {
-            node_id: Some(event.node_id.clone()),
-            ..Mailbox::new(name.clone(), event.alias.clone(), time_us)
+            node_id: Some(event.node_id.clone().into()),
+            ..Mailbox::new(name.clone(), event.alias.clone().into(), time_us)
         });
         mailbox.replicated |= event.replicated;
         self.mailboxes.put(&name, mailbox);
@@ -68,7 +68,7 @@ impl State {
         let previous_floor = self.cursor(&event.direction, &event.log).floor;
         let cursor = ReplicationCursor {
             floor: event.floor.unwrap_or(previous_floor),
-            node_id: event.node_id.clone(),
+            node_id: event.node_id.clone().into(),
             sequence: event.sequence,
             digest: event.digest.clone(),
             public_key: event.public_key.clone(),
@@ -187,8 +187,8 @@ impl State {
 
     pub(super) fn peer_seen(&mut self, event: &PeerSeen, time_us: u64) {
         let peer = RemotePeer {
-            alias: event.alias.clone(),
-            node_id: event.node_id.clone(),
+            alias: event.alias.clone().into(),
+            node_id: event.node_id.clone().into(),
             client_type: event.client_type.clone(),
             bare: event.bare,
             gone: event.gone,

@@ -7,6 +7,7 @@ use c2c_log_format::payload::{
     RoomVisibilityChanged,
 };
 
+use crate::ids::NodeId;
 use crate::limits::ROOM_HISTORY;
 use crate::state::State;
 use crate::state::keys::compound_key;
@@ -42,7 +43,7 @@ impl State {
             since: sequence,
             cursor: self.rooms.get(&room).map_or(0, |row| row.head),
             redelivered_to: 0,
-            of: event.of.clone(),
+            of: event.of.clone().map(NodeId::from),
         };
         self.members.put(compound_key(&room, event.mailbox.as_bytes()), member);
         self.memberships.put(compound_key(&event.mailbox, room.as_bytes()), ());
@@ -143,7 +144,7 @@ impl State {
             if message.from_mailbox != mailbox {
                 let pending = UnreadMessage {
                     redelivered: sequence <= member.redelivered_to,
-                    room: Some(room.to_owned()),
+                    room: Some(room.into()),
                     bytes: message.bytes,
                     ..UnreadMessage::default()
                 };
@@ -164,7 +165,7 @@ impl State {
         self.members.update(compound_key(room, mailbox.as_bytes()), |row| row.cursor = sequence);
         let letter = DeadLetter {
             mailbox: mailbox.to_owned(),
-            alias: self.mailboxes.get(mailbox).map_or_else(String::new, |row| row.alias),
+            alias: self.mailboxes.get(mailbox).map_or_else(String::new, |row| row.alias.into()),
             reason: "recipient_dead".into(),
             at_us: time_us,
             arrival: None,

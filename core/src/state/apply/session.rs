@@ -17,10 +17,9 @@ impl State {
             self.mailboxes.update(other.mailbox, |row| row.session = None);
         }
         self.sessions.put(&event.session_id, new_session(event, time_us));
-        let mut mailbox = self
-            .mailboxes
-            .get(&event.mailbox)
-            .unwrap_or_else(|| Mailbox::new(event.mailbox.clone(), event.alias.clone(), time_us));
+        let mut mailbox = self.mailboxes.get(&event.mailbox).unwrap_or_else(|| {
+            Mailbox::new(event.mailbox.clone(), event.alias.clone().into(), time_us)
+        });
         let holder = mailbox.session.replace(event.session_id.clone().into());
         if let Some(lost) = holder.filter(|holder| *holder != event.session_id) {
             self.sessions.remove(&lost);
@@ -43,8 +42,8 @@ impl State {
         self.aliases.put(fold(new), mailbox.clone());
         self.mailboxes.update(mailbox, |row| {
             row.former.retain(|alias| fold(alias) != fold(new));
-            row.former.push(old.clone());
-            row.alias = new.clone();
+            row.former.push(old.as_str().into());
+            row.alias = new.as_str().into();
         });
         // Rooms store their owner and their invited agents by alias. These rights stay with the
         // agent and do not pass to the next holder of the old alias.

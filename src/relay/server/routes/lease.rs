@@ -39,7 +39,7 @@ fn lease_row(relay: &RelayCore, session: &Session, now_us: u64) -> Option<PeerLe
     Some(PeerLease {
         node_id: session.node_id.to_string(),
         session_id: node_session_id(&session.session_id).to_owned(),
-        alias: mailbox.alias,
+        alias: mailbox.alias.into(),
         client_type: session.client_type.clone().unwrap_or_else(|| UNKNOWN.into()),
         registered_at: Seconds { us: session.registered_us },
         last_seen: Seconds { us: lease.seen_us },

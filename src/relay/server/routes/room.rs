@@ -248,7 +248,7 @@ pub fn history(relay: &mut RelayCore, call: &Call<'_>) -> AnswerResult {
     let rows = state.room_messages.scan(compound_key(&fold(&room.room_id), &[]));
     let last = rows[rows.len().saturating_sub(limit)..].iter();
     let references: Vec<_> = last
-        .map(|(key, _)| MessageRef::new(sequence_in_key(key), Some(room.room_id.to_string())))
+        .map(|(key, _)| MessageRef::new(sequence_in_key(key), Some(room.room_id.clone())))
         .collect();
     let messages = relay.broker.messages(&references).map_err(failed)?;
     let history =

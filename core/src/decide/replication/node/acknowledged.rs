@@ -63,7 +63,7 @@ pub(in crate::decide) fn pushed(state: &State, pushed: &Pushed, facts: &Facts<'_
     }
     let Position { sequence, digest } = &received.position;
     if (cursor.sequence, &cursor.digest) != (*sequence, digest) {
-        let (log, node_id) = (relay.clone(), relay_name.clone());
+        let (log, node_id) = (relay.clone(), relay_name.as_str().into());
         events.push(cursor_advanced(
             CursorDirection::Out,
             log,
@@ -153,7 +153,7 @@ fn receipt(
         _ => pushed.relay_name.clone(),
     };
     Receipt {
-        message_id: row.message_id.clone(),
+        message_id: row.message_id.clone().into(),
         sender: Address::on(&row.from, &facts.actor.node_id).to_string(),
         origin: Origin {
             log: pushed.received.log.clone(),

@@ -14,6 +14,7 @@ use crate::batch::{Item, Outcome};
 use crate::code::Code;
 use crate::decide::replication::intake::{Intake, received_message};
 use crate::decide::replication::served::REPLAY_SOURCE;
+use crate::ids::NodeId;
 use crate::state::sequence_in_key;
 
 /// Takes in one item. `receipts` collects the receipts to send for it.
@@ -85,7 +86,7 @@ fn direct_message<'a>(
         return false;
     }
     let (to, target) = match recipient {
-        Some(row) => (row.alias, Target::Mailbox(row.name)),
+        Some(row) => (row.alias.into(), Target::Mailbox(row.name)),
         None => {
             let (alias, reason) = (alias.to_owned(), reason.into());
             (alias.clone(), Target::DeadLetter { mailbox: String::new(), alias, reason })
@@ -120,7 +121,7 @@ fn find_replayed_dead_letter(
 /// Takes in receipts for messages of this node. The sender of a message that was rejected receives
 /// a notice, once.
 fn receipts_recorded(intake: &mut Intake<'_>, item: &Item, fact: &ReceiptsRecorded) -> bool {
-    let node_id = Some(fold(&intake.facts.actor.node_id));
+    let node_id = Some(NodeId::from(fold(&intake.facts.actor.node_id)));
     let is_own = |receipt: &&Receipt| node_of(&receipt.sender) == node_id;
     let receipts: Vec<Receipt> = fact.receipts.iter().filter(is_own).cloned().collect();
     if receipts.is_empty() {
