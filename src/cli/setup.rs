@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
+use diffy::DiffOptions;
 use serde_json::{Value, json};
-use similar::TextDiff;
 
 use super::context::{Context, Run};
 use super::output;
@@ -253,10 +253,12 @@ impl SetupOutcome {
     }
 }
 
+/// The changed lines in unified format, with two lines of context and without the file header.
 fn diff(file: &FileChange) -> String {
     let before = file.before.as_deref().unwrap_or_default();
-    let lines = TextDiff::from_lines(before, &file.after);
-    lines.unified_diff().context_radius(2).to_string()
+    let patch = DiffOptions::new().set_context_len(2).create_patch(before, &file.after).to_string();
+    let first_hunk = patch.find("@@").unwrap_or(patch.len());
+    patch[first_hunk..].to_owned()
 }
 
 /// Starts the MCP server as the client does and returns how many tools it offers.
