@@ -40,6 +40,7 @@ pub use deliver::{Delivery, DeliveryOptions};
 pub use events::RecordedEvent;
 pub use execute::Executed;
 pub use link::ConnectorStatus;
+pub use wait::{CancelFlag, Check};
 
 /// Directory of the log under a broker root.
 pub const LOG_DIRECTORY: &str = "log";

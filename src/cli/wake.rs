@@ -13,9 +13,6 @@ use crate::wake::{CodexCommand, NudgeMethod, NudgeSchedule, Terminal, WaitingSes
 use c2c_core::code::Code;
 use c2c_core::decide::{Actor, Rejection, check_alias};
 
-/// Longest wait between two checks: a repeated nudge may be due without a new message.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
 #[derive(Args)]
 #[command(
     after_help = "A nudge never contains a message: the woken session reads its mail itself.\n\
@@ -73,9 +70,8 @@ impl Run for Wake {
             _ => return Err(output::usage_error("no --tmux, --codex, --command or -- PROGRAM")),
         };
         let deadline = self.timeout.map(|timeout| clock::monotonic() + timeout);
-        loop {
-            let version = context.broker.version();
-            if let Some(waiting) = watch.is_due(&mut context.broker)? {
+        context.broker.wait_until(deadline, |broker| {
+            if let Some(waiting) = watch.is_due(broker)? {
                 let result = nudge.send(&waiting);
                 match &result {
                     Ok(()) => output::note(&format!("woke {}", waiting.alias)),
@@ -83,15 +79,12 @@ impl Run for Wake {
                     Err(failure) => output::note(&format!("c2c wake: {}", failure.message())),
                 }
                 if self.once {
-                    return result;
+                    return result.map(Some);
                 }
             }
-            let left = deadline.map(clock::until);
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(());
-            }
-            context.broker.wait(version, left.unwrap_or(CHECK_INTERVAL).min(CHECK_INTERVAL));
-        }
+            Ok(None)
+        })?;
+        Ok(())
     }
 }
 

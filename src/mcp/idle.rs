@@ -4,6 +4,7 @@
 //! a thread from outside. Mail that the hooks have not shown within a few seconds is announced with
 //! such a turn, once. The announcement never contains the mail.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use c2c_log_format::Sequence;
 
 use super::resources;
-use crate::broker::Broker;
+use crate::broker::{Broker, CancelFlag, Check};
 use crate::env::{CODEX_HOME, CODEX_SQLITE_HOME};
 use crate::error::Failure;
 use crate::platform::clock;
@@ -29,21 +30,15 @@ const CODEX_VARIABLES: [&str; 2] = [CODEX_HOME.name, CODEX_SQLITE_HOME.name];
 
 /// Watches the mail of a Codex thread on a separate thread, until the process ends.
 pub fn watch(root: &Path, actor: Actor) {
-    let broker = Broker::open(root);
-    let mut watch = MailWatch {
-        broker,
-        actor,
-        first_seen: None,
-        announced: 0,
-        failures: NudgeSchedule::default(),
-    };
-    let watching = move || loop {
-        let version = watch.broker.version();
-        match watch.nudge_if_due() {
-            Ok(pause) => watch.broker.wait(version, pause),
-            // The root is missing or is being replaced.
-            Err(_) => thread::sleep(RECHECK_SOON),
-        }
+    let mut broker = Broker::open(root);
+    let mut watch =
+        MailWatch { actor, first_seen: None, announced: 0, failures: NudgeSchedule::default() };
+    let watching = move || {
+        broker.wait_with(None, &CancelFlag::default(), |broker| {
+            // An error: the root is missing or is being replaced.
+            let pause = watch.nudge_if_due(broker).unwrap_or(RECHECK_SOON);
+            Ok(Check::<Infallible>::Again(pause))
+        })
     };
     // If no thread can be started, mail waits for the next prompt.
     let _ = thread::Builder::new().name("idle".into()).spawn(watching);
@@ -62,7 +57,6 @@ fn parent_codex() -> CodexCommand {
 }
 
 struct MailWatch {
-    broker: Broker,
     actor: Actor,
     /// The oldest unread message, and when it was first seen.
     first_seen: Option<(Sequence, Instant)>,
@@ -74,13 +68,13 @@ struct MailWatch {
 
 impl MailWatch {
     /// Queues a turn if one is due, and returns how long to sleep at most.
-    fn nudge_if_due(&mut self) -> Result<Duration, Failure> {
+    fn nudge_if_due(&mut self, broker: &mut Broker) -> Result<Duration, Failure> {
         let now_us = clock::now_us();
-        self.broker.refresh(&self.actor)?;
-        let pause = resources::next_wakeup(&self.broker, &self.actor);
-        let mailbox = self.broker.own_mailbox(&self.actor);
+        broker.refresh(&self.actor)?;
+        let pause = resources::next_wakeup(broker, &self.actor);
+        let mailbox = broker.own_mailbox(&self.actor);
         let Some(mailbox) = mailbox.filter(|row| !row.is_dnd(now_us)) else { return Ok(pause) };
-        let unread = self.broker.state().unread(&mailbox.name);
+        let unread = broker.state().unread(&mailbox.name);
         let pressing = unread.urgent_range().filter(|(oldest, _)| *oldest > self.announced);
         let Some((oldest, newest)) = pressing else {
             self.first_seen = None;
@@ -96,7 +90,7 @@ impl MailWatch {
             return Ok(left);
         }
         // Mail that is being shown at this moment needs no turn.
-        if !self.broker.has_pressing_mail(&mailbox) {
+        if !broker.has_pressing_mail(&mailbox) {
             return Ok(RECHECK_SOON);
         }
         if !self.failures.is_due(pressing, now_us) {

@@ -1,45 +1,27 @@
 //! Notifications about updated resources.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rmcp::model::ResourceUpdatedNotificationParam;
 use rmcp::service::{Peer, RoleServer, SubscriptionSink};
 
 use super::resources;
 use super::shared::SharedSession;
-use crate::broker::Broker;
+use super::wait::wait_on_thread;
+use crate::broker::Check;
 use c2c_core::decide::Actor;
 
-/// Sets a flag when it is dropped, so that a blocking thread learns that its task was cancelled.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-/// Waits until the version of a resource differs from `seen`, and returns it. Waits on a thread of
-/// its own, which ends soon after this future is dropped.
+/// Waits until the version of a resource differs from `seen`, and returns it.
 pub async fn wait_for_change(root: &Path, actor: &Actor, uri: &str, seen: u64) -> u64 {
-    let (root, actor, uri) = (root.to_owned(), actor.clone(), uri.to_owned());
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let _guard = CancelOnDrop(Arc::clone(&cancelled));
-    let waiting = tokio::task::spawn_blocking(move || {
-        let mut broker = Broker::open(&root);
-        loop {
-            let log_version = broker.version();
-            let version = resources::version(&mut broker, &actor, &uri);
-            if version != seen || cancelled.load(Ordering::Acquire) {
-                return version;
-            }
-            let pause = resources::next_wakeup(&broker, &actor);
-            broker.wait(log_version, pause);
-        }
+    let (actor, uri) = (actor.clone(), uri.to_owned());
+    let changed = wait_on_thread(root, None, move |broker| {
+        let version = resources::version(broker, &actor, &uri);
+        Ok(match version == seen {
+            true => Check::Again(resources::next_wakeup(broker, &actor)),
+            false => Check::Done(version),
+        })
     });
-    waiting.await.unwrap_or(seen)
+    changed.await.unwrap_or(seen)
 }
 
 /// Receiver of notifications about a resource.

@@ -1,18 +1,17 @@
-//! Waiting for mail within a call.
+//! Waiting for changes of the log, and for mail within a call.
 //!
-//! The wait runs on a separate thread, which holds no lock and claims nothing. A client that
-//! cancels the call ends the wait; one that asked for progress is notified while it lasts.
+//! A wait runs on a separate thread, which holds no lock and claims nothing. A client that cancels
+//! the call ends the wait; one that asked for progress is notified while it lasts.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rmcp::RoleServer;
 use rmcp::model::ProgressNotificationParam;
 use rmcp::service::RequestContext;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, CancelFlag, Check};
+use crate::error::Failure;
 use crate::platform::clock;
 use c2c_core::decide::Actor;
 use c2c_core::limits::MCP_WAIT_S_MAX;
@@ -21,6 +20,22 @@ use c2c_core::limits::MCP_WAIT_S_MAX;
 const CANCEL_CHECK: Duration = Duration::from_millis(200);
 /// How often progress is sent to a client that asked for it: some give up after a minute without.
 const PROGRESS: Duration = Duration::from_secs(10);
+
+/// Runs [`Broker::wait_with`] on a thread of its own, with a broker of its own. Returns `None` if the
+/// deadline passes or `check` fails. If this future is dropped, the thread ends at its next check.
+pub async fn wait_on_thread<T: Send + 'static>(
+    root: &Path,
+    deadline: Option<Instant>,
+    check: impl FnMut(&mut Broker) -> Result<Check<T>, Failure> + Send + 'static,
+) -> Option<T> {
+    let root = root.to_owned();
+    let cancel = CancelFlag::default();
+    let _guard = cancel.set_on_drop();
+    let waiting = tokio::task::spawn_blocking(move || {
+        Broker::open(&root).wait_with(deadline, &cancel, check)
+    });
+    waiting.await.ok()?.ok()?
+}
 
 /// The wait of one call.
 pub struct MailWait {
@@ -55,23 +70,20 @@ impl MailWait {
         if self.is_over() {
             return true;
         }
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let (root, actor, flag) = (self.root.clone(), self.actor.clone(), Arc::clone(&cancelled));
-        let (deadline, seen) = (self.begin + self.length, self.seen);
-        let wait = move || wait_for_mail(&root, &actor, deadline, seen, &flag);
-        let mut waiting = tokio::task::spawn_blocking(wait);
+        let (actor, seen) = (self.actor.clone(), self.seen);
+        let waiting = wait_on_thread(&self.root, Some(self.begin + self.length), move |broker| {
+            Ok(check_mail(broker, &actor, seen))
+        });
+        tokio::pin!(waiting);
         // The first tick is immediate.
         let mut ticks = tokio::time::interval(PROGRESS);
         loop {
             tokio::select! {
                 version = &mut waiting => {
-                    self.seen = version.ok();
+                    self.seen = version;
                     return true;
                 }
-                () = context.ct.cancelled() => {
-                    cancelled.store(true, Ordering::Release);
-                    return false;
-                }
+                () = context.ct.cancelled() => return false,
                 _ = ticks.tick() => self.send_progress(context).await,
             }
         }
@@ -88,28 +100,14 @@ impl MailWait {
     }
 }
 
-/// Sleeps until the actor has mail at a change counter other than `seen`, until the deadline, or
-/// until the call is cancelled. Returns the change counter.
-fn wait_for_mail(
-    root: &Path,
-    actor: &Actor,
-    deadline: Instant,
-    seen: Option<u32>,
-    cancelled: &AtomicBool,
-) -> u32 {
-    let mut broker = Broker::open(root);
-    loop {
-        let version = broker.version();
-        let mailbox = match broker.refresh(actor) {
-            Ok(()) => broker.own_mailbox(actor),
-            Err(_) => None,
-        };
-        let left = clock::until(deadline);
-        let has_mail =
-            seen != Some(version) && mailbox.is_some_and(|mailbox| broker.has_mail(&mailbox));
-        if has_mail || left.is_zero() || cancelled.load(Ordering::Acquire) {
-            return version;
-        }
-        broker.wait(version, left.min(CANCEL_CHECK));
-    }
+/// Ends a wait with the change counter if the actor has mail at a counter other than `seen`.
+fn check_mail(broker: &mut Broker, actor: &Actor, seen: Option<u32>) -> Check<u32> {
+    let version = broker.version();
+    let mailbox = match broker.refresh(actor) {
+        Ok(()) => broker.own_mailbox(actor),
+        Err(_) => None,
+    };
+    let has_mail =
+        seen != Some(version) && mailbox.is_some_and(|mailbox| broker.has_mail(&mailbox));
+    if has_mail { Check::Done(version) } else { Check::Again(CANCEL_CHECK) }
 }

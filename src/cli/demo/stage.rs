@@ -125,16 +125,11 @@ impl Stage {
         let actor = Actor { session_id: Some("demo-bob".into()), ..Actor::default() };
         let mut broker = Broker::open(&self.root);
         let deadline = clock::monotonic() + Duration::from_secs(10);
-        while clock::monotonic() < deadline {
-            let version = broker.version();
-            let is_current = broker.refresh(&actor).is_ok();
-            let mailbox = broker.own_mailbox(&actor);
-            if is_current && mailbox.is_some_and(|mailbox| mailbox.claim.is_some()) {
-                return true;
-            }
-            broker.wait(version, Duration::from_millis(100));
-        }
-        false
+        let claimed = broker.wait_until(Some(deadline), |broker| {
+            broker.refresh(&actor)?;
+            Ok(broker.own_mailbox(&actor).and_then(|mailbox| mailbox.claim))
+        });
+        claimed.is_ok_and(|claim| claim.is_some())
     }
 
     /// Prints the end of the log, and verifies the log.
