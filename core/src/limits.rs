@@ -1,5 +1,7 @@
 //! Tunable limits and timeouts of the log, the broker, its front ends and the relay.
 
+pub mod table;
+
 use std::time::Duration;
 
 // Log and checkpoints
@@ -105,6 +107,12 @@ pub const ROOM_BACKFILL_BYTES: usize = 256 * 1024;
 pub const RELAY_CHECKPOINT_EVENTS: u64 = 30_000;
 /// Size of new events after which a checkpoint is due at a relay, bytes of log.
 pub const RELAY_CHECKPOINT_BYTES: u64 = 32 * 1024 * 1024;
+/// After a checkpoint, the thread that writes it pauses for this many times as long as it worked.
+///
+/// During the pause the events after the checkpoint may grow to this many times their usual limit.
+pub const CHECKPOINT_PAUSE_FACTOR: u32 = 6;
+/// Time without a request after which a relay counts as idle, seconds.
+pub const RELAY_IDLE_S: u64 = 1;
 /// Largest number of sessions of one node in one registration request.
 pub const RELAY_REGISTRATIONS_MAX: usize = 1_000;
 /// Largest number of keys that are tried for one alias, earliest binding first.
@@ -117,6 +125,8 @@ pub const RELAY_REQUESTS_PER_S: u32 = 1_000;
 pub const RELAY_BURST_S: f64 = 5.0;
 /// Largest body of a request, bytes: the largest batch, or the largest message fully escaped.
 pub const RELAY_REQUEST_BYTES_MAX: usize = REPLICATION_BYTES_MAX + 64 * 1024;
+/// Longest time for receiving the body of a request, seconds.
+pub const RELAY_BODY_WAIT_S: u64 = 60;
 /// Total size of the bodies being read from callers whose alias is unknown, bytes.
 pub const RELAY_UNKNOWN_SENDER_BYTES: usize = 64 * 1024 * 1024;
 /// Total size of the bodies being read from callers whose alias is known, bytes.
@@ -139,6 +149,8 @@ pub const RELAY_HEADERS_MAX: usize = 64;
 pub const RELAY_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Interval at which a relay reads a broker over SSH, seconds.
 pub const REMOTE_BROKER_INTERVAL_S: u64 = 5;
+/// Longest time of one read of a broker over SSH, seconds.
+pub const REMOTE_BROKER_READ_S: u64 = 60;
 /// Largest total size of the inboxes that a relay reads over SSH, bytes.
 pub const REMOTE_BROKER_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -4,11 +4,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::platform::clock;
-use c2c_core::limits::{RELAY_CHECKPOINT_BYTES, RELAY_CHECKPOINT_EVENTS};
-
-/// After a checkpoint, the thread pauses for this many times as long as it worked. During the pause
-/// the tail may grow to this many times its usual limit.
-const PAUSE_FACTOR: u32 = 6;
+use c2c_core::limits::{CHECKPOINT_PAUSE_FACTOR, RELAY_CHECKPOINT_BYTES, RELAY_CHECKPOINT_EVENTS};
 
 /// Events and bytes of the tail after the newest checkpoint.
 type TailSize = (u64, u64);
@@ -43,11 +39,11 @@ impl BackgroundCheckpointer {
             return false;
         }
         if let Some(took) = self.thread.take().and_then(|thread| thread.join().ok()) {
-            self.paused_until = Some(clock::monotonic() + PAUSE_FACTOR * took);
+            self.paused_until = Some(clock::monotonic() + CHECKPOINT_PAUSE_FACTOR * took);
         }
         let is_paused =
             !is_idle && self.paused_until.is_some_and(|until| clock::monotonic() < until);
-        self.is_tail_long(tail, if is_paused { PAUSE_FACTOR } else { 1 })
+        self.is_tail_long(tail, if is_paused { CHECKPOINT_PAUSE_FACTOR } else { 1 })
     }
 
     /// Notes that a checkpoint is being written, or was attempted, for this tail.
@@ -87,7 +83,7 @@ mod tests {
         checkpointer.paused_until = Some(Instant::now() + Duration::from_secs(3_600));
         assert!(!checkpointer.is_due(due, false));
         assert!(checkpointer.is_due(due, true), "the process is idle");
-        let long = (RELAY_CHECKPOINT_EVENTS * u64::from(PAUSE_FACTOR), 0);
+        let long = (RELAY_CHECKPOINT_EVENTS * u64::from(CHECKPOINT_PAUSE_FACTOR), 0);
         assert!(checkpointer.is_due(long, false), "a restart would take too long");
 
         checkpointer.cover(long);

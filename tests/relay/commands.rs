@@ -191,8 +191,19 @@ fn receipts_and_health_say_why_mail_waits() {
     assert!(health.contains(&format!("✓ Relay: {} (1 alive peers)", relay.url())), "{health}");
 }
 
+fn the_help_of_a_relay_lists_its_limits() {
+    let help = World::new().run("x", &["relay", "serve", "--help"]).ok().out;
+    // The help is wrapped and aligned.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for limit in c2c_core::limits::table::of_relay() {
+        let row = format!("{} {}", limit.name.trim_start_matches("relay: "), limit.value);
+        assert!(words(&help).contains(&row.replace('`', "")), "{row}: {help}");
+    }
+}
+
 crate::harness::tests! {
     fast:
+        the_help_of_a_relay_lists_its_limits,
         a_relay_serves_tls_and_clients_reject_an_untrusted_certificate,
         one_connector_serves_all_present_and_future_roots_of_a_user,
         a_second_running_connector_is_rejected,

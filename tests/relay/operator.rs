@@ -316,10 +316,6 @@ fn invalid_relay_options_are_rejected_with_their_field() {
     let keys = keys.display().to_string();
     let done = serve(&["--listen", "127.0.0.1:0", "--allowed-identities", &keys]);
     assert!(done.status == 1 && done.err.contains("'bob'"), "{}", done.err);
-    let help = serve(&["--help"]).ok().out;
-    for limit in ["16384 connections", "64 headers", "a body of", "--rate-limit"] {
-        assert!(help.contains(limit), "{help}");
-    }
     let done = relay_command(&relay, &world, &["connect", "--once", "--json", "--node-id", "a b"]);
     world.register(&["ann"]);
     assert_eq!(done.status, 0, "no session to register");

@@ -3,6 +3,7 @@
 use std::fs;
 
 use c2c::env;
+use c2c_core::limits::table::{self, Limit};
 
 use super::source::{code_without_tests, files, rust, workspace};
 
@@ -76,6 +77,28 @@ fn the_spec_lists_exactly_the_routes_of_the_relay() {
         assert!(listed.iter().any(|line| line.starts_with(&start)), "SPEC.md lacks: {start}");
     }
     assert_eq!(listed.len(), route::TABLE.len(), "SPEC.md lists a route that does not exist");
+}
+
+/// The rows of the first table after a heading, without its head.
+fn table_after<'p>(page: &'p str, heading: &str) -> Vec<&'p str> {
+    let section = page.split(heading).nth(1).expect("a section with this heading");
+    let rows = section.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    rows.take_while(|line| line.starts_with('|')).collect()
+}
+
+fn rows_of(limits: Vec<Limit>) -> Vec<String> {
+    limits.iter().map(|limit| format!("| {} | {} |", limit.name, limit.value)).collect()
+}
+
+fn the_spec_lists_exactly_the_limits_of_the_code() {
+    assert_eq!(table_after(&page("SPEC.md"), "\n## 13. Limits"), rows_of(table::all()));
+}
+
+fn the_relay_page_lists_exactly_the_limits_of_a_relay() {
+    let page = page("docs/operating/relay.md");
+    let mut rows = rows_of(table::of_relay());
+    rows.iter_mut().for_each(|row| *row = row.replacen("| relay: ", "| ", 1));
+    assert_eq!(table_after(&page, "\n### Limits"), rows);
 }
 
 /// Names that start with `C2C_` in a text. A name that ends in `_` is a prefix of several.
@@ -254,6 +277,8 @@ crate::harness::tests! {
         the_spec_lists_exactly_the_codes_of_the_code,
         the_spec_lists_every_kind_of_event,
         #[cfg(feature = "relay")] the_spec_lists_exactly_the_routes_of_the_relay,
+        the_spec_lists_exactly_the_limits_of_the_code,
+        the_relay_page_lists_exactly_the_limits_of_a_relay,
         every_environment_variable_is_in_the_table,
         a_variable_in_a_text_is_found,
         the_environment_page_lists_exactly_the_variables_of_the_code,

@@ -22,11 +22,8 @@ use crate::relay::server::{
 };
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
-use c2c_core::limits::{
-    BODY_BYTES_MAX, MIRROR_GIB_MAX, RELAY_BURST_S, RELAY_CONNECTIONS_MAX, RELAY_HEAD_BYTES_MAX,
-    RELAY_HEAD_WAIT_S, RELAY_HEADERS_MAX, RELAY_KNOWN_SENDER_BYTES, RELAY_REQUEST_BYTES_MAX,
-    RELAY_REQUESTS_PER_S, RELAY_UNKNOWN_SENDER_BYTES, RELAY_WAIT_S_MAX,
-};
+use c2c_core::limits::table::{self, Limit};
+use c2c_core::limits::{MIRROR_GIB_MAX, RELAY_REQUESTS_PER_S};
 
 /// Port to listen on if none is given.
 const DEFAULT_PORT: u16 = 7331;
@@ -44,22 +41,18 @@ enum StorageKind {
 
 /// The limits of a relay and the examples, for the help.
 fn after_help() -> String {
-    let mib = |bytes: usize| bytes / 1024 / 1024;
-    format!(
-        "Limits: {RELAY_CONNECTIONS_MAX} connections (others wait); {RELAY_HEADERS_MAX} headers of \
-         {} KiB in total, sent within {RELAY_HEAD_WAIT_S} s; a body of {} MiB, sent within 60 s; {} MiB of \
-         concurrent bodies from clients without a known key, and {} MiB from clients with one; {} MiB \
-         per message; a long poll of {RELAY_WAIT_S_MAX} s; --rate-limit requests per second, with \
-         bursts of {RELAY_BURST_S} seconds' worth.\n\nExamples:\n  \
+    let mut text = String::from("Limits:\n");
+    for Limit { name, value } in table::of_relay() {
+        let name = name.strip_prefix("relay: ").unwrap_or(name);
+        text.push_str(&format!("  {name:58} {}\n", value.replace('`', "")));
+    }
+    text.push_str(
+        "\nExamples:\n  \
          c2c relay serve --token-file relay.token                 on this machine only\n  \
          c2c relay serve --listen 0.0.0.0:7331 --token-file relay.token\n  \
          c2c relay serve --storage sqlite --db-path relay.db",
-        RELAY_HEAD_BYTES_MAX / 1024,
-        mib(RELAY_REQUEST_BYTES_MAX),
-        mib(RELAY_UNKNOWN_SENDER_BYTES),
-        mib(RELAY_KNOWN_SENDER_BYTES),
-        mib(BODY_BYTES_MAX),
-    )
+    );
+    text
 }
 
 #[derive(Args)]

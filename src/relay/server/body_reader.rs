@@ -11,11 +11,9 @@ use super::answer::RelayAnswer;
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
 use c2c_core::limits::{
-    RELAY_KNOWN_SENDER_BYTES, RELAY_REQUEST_BYTES_MAX, RELAY_UNKNOWN_SENDER_BYTES,
+    RELAY_BODY_WAIT_S, RELAY_KNOWN_SENDER_BYTES, RELAY_REQUEST_BYTES_MAX,
+    RELAY_UNKNOWN_SENDER_BYTES,
 };
-
-/// Longest time to receive a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bodies up to this size need no share of the memory: they cost no more than the connection, KiB.
 const SMALL_BODY_KIB: u32 = 64;
@@ -55,7 +53,7 @@ impl BodyReader {
                 if kib > SMALL_BODY_KIB { free_kib.acquire_many(kib).await.ok() } else { None };
             Limited::new(body, size_max.min(RELAY_REQUEST_BYTES_MAX)).collect().await
         };
-        match tokio::time::timeout(BODY_TIMEOUT, whole).await {
+        match tokio::time::timeout(Duration::from_secs(RELAY_BODY_WAIT_S), whole).await {
             Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
             Ok(Err(_)) => Err(too_large()),
             Err(_) => Err(Rejection::new(Code::Timeout, "", "the request took too long").into()),

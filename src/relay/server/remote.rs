@@ -21,10 +21,8 @@ use crate::relay::protocol::json::Seconds;
 use crate::relay::protocol::response::RemoteInboxResponse;
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
-use c2c_core::limits::{REMOTE_BROKER_BYTES_MAX, REMOTE_BROKER_INTERVAL_S};
+use c2c_core::limits::{REMOTE_BROKER_BYTES_MAX, REMOTE_BROKER_INTERVAL_S, REMOTE_BROKER_READ_S};
 
-/// Longest time of one read.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest error of a failed read, characters.
 const ERROR_CHARS_MAX: usize = 300;
 
@@ -111,8 +109,9 @@ impl RemoteBroker {
     /// Reads the inboxes once.
     async fn read_inboxes(&self) -> Result<BTreeMap<String, Vec<Value>>, String> {
         let mark = format!("c2c-inbox {}", uuid::Uuid::new_v4());
-        let output = tokio::time::timeout(READ_TIMEOUT, self.ssh(&self.script(&mark))).await;
-        let output = output.map_err(|_| format!("no response in {} s", READ_TIMEOUT.as_secs()))?;
+        let timeout = Duration::from_secs(REMOTE_BROKER_READ_S);
+        let output = tokio::time::timeout(timeout, self.ssh(&self.script(&mark))).await;
+        let output = output.map_err(|_| format!("no response in {REMOTE_BROKER_READ_S} s"))?;
         let output = output.map_err(|e| format!("cannot run ssh: {e}"))?;
         if !output.status.success() {
             return Err(last_line(&output.stderr));

@@ -18,12 +18,10 @@ use crate::platform::clock;
 use crate::relay::protocol::route::Route;
 use c2c_core::code::Code;
 use c2c_core::decide::{Collected, Rejection};
+use c2c_core::limits::RELAY_IDLE_S;
 
 /// Most requests that share one sync.
 const GROUP_MAX: usize = 256;
-
-/// Time without a request after which the writer counts as idle.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// Work for the writer thread.
 enum Job {
@@ -158,7 +156,7 @@ impl HeldReply {
 /// Waits for the next job, and writes a due checkpoint while idle. `None` if all handles are dropped.
 fn next_job(relay: &mut RelayService, queue: &Receiver<Job>) -> Option<Job> {
     while relay.checkpoint_due() {
-        match queue.recv_timeout(IDLE) {
+        match queue.recv_timeout(Duration::from_secs(RELAY_IDLE_S)) {
             Err(RecvTimeoutError::Timeout) => relay.checkpoint_while_idle(),
             received => return received.ok(),
         }
