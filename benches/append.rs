@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use c2c::broker::Broker;
-use c2c::log::{Directory, Log, Options};
+use c2c::log::{Directory, Durability, Log, Options};
 use c2c_core::decide;
 
 const PROCESSES: [usize; 4] = [1, 4, 16, 32];
@@ -184,8 +184,9 @@ fn appender(kind: &str, place: &Path, number: u64) -> Box<dyn FnMut(u64)> {
             Box::new(move |count| {
                 let batch = [support::message(2, 1, number << 32 | count, 700)];
                 log.lock().expect("locked");
-                let done =
-                    log.append(&batch, c2c::platform::clock::now_us(), true).expect("appended");
+                let done = log
+                    .append(&batch, c2c::platform::clock::now_us(), Durability::Promised)
+                    .expect("appended");
                 log.unlock();
                 log.wait_durable(done.last).expect("synced");
             })

@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::Arc;
 
-use c2c::log::{Directory, Log, Options};
+use c2c::log::{Directory, Durability, Log, Options};
 use c2c::platform::clock;
 use support::Samples;
 
@@ -30,7 +30,7 @@ fn main() {
         (0..10_000).map(|n| support::message(1, FULL, 2_000_001 + n, 200)).collect();
     for batch in small.chunks(500).chain([&large[..]]) {
         log.lock().expect("locked");
-        let last = log.append(batch, clock::now_us(), true).expect("appended").last;
+        let last = log.append(batch, clock::now_us(), Durability::Promised).expect("appended").last;
         log.unlock();
         log.wait_durable(last).expect("synced");
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use c2c::broker::Broker;
-use c2c::log::{Directory, Log, Options};
+use c2c::log::{Directory, Durability, Log, Options};
 use c2c::platform::clock;
 use c2c_core::decide::Actor;
 use c2c_log_format::payload::{
@@ -195,11 +195,11 @@ fn registered(number: u64) -> Payload {
 pub fn fill(root: &Path, events: u64, sessions: u64, pending: u64) {
     fs::create_dir_all(root).expect("made");
     let mut log = Log::open(Arc::new(Directory::new(&root.join("log"))), Options::default());
-    let mut put = |batch: &[Payload], durable: bool| {
+    let mut put = |batch: &[Payload], durability: Durability| {
         log.lock().expect("locked");
-        let done = log.append(batch, clock::now_us(), durable).expect("appended");
+        let done = log.append(batch, clock::now_us(), durability).expect("appended");
         log.unlock();
-        if durable {
+        if durability.is_promised() {
             log.wait_durable(done.last).expect("synced");
         }
         done
@@ -207,7 +207,7 @@ pub fn fill(root: &Path, events: u64, sessions: u64, pending: u64) {
     let all: Vec<Payload> = (0..sessions).map(registered).collect();
     let mut head = 0;
     for batch in all.chunks(BATCH) {
-        head = put(batch, false).last;
+        head = put(batch, Durability::Eventual).last;
     }
     let mut round = 0;
     while head + pending < events {
@@ -216,7 +216,7 @@ pub fn fill(root: &Path, events: u64, sessions: u64, pending: u64) {
         round += 1;
         if count < 3 {
             let extra: Vec<Payload> = (0..count).map(|_| registered(4 % sessions)).collect();
-            head = put(&extra, false).last;
+            head = put(&extra, Durability::Eventual).last;
             continue;
         }
         let messages: Vec<u64> = (head + 1..head + count - 1).collect();
@@ -235,13 +235,13 @@ pub fn fill(root: &Path, events: u64, sessions: u64, pending: u64) {
         }));
         let level = "written".into();
         batch.push(Payload::ClaimAcked(ClaimAcked { claim, mailbox: format!("a-{to}"), level }));
-        head = put(&batch, false).last;
+        head = put(&batch, Durability::Eventual).last;
     }
     let others = sessions.saturating_sub(4).max(1);
     let waiting: Vec<Payload> =
         (0..pending).map(|n| message(0, 4 + n % others, head + 1 + n, 200)).collect();
     for batch in waiting.chunks(BATCH) {
-        put(batch, true);
+        put(batch, Durability::Promised);
     }
     let mut broker = Broker::open(root);
     broker.refresh(&nobody()).expect("read");

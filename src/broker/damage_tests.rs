@@ -9,6 +9,7 @@ use c2c_log_format::payload::{MessageSent, SessionRegistered, Target};
 
 use super::{Broker, Delivery, DeliveryOptions, LOG_DIRECTORY};
 use crate::error::Failure;
+use crate::log::Durability;
 use c2c_core::code::Code;
 use c2c_core::command;
 use c2c_core::decide::Actor;
@@ -27,7 +28,7 @@ fn write_log(root: &Path) {
     {
         broker.store.lock().expect("the writer lock");
         broker.catch_up().expect("a readable log");
-        broker.store.append(head as u64, &[event], 1, true).expect("an append");
+        broker.store.append(head as u64, &[event], 1, Durability::Promised).expect("an append");
         broker.store.unlock();
     }
     broker.catch_up().expect("a readable log");

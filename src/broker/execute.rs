@@ -12,6 +12,7 @@ use super::{Broker, liveness};
 use crate::env::actor;
 use crate::error::Failure;
 use crate::legacy;
+use crate::log::Durability;
 use crate::platform::clock;
 use crate::platform::process::{is_ancestor, liveness_of, this_process};
 use crate::store::{EventRef, StoreError};
@@ -46,7 +47,7 @@ struct AnyCommand<'c> {
 /// The part of a decision that concerns the log.
 struct Verdict {
     events: Vec<Payload>,
-    durable: bool,
+    durability: Durability,
 }
 
 /// Outcome of a command under the writer lock.
@@ -100,7 +101,8 @@ impl Broker {
         let mut decide = |state: &State, facts: &Facts<'_>| {
             let decision = decide::decide(state, command, facts)?;
             outcome = decision.outcome;
-            Ok(Verdict { events: decision.events, durable: decision.durable })
+            let durability = Durability::of(decision.durable);
+            Ok(Verdict { events: decision.events, durability })
         };
         let mut any = AnyCommand {
             decide: &mut decide,
@@ -207,9 +209,9 @@ impl Broker {
             self.import_foreign(actor)?;
         }
         let prior = self.prior_messages((command.prior)(&self.state))?;
-        let Verdict { events, durable } = self.decide(command, actor, prior)?;
+        let Verdict { events, durability } = self.decide(command, actor, prior)?;
         let notices = self.mail_notices(&events);
-        let last = self.append(&events, durable)?;
+        let last = self.append(&events, durability)?;
         self.remove_wake_files(&events);
         if self.group.is_some() {
             self.committed.push(events);
@@ -218,7 +220,7 @@ impl Broker {
     }
 
     /// Appends events and returns the last sequence; 0 without any.
-    fn append(&mut self, events: &[Payload], durable: bool) -> Result<u64, Failure> {
+    fn append(&mut self, events: &[Payload], durability: Durability) -> Result<u64, Failure> {
         if events.is_empty() {
             return Ok(0);
         }
@@ -233,7 +235,7 @@ impl Broker {
         self.log_id.clear();
         let mut last = 0;
         for batch in split_into_frames(events) {
-            last = self.store.append(self.state.head, batch, now_us, durable)?.last;
+            last = self.store.append(self.state.head, batch, now_us, durability)?.last;
             self.read_back(batch)?;
         }
         Ok(last)
@@ -264,7 +266,7 @@ impl Broker {
             return Ok(());
         }
         let events = self.decide_import(files, actor)?;
-        self.append(&events, true)?;
+        self.append(&events, Durability::Promised)?;
         Ok(())
     }
 
@@ -277,7 +279,8 @@ impl Broker {
         let command = ImportFiles { files };
         let mut decide = |state: &State, facts: &Facts<'_>| {
             let decision = decide::decide(state, &command, facts)?;
-            Ok(Verdict { events: decision.events, durable: decision.durable })
+            let durability = Durability::of(decision.durable);
+            Ok(Verdict { events: decision.events, durability })
         };
         let mut any =
             AnyCommand { decide: &mut decide, prior: &|_| Prior::None, imports_older_files: false };

@@ -33,7 +33,7 @@ pub use error::LogError;
 pub use reader::{FrameRef, read_segment};
 use storage::LockGuard;
 pub use storage::{ARCHIVE, Directory, FileContent, LockFile, Storage, StorageFile};
-pub use writer::Appended;
+pub use writer::{Appended, Durability};
 
 /// How often a process that waits for the first append checks for the control page.
 const UNCREATED_CHECK_INTERVAL: Duration = Duration::from_millis(50);

@@ -138,7 +138,7 @@ mod tests {
     use c2c_log_format::payload::SessionHeartbeat;
 
     use super::*;
-    use crate::log::{Directory, Options};
+    use crate::log::{Directory, Durability, Options};
 
     fn open(path: &Path) -> Log {
         Log::open(Arc::new(Directory::new(path)), Options::default())
@@ -149,7 +149,8 @@ mod tests {
         let mut log = open(path);
         let heartbeat = SessionHeartbeat { session_id: "s".into(), mailbox: "m".into() };
         log.lock().expect("locked");
-        log.append(&[Payload::SessionHeartbeat(heartbeat)], 1, true).expect("appended");
+        log.append(&[Payload::SessionHeartbeat(heartbeat)], 1, Durability::Promised)
+            .expect("appended");
         log.unlock();
         assert_eq!(log.durable(), 0);
         let mut options = std::fs::OpenOptions::new();

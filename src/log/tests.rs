@@ -8,7 +8,7 @@ use c2c_log_format::payload::RootMoved;
 use c2c_log_format::{Payload, Sequence};
 
 use super::sim::{FaultPlan, Random, SimDisk};
-use super::{Log, LogError, Options, ReadPosition};
+use super::{Durability, Log, LogError, Options, ReadPosition};
 use crate::platform::test_seed;
 
 const STEPS: u64 = 200;
@@ -25,7 +25,7 @@ fn event(text: &str) -> Payload {
 fn step(log: &mut Log, number: u64) -> Result<Sequence, LogError> {
     log.lock()?;
     let text = format!("{number} {}", "x".repeat((number % 97) as usize * 9));
-    let appended = log.append(&[event(&text)], 1, true);
+    let appended = log.append(&[event(&text)], 1, Durability::Promised);
     log.unlock();
     let last = appended?.last;
     log.wait_durable(last)?;
@@ -151,7 +151,7 @@ fn without_a_boot_id_the_events_of_another_handle_are_synced_before_they_count_a
         let mut second = Log::open(Arc::new(disk.clone()), options());
         // Appended but not yet awaited.
         first.lock().expect("locked");
-        first.append(&[event("1 a"), event("2 b")], 1, true).expect("appended");
+        first.append(&[event("1 a"), event("2 b")], 1, Durability::Promised).expect("appended");
         first.unlock();
         second.wait_durable(2).expect("durable");
         let survived = disk.after_power_loss(&mut Random(seed));
@@ -185,7 +185,7 @@ fn a_later_sync_does_not_acknowledge_an_event_of_a_poisoned_segment() {
     assert_eq!(step(&mut first, 1).expect("append"), 1);
     // Appended but not yet awaited.
     first.lock().expect("lock");
-    let waiting = first.append(&[event("2")], 1, true).expect("append").last;
+    let waiting = first.append(&[event("2")], 1, Durability::Promised).expect("append").last;
     first.unlock();
     let mut second = Log::open(Arc::new(disk.clone()), options());
     assert!(step(&mut second, 3).is_err(), "the sync fails");
@@ -260,7 +260,7 @@ fn a_first_batch_larger_than_a_segment_extends_the_segment() {
     let open = || Log::open(Arc::new(super::Directory::new(dir.path())), options());
     let mut log = open();
     log.lock().expect("lock");
-    let last = log.append(&[event(&format!("1 {}", "x".repeat(40_000)))], 1, true);
+    let last = log.append(&[event(&format!("1 {}", "x".repeat(40_000)))], 1, Durability::Promised);
     log.unlock();
     assert_eq!(last.expect("append").last, 1);
     assert_eq!(step(&mut log, 2).expect("append"), 2);

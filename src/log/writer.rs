@@ -26,16 +26,38 @@ pub struct Appended {
     pub last: Sequence,
 }
 
+/// Whether a reply will promise that a batch is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The reply waits until the batch is on disk. The frame is marked, so that no later process
+    /// reports the batch before that.
+    Promised,
+    /// No reply depends on the batch: a power loss may undo it.
+    Eventual,
+}
+
+impl Durability {
+    /// The durability of a frame that is marked so, or is not.
+    pub fn of(is_promised: bool) -> Self {
+        if is_promised { Self::Promised } else { Self::Eventual }
+    }
+
+    /// Whether the frame is marked as durable.
+    pub fn is_promised(self) -> bool {
+        self == Self::Promised
+    }
+}
+
 impl Log {
     /// Appends one batch. The caller holds the writer lock.
     ///
-    /// A batch that is not `durable` may use the space reserved for claims and acks. `time_us` is in
-    /// microseconds since 1970.
+    /// A batch of [`Durability::Eventual`] may use the space reserved for claims and acks. `time_us`
+    /// is in microseconds since 1970.
     pub fn append(
         &mut self,
         batch: &[Payload],
         time_us: u64,
-        durable: bool,
+        durability: Durability,
     ) -> Result<Appended, LogError> {
         let page = self.control.clone().ok_or(LogError::Reload)?;
         let tail = self.settled_tail()?;
@@ -50,13 +72,13 @@ impl Log {
         // Set until the tail is published. If this process is killed, the next writer examines what
         // follows the tail.
         page.set_writing(true);
-        let tail = self.make_room(&page, tail, body.len(), durable)?;
+        let tail = self.make_room(&page, tail, body.len(), durability)?;
         let mut frame = Vec::with_capacity(body.len() + FRAME_HEADER_BYTES + 8);
         let crc = NewFrame {
             sequence: first,
             time_us,
             count: batch.len() as u16,
-            durable,
+            durable: durability.is_promised(),
             seal: false,
             durable_sequence: self.durable(),
             previous_frame: tail.position.previous_frame,
@@ -118,12 +140,14 @@ impl Log {
         page: &Control,
         tail: Tail,
         body: usize,
-        durable: bool,
+        durability: Durability,
     ) -> Result<Tail, LogError> {
         let needed = (FRAME_HEADER_BYTES + bytes::align8(body) + SEAL_BYTES) as u64;
         let segment = self.segment(tail.segment)?;
-        let reserve =
-            if durable { SEGMENT_RESERVE_BYTES.min(self.options.segment_bytes / 16) } else { 0 };
+        let reserve = match durability {
+            Durability::Promised => SEGMENT_RESERVE_BYTES.min(self.options.segment_bytes / 16),
+            Durability::Eventual => 0,
+        };
         let end = tail.position.offset as u64 + needed + reserve;
         if end <= segment.size {
             return Ok(tail);

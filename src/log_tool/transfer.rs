@@ -12,7 +12,7 @@ use super::exit::{CLEAN, ExitResult, ToolError};
 use super::filter::FilterArgs;
 use super::location::LogLocation;
 use super::{files, render};
-use crate::log::{Directory, Log, Options};
+use crate::log::{Directory, Durability, Log, Options};
 
 #[derive(Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
@@ -74,7 +74,7 @@ impl ImportArgs {
         log.lock()?;
         let mut last = 0;
         for batch in &batches {
-            last = log.append(&batch.events, batch.time_us, batch.durable)?.last;
+            last = log.append(&batch.events, batch.time_us, Durability::of(batch.durable))?.last;
         }
         log.unlock();
         log.wait_durable(last)?;

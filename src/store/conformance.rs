@@ -7,7 +7,7 @@ use c2c_log_format::checksum::name_hash;
 use c2c_log_format::payload::{MessageSent, Target};
 
 use super::{EventStore, MemoryStore, SegmentedStore, Store, StoreError};
-use crate::log::Options;
+use crate::log::{Durability, Options};
 
 fn message(id: &str) -> Payload {
     Payload::MessageSent(MessageSent {
@@ -47,7 +47,7 @@ fn append(store: &mut dyn EventStore, ids: &[&str]) -> Result<u64, StoreError> {
     let head = read_head(store);
     store.lock()?;
     let batch: Vec<Payload> = ids.iter().map(|id| message(id)).collect();
-    let appended = store.append(head, &batch, 5, true);
+    let appended = store.append(head, &batch, 5, Durability::Promised);
     store.unlock();
     Ok(appended?.last)
 }
@@ -79,7 +79,7 @@ fn an_append_with_another_expected_head_conflicts_and_writes_nothing() {
         append(store, &["a"]).expect("append");
         // This store has not read its own append, so its reader is behind the head.
         store.lock().expect("lock");
-        let rejected = store.append(0, &[message("b")], 5, true);
+        let rejected = store.append(0, &[message("b")], 5, Durability::Promised);
         store.unlock();
         assert!(matches!(rejected, Err(StoreError::Conflict { head: 1 })), "{name}: {rejected:?}");
         assert_eq!(read(store, 0).len(), 1, "{name}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use c2c_log_format::{Event, EventHead, Payload, Sequence};
 
 use super::{Changes, Checkpoints, EventRef, EventStore, Inspect, StoreError};
-use crate::log::Appended;
+use crate::log::{Appended, Durability};
 
 struct MemoryEvent {
     head: EventHead,
@@ -68,11 +68,12 @@ impl EventStore for MemoryStore {
         expected_head: Sequence,
         batch: &[Payload],
         time_us: u64,
-        durable: bool,
+        durability: Durability,
     ) -> Result<Appended, StoreError> {
         if expected_head != self.head() {
             return Err(StoreError::Conflict { head: self.head() });
         }
+        let durable = durability.is_promised();
         for payload in batch {
             let head = payload.head(self.head() + 1);
             if head.message != 0 {

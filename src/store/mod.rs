@@ -25,7 +25,7 @@ pub use segmented::SegmentedStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, is_sqlite};
 
-use crate::log::{Appended, Checkpoint, LogDamage};
+use crate::log::{Appended, Checkpoint, Durability, LogDamage};
 
 /// A stored event, borrowed while a visitor looks at it.
 #[derive(Debug, Clone, Copy)]
@@ -68,14 +68,14 @@ pub trait EventStore: Send {
 
     /// Appends one batch after `expected_head`.
     ///
-    /// `time_us` is in microseconds since 1970. `durable` records whether a reply will promise that
-    /// the batch is on disk. Returns [`StoreError::Conflict`] if the head is another one.
+    /// `time_us` is in microseconds since 1970. Returns [`StoreError::Conflict`] if the head is another
+    /// one.
     fn append(
         &mut self,
         expected_head: Sequence,
         batch: &[Payload],
         time_us: u64,
-        durable: bool,
+        durability: Durability,
     ) -> Result<Appended, StoreError>;
 
     /// Returns when all events up to `sequence` are on disk.

@@ -10,8 +10,8 @@ use c2c_log_format::{EventHead, Payload, Sequence};
 
 use super::{Changes, Checkpoints, EventRef, EventStore, Inspect, Reopen, ResumeToken, StoreError};
 use crate::log::{
-    Appended, Checkpoint, Directory, FrameRef, Log, LogDamage, LogError, Options, ReadPosition,
-    Storage,
+    Appended, Checkpoint, Directory, Durability, FrameRef, Log, LogDamage, LogError, Options,
+    ReadPosition, Storage,
 };
 
 /// Position of a frame.
@@ -129,13 +129,13 @@ impl EventStore for SegmentedStore {
         _expected_head: Sequence,
         batch: &[Payload],
         time_us: u64,
-        durable: bool,
+        durability: Durability,
     ) -> Result<Appended, StoreError> {
         // Sequences may have gaps after a failed sync, so compare positions instead of the head.
         if !self.log.is_at_tail(&self.position) {
             return Err(StoreError::Conflict { head: self.log.head() });
         }
-        Ok(self.log.append(batch, time_us, durable)?)
+        Ok(self.log.append(batch, time_us, durability)?)
     }
 
     fn wait_durable(&mut self, sequence: Sequence) -> Result<(), StoreError> {

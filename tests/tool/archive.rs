@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use c2c::log::{Directory, Log, Options};
+use c2c::log::{Directory, Durability, Log, Options};
 use c2c_log_format::Payload;
 use c2c_log_format::frame::NewFrame;
 use c2c_log_format::payload::{MessageSent, MessagesExpired, SessionRegistered, Target};
@@ -15,7 +15,8 @@ use crate::support::{Outcome, World, contents, run};
 
 fn append(log: &mut Log, event: Payload) {
     log.lock().expect("lock");
-    let last = log.append(&[event], 1_700_000_000_000_000, true).expect("append").last;
+    let last =
+        log.append(&[event], 1_700_000_000_000_000, Durability::Promised).expect("append").last;
     log.unlock();
     log.wait_durable(last).expect("sync");
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use c2c::log::{Directory, Log, Options, read_segment};
+use c2c::log::{Directory, Durability, Log, Options, read_segment};
 use c2c_log_format::limits::SEGMENT_HEADER_BYTES;
 use c2c_log_format::payload::RootMoved;
 use c2c_log_format::scan::Scanned;
@@ -31,7 +31,7 @@ fn three_segments(world: &World) -> Vec<(Sequence, Vec<u8>)> {
         let text = format!("{number} {}", "y".repeat(number % 301));
         log.lock().expect("lock");
         let event = Payload::RootMoved(RootMoved { to: text });
-        let last = log.append(&[event], 1, true).expect("append").last;
+        let last = log.append(&[event], 1, Durability::Promised).expect("append").last;
         log.unlock();
         if number % 50 == 0 {
             log.wait_durable(last).expect("sync");

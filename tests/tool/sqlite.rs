@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use c2c::broker::{Broker, DeliveryOptions};
+use c2c::log::Durability;
 use c2c::store::{EventStore, SqliteStore};
 use c2c_core::command;
 use c2c_core::decide::{Actor, Send};
@@ -36,7 +37,10 @@ fn relay(world: &World) -> PathBuf {
     let path = world.path().join("relay.db");
     let mut store = SqliteStore::open(&path);
     let mut put = |head, batch: &[Payload]| {
-        store.append(head, batch, 1_770_000_000_000_000 + head, true).expect("appended").last
+        store
+            .append(head, batch, 1_770_000_000_000_000 + head, Durability::Promised)
+            .expect("appended")
+            .last
     };
     let mut head = put(0, &[registered("alice"), registered("bob")]);
     for number in 1..=5 {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::SqliteStore;
 use super::file::{begin, connect, create, head_and_crc, is_busy, name, sequence_from};
-use crate::log::Appended;
+use crate::log::{Appended, Durability};
 use crate::store::StoreError;
 
 impl SqliteStore {
@@ -16,7 +16,7 @@ impl SqliteStore {
         expected_head: Sequence,
         batch: &[Payload],
         time_us: u64,
-        durable: bool,
+        durability: Durability,
     ) -> Result<Appended, StoreError> {
         if self.poisoned {
             return Err(self.unknown(expected_head + 1));
@@ -46,7 +46,7 @@ impl SqliteStore {
             sequence: head + 1,
             time_us,
             count: batch.len() as u16,
-            durable,
+            durable: durability.is_promised(),
             seal: false,
             durable_sequence: durable_sequence(&transaction).map_err(&failed)?,
             previous_frame,

@@ -26,7 +26,7 @@ use c2c_log_format::{EventHead, Payload, Sequence};
 use rusqlite::Connection;
 
 use super::{Changes, EventRef, EventStore, Inspect, StoreError};
-use crate::log::{Appended, LogDamage};
+use crate::log::{Appended, Durability, LogDamage};
 use crate::platform::clock;
 use file::{connect, failure, has_begun, head_and_crc, name, sequence_from, stored_header};
 
@@ -147,9 +147,9 @@ impl EventStore for SqliteStore {
         expected_head: Sequence,
         batch: &[Payload],
         time_us: u64,
-        durable: bool,
+        durability: Durability,
     ) -> Result<Appended, StoreError> {
-        self.append_row(expected_head, batch, time_us, durable)
+        self.append_row(expected_head, batch, time_us, durability)
     }
 
     fn wait_durable(&mut self, sequence: Sequence) -> Result<(), StoreError> {

@@ -24,7 +24,9 @@ fn path(folder: &tempfile::TempDir) -> PathBuf {
 fn filled(folder: &tempfile::TempDir, events: u64) -> SqliteStore {
     let mut store = SqliteStore::open(&path(folder));
     for head in 0..events {
-        store.append(head, &[heartbeat(&format!("s{head}"))], 7, true).expect("appended");
+        store
+            .append(head, &[heartbeat(&format!("s{head}"))], 7, Durability::Promised)
+            .expect("appended");
     }
     store
 }
@@ -52,7 +54,7 @@ fn concurrent_writers_lose_and_duplicate_no_event() {
         for number in 0..50 {
             let batch = [heartbeat(&format!("{writer}-{number}")), heartbeat("second")];
             head = loop {
-                match store.append(head, &batch, 7, true) {
+                match store.append(head, &batch, 7, Durability::Promised) {
                     Ok(appended) => break appended.last,
                     Err(StoreError::Conflict { head: at }) => head = at,
                     Err(other) => panic!("{other}"),
@@ -96,13 +98,13 @@ fn a_database_of_another_program_is_not_changed() {
     let before = fs::read(path(&folder)).expect("a file");
     set_mode(&path(&folder), 0o644).expect("chmod");
     let mut store = SqliteStore::open(&path(&folder));
-    assert!(store.append(0, &[heartbeat("s")], 7, true).is_err());
+    assert!(store.append(0, &[heartbeat("s")], 7, Durability::Promised).is_err());
     assert!(store.log_id().is_err());
     assert_eq!(fs::read(path(&folder)).expect("a file"), before);
     let mode = mode_of(&fs::metadata(path(&folder)).expect("metadata"));
     assert_eq!(mode, 0o644);
     fs::write(path(&folder), "not a database, but long enough to be examined").expect("written");
-    assert!(store.append(0, &[heartbeat("s")], 7, true).is_err());
+    assert!(store.append(0, &[heartbeat("s")], 7, Durability::Promised).is_err());
 }
 
 #[test]
@@ -110,7 +112,8 @@ fn a_newer_schema_is_rejected() {
     let folder = tempfile::tempdir().expect("a directory");
     drop(filled(&folder, 1));
     tamper(&folder, "PRAGMA user_version = 2");
-    let rejected = SqliteStore::open(&path(&folder)).append(1, &[heartbeat("s")], 7, true);
+    let rejected =
+        SqliteStore::open(&path(&folder)).append(1, &[heartbeat("s")], 7, Durability::Promised);
     assert!(matches!(rejected, Err(StoreError::UpgradeNeeded { .. })), "{rejected:?}");
 }
 
@@ -188,7 +191,7 @@ fn reading_resumes_after_a_checkpoint() {
     store.keep(2, &|| encoded(2)).expect("skipped");
     assert!(store.newest(PROJECTION).expect("read").is_none(), "not the position of the reader");
     store.keep(3, &|| encoded(3)).expect("kept");
-    store.append(3, &[heartbeat("later")], 7, true).expect("appended");
+    store.append(3, &[heartbeat("later")], 7, Durability::Promised).expect("appended");
     let mut other = SqliteStore::open(&path(&folder));
     assert!(other.newest(PROJECTION + 1).expect("read").is_none());
     let checkpoint = other.newest(PROJECTION).expect("read").expect("a checkpoint");
@@ -219,6 +222,6 @@ fn a_reader_creates_and_changes_no_file() {
     assert_eq!(list(), before);
     // A reader sees committed events while another process writes.
     let mut writer = SqliteStore::open(&path(&folder));
-    writer.append(3, &[heartbeat("s")], 7, true).expect("appended");
+    writer.append(3, &[heartbeat("s")], 7, Durability::Promised).expect("appended");
     assert_eq!(sequences(&mut SqliteStore::open_read_only(&path(&folder)), 0), [1, 2, 3, 4]);
 }
