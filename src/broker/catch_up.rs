@@ -21,7 +21,20 @@ const RELOADS_MAX: usize = 3;
 /// # Reading
 impl Broker {
     /// Reads the events appended since the last refresh, and the rows of legacy files.
+    ///
+    /// Fails if a row of the checkpoint is damaged and cannot be rebuilt, so that the queries that
+    /// follow never lack a row. For this the first call reads the whole checkpoint.
     pub fn refresh(&mut self, actor: &Actor) -> Result<(), Failure> {
+        self.verifies_base = true;
+        self.refresh_lazily(actor)
+    }
+
+    /// Like [`Self::refresh`], but reads no more of the checkpoint than the queries that follow, for
+    /// a command that must start fast.
+    ///
+    /// These queries lack rows if the checkpoint turns out to be damaged. Before the caller uses
+    /// their results, it must run a command, or [`Self::check_base`].
+    pub(crate) fn refresh_lazily(&mut self, actor: &Actor) -> Result<(), Failure> {
         self.catch_up()?;
         // An event that is not on disk yet may still be lost, so it must not be reported before.
         match self.wait_durable(self.relied_on) {
@@ -76,7 +89,7 @@ impl Broker {
                 Err(StoreError::Reload) => self.loaded = false,
                 other => {
                     other?;
-                    return self.check_base();
+                    return self.verify_base();
                 }
             }
         }
@@ -106,8 +119,28 @@ impl Broker {
         Ok(())
     }
 
+    /// Verifies every row of the checkpoint, unless that is left to the queries that read them. Costs
+    /// nothing once it was verified.
+    fn verify_base(&self) -> Result<(), Failure> {
+        if let Some(base) =
+            self.base.as_ref().filter(|base| self.verifies_base && !base.is_verified())
+        {
+            // The error is the damage that `check_base` reports.
+            let _ = base.verify();
+        }
+        self.check_base()
+    }
+
+    /// Stops a test in which a query could lack rows.
+    pub(super) fn assert_verified(&self) {
+        debug_assert!(
+            self.base.as_ref().is_none_or(CheckpointBase::is_verified),
+            "a query needs a refresh before it"
+        );
+    }
+
     /// Fails if the state may lack rows: the checkpoint is damaged, and the log cannot rebuild it.
-    pub(super) fn check_base(&self) -> Result<(), Failure> {
+    pub(crate) fn check_base(&self) -> Result<(), Failure> {
         let Some(damage) = self.base.as_ref().and_then(CheckpointBase::damage) else {
             return Ok(());
         };

@@ -94,6 +94,45 @@ fn a_checkpoint_that_the_log_cannot_rebuild_is_an_error_of_every_command() {
     assert_corrupt(poll(&mut broker));
 }
 
+/// Runs a query after a refresh, and expects that the damage is reported before it.
+#[track_caller]
+fn assert_not_answered<T: std::fmt::Debug>(query: impl Fn(&mut Broker) -> Result<T, Failure>) {
+    let root = tempfile::tempdir().expect("a directory");
+    write_log(root.path());
+    damage_checkpoint(root.path());
+    damage_first_event(root.path());
+    let mut broker = Broker::open(root.path());
+    for _ in 0..2 {
+        assert_corrupt(broker.refresh(&bob()).and_then(|()| query(&mut broker)));
+    }
+}
+
+#[test]
+fn no_query_answers_from_a_checkpoint_that_the_log_cannot_rebuild() {
+    assert_not_answered(|broker| Ok(broker.agents().len()));
+    assert_not_answered(|broker| Ok(broker.rooms(None).len()));
+    assert_not_answered(|broker| broker.held_mailbox(&bob()));
+    assert_not_answered(|broker| Ok(broker.session_of_client()));
+    assert_not_answered(|broker| Ok(broker.state().head));
+    assert_not_answered(|broker| broker.room_history("lobby", 0, 0));
+    assert_not_answered(|broker| broker.trace("m-1"));
+    assert_not_answered(Broker::dead_letters);
+    assert_not_answered(Broker::health);
+    assert_not_answered(Broker::legacy_views);
+}
+
+#[test]
+fn a_checkpoint_is_verified_again_when_it_is_loaded_again() {
+    let root = tempfile::tempdir().expect("a directory");
+    write_log(root.path());
+    let mut broker = Broker::open(root.path());
+    broker.refresh(&bob()).expect("an intact checkpoint");
+    damage_checkpoint(root.path());
+    damage_first_event(root.path());
+    broker.loaded = false;
+    assert_corrupt(broker.catch_up());
+}
+
 #[test]
 fn no_checkpoint_is_written_from_incomplete_rows() {
     let root = tempfile::tempdir().expect("a directory");

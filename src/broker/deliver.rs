@@ -53,7 +53,7 @@ pub struct Delivery {
 impl Broker {
     /// Claims mail. The caller must [`Self::ack`] or [`Self::release`] the claim.
     pub fn claim(&mut self, actor: &Actor, options: &DeliveryOptions) -> Result<Delivery, Failure> {
-        self.refresh(actor)?;
+        self.refresh_lazily(actor)?;
         let mailbox = self.own_mailbox(actor);
         // The common case of a hook: no new mail. No lock, no event, nothing created.
         match &mailbox {

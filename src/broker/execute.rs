@@ -145,9 +145,7 @@ impl Broker {
             mint: &String::new,
             relay: self.relay.as_ref(),
         };
-        let plan = decide::plan_sweep(&self.state, &facts);
-        self.check_base()?;
-        Ok(plan)
+        Ok(decide::plan_sweep(&self.state, &facts))
     }
 
     fn attempt(&mut self, command: &mut AnyCommand<'_>, actor: &Actor) -> Result<u64, Failure> {

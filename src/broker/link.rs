@@ -64,7 +64,8 @@ impl Broker {
 
     fn link_status(&self) -> LinkStatus {
         let Some(link) = self.connector_status() else {
-            let has_connected = self.state.cursors.any([]);
+            // Rows that cannot be read are no evidence that no connector has run.
+            let has_connected = self.state.cursors.any([]) || self.check_base().is_err();
             return if has_connected { LinkStatus::Open } else { LinkStatus::NeverConnected };
         };
         let is_dead = |process: &Process| liveness_of(Some(process)) == Liveness::Dead;

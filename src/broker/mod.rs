@@ -58,6 +58,8 @@ pub struct Broker {
     foreign: legacy::LegacyFileFinder,
     /// Rows of the checkpoint that the state is based on.
     base: Option<CheckpointBase>,
+    /// Whether [`Self::base`] is verified when it is loaded, and not only as its rows are read.
+    verifies_base: bool,
     log_id: String,
     /// Set when this broker is a relay.
     relay: Option<RelayFacts>,
@@ -90,6 +92,7 @@ impl Broker {
             merged: Vec::new(),
             foreign: legacy::LegacyFileFinder::default(),
             base: None,
+            verifies_base: false,
             log_id: String::new(),
             relay: None,
             message_index: None,
@@ -121,8 +124,9 @@ impl Broker {
         &self.root
     }
 
-    /// State as of the last refresh.
+    /// State as of the last refresh, which verified that no row is missing.
     pub fn state(&self) -> &State {
+        self.assert_verified();
         &self.state
     }
 

@@ -15,7 +15,7 @@ use crate::store::EventRef;
 use c2c_core::code::Code;
 use c2c_core::decide::{self, Actor, Liveness, Rejection};
 use c2c_core::ids::SessionId;
-use c2c_core::state::{Mailbox, MessageRef, RemotePeer};
+use c2c_core::state::{Mailbox, MessageRef, RemotePeer, Session};
 use c2c_core::view::history::DeliveredHistory;
 use c2c_core::view::inbox::{self, MessageCollector, Unclaimed};
 use c2c_core::view::rooms::{self, RoomHistory};
@@ -57,10 +57,14 @@ impl Broker {
         Ok(self.own_mailbox(actor))
     }
 
+    /// The registered session of the caller.
+    pub fn session(&self, actor: &Actor) -> Option<Session> {
+        self.state.sessions.get(actor.session_id.as_ref()?)
+    }
+
     /// Whether the caller's session is alive.
     pub fn is_alive(&self, actor: &Actor) -> bool {
-        let session = actor.session_id.as_ref().and_then(|id| self.state.sessions.get(id));
-        session.is_some_and(|session| liveness::of_session(&session) == Liveness::Alive)
+        self.session(actor).is_some_and(|session| liveness::of_session(&session) == Liveness::Alive)
     }
 
     /// The session of the client that runs this process, directly or through a shell. If the client
@@ -74,16 +78,19 @@ impl Broker {
 impl Broker {
     /// All aliases of this root, in order.
     pub fn agents(&self) -> Vec<AgentView> {
+        self.assert_verified();
         agents::agents(&self.state, &liveness::of_session)
     }
 
     /// Aliases of other machines, as the relay last reported them.
     pub fn remote_agents(&self) -> Vec<RemotePeer> {
+        self.assert_verified();
         agents::remote_agents(&self.state)
     }
 
     /// The rooms that are visible to a mailbox.
     pub fn rooms(&self, mailbox: Option<&Mailbox>) -> Vec<RoomView> {
+        self.assert_verified();
         rooms::visible_rooms(&self.state, mailbox, &liveness::of_session)
     }
 

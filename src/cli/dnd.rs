@@ -29,9 +29,8 @@ impl Run for Dnd {
             let until_us = self.until.as_deref().map(parse_until).transpose()?;
             let command = command::SetDnd { on: state == "on", until_us };
             context.broker.execute(&command, &context.actor)?;
-        } else {
-            context.broker.refresh(&context.actor)?;
         }
+        context.broker.refresh(&context.actor)?;
         let mailbox = context.broker.own_mailbox(&context.actor);
         let now_us = clock::now_us();
         let is_on = mailbox.as_ref().is_some_and(|mailbox| mailbox.is_dnd(now_us));

@@ -38,6 +38,7 @@ pub struct CheckpointBase {
     /// The rebuilt rows, or `None` inside if rebuilding failed.
     rebuilt: Arc<OnceLock<Option<BaseRows>>>,
     damage: Arc<OnceLock<BaseDamage>>,
+    verified: Arc<AtomicBool>,
 }
 
 /// A damaged block of a checkpoint whose rows could not be rebuilt from the log.
@@ -75,6 +76,7 @@ impl CheckpointBase {
             rebuild,
             rebuilt: Arc::default(),
             damage: Arc::default(),
+            verified: Arc::default(),
         })
     }
 
@@ -95,10 +97,17 @@ impl CheckpointBase {
         self.damage.get().copied()
     }
 
-    /// Reads all rows, rebuilding them if a block is damaged; an error if that is impossible.
+    /// Reads all rows, rebuilding them if a block is damaged; an error if that is impossible. After
+    /// that no query detects new damage.
     pub fn verify(&self) -> Result<(), BaseDamage> {
         self.visit(&[], &mut |_, _| true);
+        self.verified.store(true, Ordering::Relaxed);
         self.damage().map_or(Ok(()), Err)
+    }
+
+    /// Returns whether every row was verified.
+    pub fn is_verified(&self) -> bool {
+        self.verified.load(Ordering::Relaxed)
     }
 
     /// Visits the rows whose key is not before `from`, in order, until the visitor returns false.

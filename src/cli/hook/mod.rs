@@ -84,7 +84,7 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     let root = root::resolve(common.broker_root.as_deref(), &directory)?;
     let mut broker = Broker::open(&root.path);
     let given = actor::resolve(common.session_id.as_deref(), &directory);
-    broker.refresh(&given)?;
+    broker.refresh_lazily(&given)?;
     let mut actor = session::find(&broker, &given, &input, &directory);
     if let Some(alias) = &hook.alias
         && matches!(event, "SessionStart" | "UserPromptSubmit")
@@ -101,6 +101,7 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
         _ => None,
     };
     let response = Response { form, event, watch_path };
+    broker.check_base()?;
     match (actor, mailbox) {
         (Some(actor), Some(mailbox)) => {
             respond(&mut broker, hook, &actor, &mailbox, &response, deadline)
@@ -121,7 +122,9 @@ fn respond(
     deadline: Instant,
 ) -> Result<u8, Failure> {
     let greeting = (response.event == "SessionStart").then(|| text::greeting(&mailbox.alias));
-    if !broker.has_mail(mailbox) {
+    let has_mail = broker.has_mail(mailbox);
+    broker.check_base()?;
+    if !has_mail {
         return match greeting {
             Some(text) => response.write(&text).map_err(Failure::Output),
             None => Ok(SUCCESS),

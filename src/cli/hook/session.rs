@@ -36,7 +36,7 @@ pub fn find(broker: &Broker, given: &Actor, input: &HookInput, directory: &Path)
     if let Some(named) = named.filter(has_mailbox) {
         return Some(named);
     }
-    let session = given.session_id.as_ref().and_then(|id| broker.state().sessions.get(id));
+    let session = broker.session(&given);
     let process = session.and_then(|session| session.process);
     let started_this = process.as_ref().is_some_and(started_this);
     if started_this && has_mailbox(&given) {
@@ -66,7 +66,7 @@ pub fn register(
         ..given.clone()
     };
     broker.execute(&command::Register { alias: None }, &actor).ok()?;
-    broker.refresh(&actor).ok()?;
+    broker.refresh_lazily(&actor).ok()?;
     Some(actor)
 }
 
