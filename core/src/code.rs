@@ -184,6 +184,11 @@ impl Code {
         self.row().retryable
     }
 
+    /// The meaning of the code, as a part of a sentence.
+    pub fn meaning(self) -> &'static str {
+        self.row().meaning
+    }
+
     fn row(self) -> &'static CodeRow {
         // The table has a row for every code, in the order of the enum; a test checks that.
         TABLE.get(self as usize).unwrap_or(&TABLE[TABLE.len() - 1])

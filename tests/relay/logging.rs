@@ -1,6 +1,6 @@
 //! Log lines of relays and connectors on standard error.
 
-use std::fs::{File, OpenOptions, read_to_string};
+use std::fs::{self, File, OpenOptions, read_to_string};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -32,8 +32,10 @@ impl LoggedRelay {
     }
 
     fn start_in(world: World, filter: Option<&str>, args: &[&str], stderr: File) -> Self {
-        let serve = ["relay", "serve", "--listen", "127.0.0.1:0", "--storage", "memory"];
-        let mut command = world.c2c(&[&serve[..], args].concat());
+        let serve = ["relay", "serve", "--listen", "127.0.0.1:0"];
+        let is_stored = args.contains(&"--storage");
+        let storage = if is_stored { &[][..] } else { &["--storage", "memory"] };
+        let mut command = world.c2c(&[&serve[..], storage, args].concat());
         command.envs(filter.map(|filter| ("C2C_LOG", filter)));
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("a relay");
         let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
@@ -183,6 +185,25 @@ fn a_request_whose_client_disconnects_is_logged_as_abandoned() {
         }
         assert!(Instant::now() < until, "{rows:#?}");
     }
+}
+
+fn a_failure_of_the_storage_is_logged_and_its_answer_names_no_path() {
+    let world = World::new();
+    let path = world.path().to_owned();
+    let directory = path.join("relay").display().to_string();
+    let stderr = File::create(path.join("stderr")).expect("a file");
+    let args = ["--token", TOKEN, "--log-format", "json"];
+    let storage = ["--storage", "log", "--persist-dir", &directory];
+    let relay = LoggedRelay::start_in(world, Some("info"), &[args, storage].concat(), stderr);
+    let log = path.join("relay/log");
+    fs::rename(&log, path.join("relay/elsewhere")).expect("a move");
+    fs::write(&log, "not a directory").expect("a file");
+    let answer = relay.request("GET", "/gc", TOKEN, "");
+    assert!(answer.contains("\"storage_failed\"") && answer.contains("operator"), "{answer}");
+    assert!(!answer.contains(&directory) && !answer.contains("cannot "), "{answer}");
+    let failed = with_message(&relay.log_lines(), "storage failed");
+    assert_eq!(failed[0]["code"], "storage_failed", "{failed:?}");
+    assert!(failed[0]["error"].as_str().is_some_and(|e| e.starts_with("cannot ")), "{failed:?}");
 }
 
 fn a_relay_logs_nothing_by_default_and_prints_the_same_lines_with_a_log() {
@@ -337,6 +358,7 @@ fn the_service_unit_repeats_the_log_format() {
 
 crate::harness::tests! {
     fast:
+        a_failure_of_the_storage_is_logged_and_its_answer_names_no_path,
         a_relay_logs_one_json_line_for_each_request,
         a_request_whose_client_disconnects_is_logged_as_abandoned,
         a_relay_logs_nothing_by_default_and_prints_the_same_lines_with_a_log,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::Failure;
+use crate::present::diagnostics::note;
 use crate::relay::protocol::json::{BodyError, Seconds};
 use crate::relay::protocol::response::{self, ErrorResponse};
 use c2c_core::code::Code;
@@ -69,19 +70,38 @@ impl From<Rejection> for RelayAnswer {
 
 impl From<Failure> for RelayAnswer {
     fn from(failure: Failure) -> Self {
-        let (Failure::Rejected(rejection) | Failure::AlreadyReported(rejection)) = failure else {
-            let code = failure.code();
-            let problem = ErrorResponse {
-                error_code: code.name().to_owned(),
-                error: failure.message(),
-                hint: failure.hint(),
-                retryable: Some(code.retryable()),
-                ..ErrorResponse::default()
-            };
-            return Self::problem(&problem, status_of(code));
-        };
-        rejection.into()
+        match failure {
+            Failure::Rejected(rejection) | Failure::AlreadyReported(rejection)
+                if !names_a_directory(rejection.code) =>
+            {
+                rejection.into()
+            }
+            local => local_failure(&local),
+        }
     }
+}
+
+/// Whether the message of a rejection names a directory of this machine.
+fn names_a_directory(code: Code) -> bool {
+    matches!(code, Code::BadRoot | Code::BrokerMoved)
+}
+
+/// The answer after a failure of this machine. Its details, with the paths of files, are for the
+/// operator: they go to standard error, and the client receives only the code and its meaning.
+fn local_failure(failure: &Failure) -> RelayAnswer {
+    let code = failure.code();
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(code = code.name(), error = %failure, "storage failed");
+    } else {
+        note(&format!("storage: {}", failure.message()));
+    }
+    let hint = match code {
+        Code::OutcomeUnknown => "retry with the same message_id",
+        _ if code.retryable() => "try again later; if it fails again, ask the relay's operator",
+        _ => "ask the relay's operator",
+    };
+    let message = format!("the relay's storage failed: {}", code.meaning());
+    Rejection::new(code, "", message).hint(hint).into()
 }
 
 /// A rejected timestamp, with the relay's time so that the client can see the difference.
@@ -129,5 +149,51 @@ fn status_of(code: Code) -> u16 {
         | Code::RemoteUnavailable => 503,
         Code::Corrupt | Code::Internal => 500,
         _ => 409,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::store::StoreError;
+
+    fn text_of(failure: impl Into<Failure>) -> (u16, String) {
+        let answer = RelayAnswer::from(failure.into());
+        (answer.status, String::from_utf8(answer.body).expect("JSON"))
+    }
+
+    #[test]
+    fn no_answer_contains_a_path_of_the_relays_machine() {
+        let file = || String::from("/srv/relay/relay.db");
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let path = PathBuf::from("/srv/relay/mirrors");
+        let moved = "this root moved to /srv/relay";
+        let failures = [
+            (Failure::Store(StoreError::io("open", "/srv/relay/relay.db", denied())), 503),
+            (StoreError::Full { file: file() }.into(), 503),
+            (StoreError::Unknown { file: file(), sequence: 1 }.into(), 503),
+            (StoreError::Corrupt { file: file(), source: Box::new(denied()) }.into(), 500),
+            (StoreError::UpgradeNeeded { file: file() }.into(), 409),
+            (StoreError::ArchiveNeeded { file: file(), archive: Some(file()) }.into(), 409),
+            (Failure::Io { operation: "read", path, source: denied() }, 503),
+            (Rejection::new(Code::BrokerMoved, "broker_root", moved).into(), 409),
+            (Rejection::new(Code::BadRoot, "broker_root", moved).into(), 409),
+        ];
+        for (failure, expected) in failures {
+            let code = failure.code();
+            let (status, text) = text_of(failure);
+            assert_eq!(status, expected, "{text}");
+            assert!(text.contains(&format!("\"{}\"", code.name())), "{text}");
+            assert!(!text.contains("/srv") && !text.contains("relay.db"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_answer_to_a_rejected_command_keeps_its_message() {
+        let rejection = Rejection::new(Code::UnknownAlias, "to_alias", "no agent is 'bob'");
+        assert!(text_of(rejection).1.contains("no agent is 'bob'"));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::access::AccessGuard;
+use super::mirror_usage::MirrorUsage;
 use super::nonces::NonceCache;
 use super::remote::RemoteBrokerMonitor;
 use crate::broker::Broker;
@@ -40,6 +41,8 @@ pub struct RelayCore {
     /// Received batches of the open group. Freeing a large one is slow, so it waits until the group
     /// is answered.
     pub(super) received: Vec<command::ReceiveBatch>,
+    /// Size of the mirrors.
+    pub(super) mirror_usage: MirrorUsage,
     /// Whether a message was posted to a room since the room histories were last written.
     has_room_messages: bool,
 }
@@ -78,6 +81,7 @@ impl RelayCore {
             remote: None,
             started_us: clock::now_us(),
             received: Vec::new(),
+            mirror_usage: MirrorUsage::default(),
             has_room_messages: false,
         })
     }

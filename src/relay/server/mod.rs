@@ -12,6 +12,7 @@ mod core;
 mod exchange_log;
 mod histories;
 mod keyring;
+mod mirror_usage;
 mod nonces;
 mod open;
 mod rate;

@@ -38,9 +38,7 @@ fn bad_request(field: &'static str, message: &str) -> RelayAnswer {
 }
 
 fn io_failed(path: &Path, source: io::Error) -> RelayAnswer {
-    // The answer shows only the file name: the directories are the operator's.
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    failed(Failure::io("access", &name, source))
+    failed(Failure::io("access", path, source))
 }
 
 /// The directory of a node's mirror. Rejects a caller that does not own it.
@@ -119,7 +117,7 @@ fn parse_position(call: &Call<'_>) -> Result<SegmentPosition, RelayAnswer> {
 }
 
 /// Lists the mirrored segments of a node (GET), or appends to one (POST).
-pub fn mirror(relay: &RelayCore, call: &Call<'_>) -> AnswerResult {
+pub fn mirror(relay: &mut RelayCore, call: &Call<'_>) -> AnswerResult {
     if call.request.method == "POST" {
         return append(relay, call);
     }
@@ -171,7 +169,7 @@ fn total_bytes(mirrors: &Path) -> io::Result<u64> {
 
 /// Appends to a segment, and answers with its length when the bytes are on disk. If the segment does
 /// not end at the given offset, nothing is written: the answer shows where it ends.
-fn append(relay: &RelayCore, call: &Call<'_>) -> AnswerResult {
+fn append(relay: &mut RelayCore, call: &Call<'_>) -> AnswerResult {
     let position = parse_position(call)?;
     let directory = owned_directory(relay, call, &position.node_id)?;
     let bytes = &call.request.body;
@@ -186,8 +184,10 @@ fn append(relay: &RelayCore, call: &Call<'_>) -> AnswerResult {
         return Err(bad_request("offset", message));
     }
     let limit = relay.profile.mirror_bytes_max;
-    let stored = total_bytes(&mirrors(relay)).map_err(|e| io_failed(&directory, e))?;
-    if stored + bytes.len() as u64 > limit {
+    let mirrors = mirrors(relay);
+    let has_room =
+        relay.mirror_usage.has_room(bytes.len() as u64, limit, &|| total_bytes(&mirrors));
+    if !has_room.map_err(|e| io_failed(&directory, e))? {
         let message =
             format!("the mirrors of this relay have reached their limit of {limit} bytes");
         let rejection = Rejection::new(Code::DiskFull, "", message);
@@ -197,20 +197,40 @@ fn append(relay: &RelayCore, call: &Call<'_>) -> AnswerResult {
         write_private(&directory.join(OWNER), key.as_bytes())
             .map_err(|e| io_failed(&directory, e))?;
     }
-    let end = append_at(&folder, &path, position.offset, bytes).map_err(|e| io_failed(&path, e))?;
-    Ok(RelayAnswer::ok(&response::MirrorWriteResponse { bytes: end }))
+    match append_at(&folder, &path, position.offset, bytes) {
+        Ok(end) => {
+            relay.mirror_usage.add(end.written);
+            Ok(RelayAnswer::ok(&response::MirrorWriteResponse { bytes: end.len }))
+        }
+        Err(e) => {
+            // A part of the bytes may have been written.
+            relay.mirror_usage.forget();
+            Err(io_failed(&path, e))
+        }
+    }
 }
 
-/// Appends to a file that ends at `offset`, and syncs it. Returns the length of the file.
-fn append_at(folder: &Path, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<u64> {
+/// The end of a mirrored segment after an append.
+struct SegmentEnd {
+    /// Length of the file, bytes.
+    len: u64,
+    /// Bytes that this append wrote.
+    written: u64,
+}
+
+/// Appends to a file that ends at `offset`, and syncs it.
+fn append_at(folder: &Path, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<SegmentEnd> {
     create_private_directory(folder)?;
     let mut file = private_options().append(true).create(true).open(path)?;
-    if file.metadata()?.len() == offset {
-        file.write_all(bytes)?;
-        file.sync_data()?;
-        sync_directory(folder)?;
+    let len = file.metadata()?.len();
+    if len != offset {
+        return Ok(SegmentEnd { len, written: 0 });
     }
-    file.metadata().map(|metadata| metadata.len())
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    sync_directory(folder)?;
+    let written = bytes.len() as u64;
+    Ok(SegmentEnd { len: len + written, written })
 }
 
 /// Reads a chunk of a segment.
