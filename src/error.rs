@@ -1,5 +1,8 @@
 //! Errors that end a command, with their code, message and hint.
 
+#[cfg(test)]
+pub mod samples;
+
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -150,7 +153,7 @@ fn hint_for(error: &StoreError) -> Option<&'static str> {
         StoreError::Busy { .. } => "a stopped process may hold the lock; try again",
         StoreError::UpgradeNeeded { .. } => "update c2c on this machine",
         StoreError::ArchiveNeeded { .. } => "move the archived segments back to log/archive",
-        StoreError::Corrupt { .. } => "list the damage: c2c-log verify",
+        StoreError::Corrupt { .. } => "check the log for damage",
         StoreError::Backend { .. } => match error.io_kind()? {
             io::ErrorKind::PermissionDenied => "check the owner and the mode of the broker root",
             io::ErrorKind::ReadOnlyFilesystem => {

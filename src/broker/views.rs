@@ -252,7 +252,7 @@ impl Broker {
         if sequences.is_empty() {
             let message = format!("no dead letter has the message id '{message_id}'");
             return Err(Rejection::new(Code::UnknownMessage, "message_id", message)
-                .hint("list the dead letters: c2c dead-letter list")
+                .hint("list the dead letters")
                 .into());
         }
         Ok(sequences)

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::context::{Context, Run};
+use super::hints;
 use super::output;
 use super::overdue_mail::overdue_mail;
 use super::relay_health::relay_health;
@@ -64,7 +65,8 @@ impl Run for Doctor {
                 check_sessions(context, &mut report);
             }
             Err(failure) => {
-                let fix = failure.hint().unwrap_or_else(|| "c2c-log verify".into());
+                let fix =
+                    hints::hint(&failure, "doctor").unwrap_or_else(|| "c2c-log verify".into());
                 report.bad("log_unreadable", failure.message(), fix);
             }
         }

@@ -5,6 +5,7 @@ mod auto_register;
 mod call;
 mod call_rooms;
 mod channel;
+mod hints;
 mod idle;
 mod info;
 mod resources;
@@ -18,4 +19,4 @@ mod wait;
 
 pub use info::server_info;
 pub use serve::serve;
-pub use tools::tool_list;
+pub use tools::{is_tool, tool_list};

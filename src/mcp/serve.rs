@@ -18,11 +18,11 @@ use rmcp::service::{
     NotificationContext, RequestContext, RoleServer, ServiceExt, SubscriptionContext,
 };
 use rmcp::transport::async_rw::AsyncRwTransport;
-use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::arguments::Arguments;
 use super::call::call;
+use super::hints::failure_json;
 use super::info::INSTRUCTIONS;
 use super::shared::SharedSession;
 use super::tool_answer::ToolAnswer;
@@ -178,7 +178,7 @@ fn cancelled() -> CallToolResult {
 }
 
 fn internal(failure: &Failure) -> ErrorData {
-    ErrorData::internal_error(failure.message(), Some(failure.to_json()))
+    ErrorData::internal_error(failure.message(), Some(failure_json(failure)))
 }
 
 fn no_resource(uri: &str) -> ErrorData {
@@ -186,7 +186,7 @@ fn no_resource(uri: &str) -> ErrorData {
 }
 
 fn failed(failure: &Failure) -> CallToolResult {
-    let value: Value = failure.to_json();
+    let value = failure_json(failure);
     let mut result = CallToolResult::error(vec![ContentBlock::text(value.to_string())]);
     result.structured_content = Some(value);
     result
