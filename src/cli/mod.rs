@@ -27,6 +27,7 @@ mod migrate;
 mod mirror;
 mod monitor;
 mod my_rooms;
+mod outgoing;
 mod output;
 mod overdue_mail;
 mod peek_inbox;

@@ -9,8 +9,10 @@ use crate::env::NO_COLOR;
 use crate::error::Failure;
 pub use crate::present::diagnostics::note;
 use crate::present::envelope::{for_terminal, json_for_terminal};
+use crate::present::json_view;
 use c2c_core::code::Code;
 use c2c_core::decide::{Liveness, Rejection};
+use c2c_core::view::LinkStatus;
 
 /// Writes text to standard output and flushes it.
 pub fn write_stdout(text: &str) -> io::Result<()> {
@@ -37,6 +39,13 @@ pub fn json_line(value: &Value) -> String {
 /// Writes a JSON value to standard output; an error becomes [`Failure::Output`].
 pub fn print_json(value: &Value) -> Result<(), Failure> {
     print(&json_block(value))
+}
+
+/// Writes why mail waits in the outbox to standard error; nothing if it does not wait.
+pub fn note_delay(link: &LinkStatus) {
+    if let Some(reason) = json_view::delay_reason_with_hint(link) {
+        note(&format!("note: {reason}"));
+    }
 }
 
 /// Whether standard output is a terminal and colours are not disabled.

@@ -7,13 +7,11 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::context::{Context, Run};
-use super::message_body::message_body;
+use super::outgoing::OutgoingMessage;
 use super::output;
-use super::tags::Tags;
 use crate::broker::Broker;
 use crate::error::Failure;
 use crate::platform::clock;
-use crate::present::envelope::for_terminal;
 use crate::present::json_view;
 use c2c_core::code::Code;
 use c2c_core::decide::{self, Rejection, Sent};
@@ -28,16 +26,8 @@ use c2c_core::state::compound_key;
 pub struct SendArgs {
     /// Recipient: alias, or alias@host
     to: String,
-    /// Message text; without it or with `-`, read standard input
-    words: Vec<String>,
-    /// Alias to send as, if this session has none
-    #[arg(long, short = 'F', value_name = "ALIAS")]
-    from: Option<String>,
     #[command(flatten)]
-    tags: Tags,
-    /// Idempotency key: a message with this id is accepted once
-    #[arg(long, value_name = "ID")]
-    message_id: Option<String>,
+    message: OutgoingMessage,
     /// Id of the message being replied to
     #[arg(long, value_name = "ID")]
     reply_to: Option<String>,
@@ -81,13 +71,10 @@ impl Run for SendArgs {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let send = decide::Send {
             to: self.to,
-            body: message_body(&self.words)?,
-            from: self.from.map(Into::into),
-            message_id: self.message_id.map(Into::into),
-            tag: self.tags.tag(),
             reply_to: self.reply_to.map(Into::into),
             ttl_s: self.ttl,
             deferrable: self.deferrable,
+            ..self.message.read()?
         };
         let executed = context.broker.execute(&send, &context.actor)?;
         let sent = executed.reply;
@@ -111,9 +98,7 @@ impl Run for SendArgs {
             let duplicate = if sent.duplicate { " (accepted before)" } else { "" };
             let outbox = if sent.outbox { " [in the outbox]" } else { "" };
             output::print(&format!("ok -> {} (from {}){duplicate}{outbox}\n", sent.to, sent.from))?;
-            if let Some(warning) = json_view::delay_reason_with_hint(&link) {
-                output::note(&format!("note: {}", for_terminal(&warning)));
-            }
+            output::note_delay(&link);
         }
         timed_out.map_or(Ok(()), Err)
     }

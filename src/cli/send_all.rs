@@ -49,9 +49,7 @@ impl Run for SendAllArgs {
             let row = json!({ "sent_to": sent_to, "skipped": skipped, "message_ids": message_ids });
             return output::print_json(&json_view::with_delay_warning(row, &link));
         }
-        if let Some(warning) = json_view::delay_reason_with_hint(&link) {
-            output::note(&format!("note: {warning}"));
-        }
+        output::note_delay(&link);
         let mut text = match sent_to.as_slice() {
             [] => String::from("No recipients.\n"),
             sent_to => format!("Sent to: {}\n", sent_to.join(", ")),

@@ -116,16 +116,9 @@ impl EventStore for MemoryStore {
         Ok(())
     }
 
-    fn find(
-        &mut self,
-        message_hashes: &[u64],
-        visit: &mut dyn FnMut(EventRef<'_>),
-    ) -> Result<(), StoreError> {
+    fn indexed(&mut self, message_hashes: &[u64]) -> Result<Option<Vec<Sequence>>, StoreError> {
         let known = message_hashes.iter().filter_map(|hash| self.ids.get(hash));
-        let mut sequences: Vec<Sequence> = known.flatten().copied().collect();
-        sequences.sort_unstable();
-        sequences.dedup();
-        self.fetch(&sequences, visit)
+        Ok(Some(known.flatten().copied().collect()))
     }
 
     fn finds_by_id(&self) -> bool {

@@ -107,8 +107,20 @@ pub trait EventStore: Send {
         message_hashes: &[u64],
         visit: &mut dyn FnMut(EventRef<'_>),
     ) -> Result<(), StoreError> {
-        let hashes: HashSet<u64> = message_hashes.iter().copied().collect();
-        self.search(&|head| hashes.contains(&head.message), visit, &|| false)
+        let Some(mut sequences) = self.indexed(message_hashes)? else {
+            let hashes: HashSet<u64> = message_hashes.iter().copied().collect();
+            return self.search(&|head| hashes.contains(&head.message), visit, &|| false);
+        };
+        sequences.sort_unstable();
+        sequences.dedup();
+        self.fetch(&sequences, visit)
+    }
+
+    /// Sequences of the messages with these hashes, in any order; `None` for a store without an
+    /// index.
+    fn indexed(&mut self, message_hashes: &[u64]) -> Result<Option<Vec<Sequence>>, StoreError> {
+        let _ = message_hashes;
+        Ok(None)
     }
 
     /// Whether [`Self::find`] takes the same time for a log of any length.

@@ -177,13 +177,8 @@ impl EventStore for SqliteStore {
         self.search_rows(matches, visit, is_enough)
     }
 
-    fn find(
-        &mut self,
-        message_hashes: &[u64],
-        visit: &mut dyn FnMut(EventRef<'_>),
-    ) -> Result<(), StoreError> {
-        let sequences = self.sequences_of(message_hashes)?;
-        self.fetch_rows(&sequences, visit)
+    fn indexed(&mut self, message_hashes: &[u64]) -> Result<Option<Vec<Sequence>>, StoreError> {
+        self.sequences_of(message_hashes).map(Some)
     }
 
     fn finds_by_id(&self) -> bool {

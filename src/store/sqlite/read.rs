@@ -127,14 +127,14 @@ impl SqliteStore {
         }
     }
 
-    /// Sequences of the events of messages, in order, without duplicates.
+    /// Sequences of the events of messages, in any order.
     pub(super) fn sequences_of(
         &mut self,
         message_hashes: &[u64],
     ) -> Result<Vec<Sequence>, StoreError> {
         let failed = self.failed("read");
         let Some((connection, _)) = self.opened()? else { return Ok(Vec::new()) };
-        let query = "SELECT sequence FROM messages WHERE hash = ?1 ORDER BY sequence";
+        let query = "SELECT sequence FROM messages WHERE hash = ?1";
         let mut statement = connection.prepare_cached(query).map_err(&failed)?;
         let mut sequences: Vec<Sequence> = Vec::new();
         for hash in message_hashes {
@@ -143,8 +143,6 @@ impl SqliteStore {
             let rows: Result<Vec<Sequence>, _> = rows.and_then(Iterator::collect);
             sequences.extend(rows.map_err(&failed)?);
         }
-        sequences.sort_unstable();
-        sequences.dedup();
         Ok(sequences)
     }
 

@@ -3,8 +3,8 @@
 use c2c_log_format::Payload;
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    MessageSent, Receipt, ReceiptsRecorded, RoomCreated, RoomDeleted, RoomInvitation, RoomJoined,
-    RoomLeft, RoomVisibility, RoomVisibilityChanged, Target,
+    MessageSent, Origin, Receipt, ReceiptsRecorded, RoomCreated, RoomDeleted, RoomInvitation,
+    RoomJoined, RoomLeft, RoomVisibility, RoomVisibilityChanged, Target,
 };
 
 use super::intake::{Intake, received_message};
@@ -119,32 +119,55 @@ fn message<'a>(
     sent: &'a MessageSent,
     relay: &RelayFacts,
 ) -> Result<Outcome, Rejection> {
-    let sender = match own_address(intake, &sent.from) {
-        Ok(sender) => sender,
-        Err(rejection) => return Ok(Outcome::Rejected(rejection)),
+    let outcome = match own_address(intake, &sent.from) {
+        Err(rejection) => Err(rejection),
+        Ok(sender) => match intake.find_earlier(&sent.message_id, &sender) {
+            Some(earlier) => {
+                check_origin(earlier, &intake.origin(item))?;
+                repeated_message(intake, sent, &sender, earlier)
+            }
+            None => new_message(intake, item, sent, sender, relay),
+        },
     };
-    let origin = intake.origin(item);
-    if let Some(earlier) = intake.find_earlier(&sent.message_id, &sender) {
-        let known = earlier.origin.as_ref();
-        let at = known.filter(|o| o.log == origin.log && o.sequence == origin.sequence);
-        if at.is_some_and(|known| known.digest != origin.digest) {
-            let message = format!("sequence {} was a different event before", origin.sequence);
-            return Err(Rejection::new(Code::OriginDiverged, "items", message));
-        }
-        if fold(&earlier.to) != fold(&sent.to) || earlier.body != sent.body {
-            let message = format!("message_id '{}' was used for another message", sent.message_id);
-            let rejection = Rejection::new(Code::MessageIdReused, "message_id", message);
-            return Ok(Outcome::Rejected(rejection));
-        }
-        let key = compound_key(&fold(&sender), sent.message_id.as_bytes());
-        let is_waiting = intake.state.arrivals.get(key).is_some()
-            || intake.added(&sent.message_id).any(|added| added == earlier);
-        return Ok(if is_waiting { Outcome::Duplicate } else { Outcome::Delivered });
+    Ok(outcome.unwrap_or_else(Outcome::Rejected))
+}
+
+/// Checks that a repeated event is the one that its log held at that sequence before.
+fn check_origin(earlier: &MessageSent, origin: &Origin) -> Result<(), Rejection> {
+    let known = earlier.origin.as_ref();
+    let at = known.filter(|o| o.log == origin.log && o.sequence == origin.sequence);
+    if at.is_none_or(|known| known.digest == origin.digest) {
+        return Ok(());
     }
-    let target = match target(intake, sent, &sender, relay) {
-        Ok(target) => target,
-        Err(rejection) => return Ok(Outcome::Rejected(rejection)),
-    };
+    let message = format!("sequence {} was a different event before", origin.sequence);
+    Err(Rejection::new(Code::OriginDiverged, "items", message))
+}
+
+fn repeated_message<'a>(
+    intake: &Intake<'a>,
+    sent: &'a MessageSent,
+    sender: &str,
+    earlier: &MessageSent,
+) -> Result<Outcome, Rejection> {
+    if fold(&earlier.to) != fold(&sent.to) || earlier.body != sent.body {
+        let message = format!("message_id '{}' was used for another message", sent.message_id);
+        return Err(Rejection::new(Code::MessageIdReused, "message_id", message));
+    }
+    let key = compound_key(&fold(sender), sent.message_id.as_bytes());
+    let is_waiting = intake.state.arrivals.get(key).is_some()
+        || intake.added(&sent.message_id).any(|added| added == earlier);
+    Ok(if is_waiting { Outcome::Duplicate } else { Outcome::Delivered })
+}
+
+fn new_message<'a>(
+    intake: &mut Intake<'a>,
+    item: &'a Item,
+    sent: &'a MessageSent,
+    sender: String,
+    relay: &RelayFacts,
+) -> Result<Outcome, Rejection> {
+    let origin = intake.origin(item);
+    let target = target(intake, sent, &sender, relay)?;
     let mut received = received_message(sent, sender, sent.to.clone(), target, origin);
     // Only a relay may assign these sources.
     received.source = received
