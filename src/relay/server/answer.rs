@@ -90,7 +90,7 @@ fn names_a_directory(code: Code) -> bool {
 /// operator: they go to standard error, and the client receives only the code and its meaning.
 fn local_failure(failure: &Failure) -> RelayAnswer {
     let code = failure.code();
-    if tracing::enabled!(tracing::Level::ERROR) {
+    if tracing::event_enabled!(tracing::Level::ERROR) {
         tracing::error!(code = code.name(), error = %failure, "storage failed");
     } else {
         note(&format!("storage: {}", failure.message()));
