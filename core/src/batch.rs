@@ -78,3 +78,18 @@ pub struct Pushed {
     /// The room events among the rejected items: the state does not keep them.
     pub rejected_room_events: Vec<(Sequence, Payload)>,
 }
+
+/// The answer of an older relay to a request that sent one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestAnswer {
+    /// The relay accepted the event. It does not report what happens to it afterwards.
+    Accepted,
+    /// The relay accepted the event, and may have accepted it before.
+    MaybeRepeated,
+    /// The relay did not accept the event, and will not.
+    Rejected(Rejection),
+    /// Whether the relay accepted the event is unknown, and it is not sent again, for this reason.
+    Unknown(Rejection),
+    /// The event was not sent, and will be.
+    NotSent,
+}

@@ -1,11 +1,11 @@
 //! Commands: requests that the rules may reject, and their inputs.
 
-use c2c_log_format::Sequence;
 use c2c_log_format::payload::{
-    AckLevel, ClaimReturnReason, Process, ReportedLiveness, RoomVisibility,
+    AckLevel, ClaimReturnReason, CursorDirection, Process, ReportedLiveness, RoomVisibility,
 };
+use c2c_log_format::{Payload, Sequence};
 
-use crate::batch::{Batch, Position};
+use crate::batch::{Batch, Position, RequestAnswer};
 use crate::facts::Facts;
 use crate::ids::{Alias, MessageId, NodeId, RoomId, SessionId};
 use crate::rejection::Rejection;
@@ -323,6 +323,38 @@ pub struct LeaseRequest {
     /// Whether a connector fetches the agent's mail. Its address with the node is then sufficient,
     /// so a bare alias that another node holds is not a conflict.
     pub replicated: bool,
+}
+
+/// Records an answer of a relay of the older generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordAnswer {
+    /// Log that stands for the relay.
+    pub relay: String,
+    /// Log that stands for the requests to it.
+    pub attempts: String,
+    /// Name of the relay.
+    pub relay_name: String,
+    /// Id of this log.
+    pub log: String,
+    /// The event that was sent.
+    pub sequence: Sequence,
+    /// The same event, if it concerns a room.
+    pub room_event: Option<Payload>,
+    /// The answer.
+    pub answer: RequestAnswer,
+}
+
+/// Moves a cursor that no batch moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdvanceCursor {
+    /// Which side reads.
+    pub direction: CursorDirection,
+    /// The other log.
+    pub log: String,
+    /// Node that keeps the other log.
+    pub node_id: String,
+    /// The new position.
+    pub position: Position,
 }
 
 /// Renewal of a lease.

@@ -14,6 +14,7 @@ pub mod decide;
 pub mod facts;
 pub mod ids;
 pub mod limits;
+pub mod older_relay;
 pub mod rejection;
 pub mod reply;
 pub mod state;

@@ -7,11 +7,11 @@ use super::replication::{self, node, registration};
 use super::{broadcast, dead_letters, import, inbox, room, session, sweep};
 use crate::batch::{Pushed, Received};
 use crate::command::{
-    AckClaim, ClaimInbox, CollectLeases, Command, ConfirmPosition, CreateRoom, DeleteRoom,
-    DrainInbox, Heartbeat, ImportFiles, InviteToRoom, JoinRoom, LeaseRenewal, LeaseRequest,
-    LeaveRoom, MoveRoot, Prior, PurgeDeadLetters, ReceiveBatch, Register, RegisterLeases,
-    ReleaseClaim, Rename, ReplayDeadLetters, RotateKey, Send, SendAll, SendToRoom, SetDnd,
-    SetRoomVisibility, Sweep, UnbindAlias,
+    AckClaim, AdvanceCursor, ClaimInbox, CollectLeases, Command, ConfirmPosition, CreateRoom,
+    DeleteRoom, DrainInbox, Heartbeat, ImportFiles, InviteToRoom, JoinRoom, LeaseRenewal,
+    LeaseRequest, LeaveRoom, MoveRoot, Prior, PurgeDeadLetters, ReceiveBatch, RecordAnswer,
+    Register, RegisterLeases, ReleaseClaim, Rename, ReplayDeadLetters, RotateKey, Send, SendAll,
+    SendToRoom, SetDnd, SetRoomVisibility, Sweep, UnbindAlias,
 };
 use crate::facts::Facts;
 use crate::ids::MessageId;
@@ -167,6 +167,10 @@ command!(
     },
 );
 command!(Pushed => (), |this, state, facts| Ok(node::pushed(state, this, facts)));
+command!(RecordAnswer => (), |this, state, facts| Ok(node::answered(state, this, facts)));
+command!(AdvanceCursor => (), |this, _state, _facts| {
+    Ok(Decision::durable(vec![replication::advance(this)], ()))
+});
 command!(ConfirmPosition => (), |this, state, facts| {
     replication::confirm(state, &this.log, &this.node_id, &this.position, facts)
 });

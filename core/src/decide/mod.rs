@@ -23,7 +23,7 @@ use crate::code::Code;
 use crate::state::State;
 
 pub use crate::address::host_name;
-pub use crate::batch::{Batch, Item, Outcome, Position, Pushed, Received};
+pub use crate::batch::{Batch, Item, Outcome, Position, Pushed, Received, RequestAnswer};
 pub use crate::command::{
     Command, ForeignFile, ForeignMessage, ForeignSession, LeaseRenewal, LeaseRequest, Send,
 };

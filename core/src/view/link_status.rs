@@ -7,6 +7,8 @@ pub enum LinkStatus {
     NeverConnected,
     /// Mail leaves immediately, or with the next sync.
     Open,
+    /// The relay is of an older generation: mail leaves, and its delivery is not confirmed.
+    Unconfirmed,
     /// The connector has ended.
     NoConnector,
     /// The relay does not respond.

@@ -100,6 +100,8 @@ string_values! {
         Delivered "delivered",
         /// It was displayed to the recipient.
         Acked "acked",
+        /// A relay of the older generation accepted it. Such a relay sends no receipts.
+        Unconfirmed "unconfirmed",
         /// It was rejected; the receipt has the error code.
         Rejected "refused",
     }

@@ -7,9 +7,11 @@ use c2c_log_format::Payload;
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{CursorAdvanced, CursorDirection, MessageSent, Origin, Target};
 
+use crate::address::folded_alias;
 use crate::batch::{Batch, Item, Position};
 use crate::facts::Facts;
 use crate::ids::NodeId;
+use crate::older_relay::{is_from_older_relay, is_part};
 use crate::rejection::Rejection;
 use crate::state::State;
 
@@ -112,6 +114,48 @@ impl<'a> Intake<'a> {
         let is_same =
             |sent: &&MessageSent| sent.origin.is_some() && fold(&sent.from) == fold(sender);
         logged.chain(self.added(message_id)).find(is_same)
+    }
+
+    /// An earlier direct message with this id to the same recipient, if the earlier one or this one
+    /// is from an older relay. Such a relay does not name the sender's node, and one message id may
+    /// stand for a message to several recipients.
+    pub fn find_earlier_of_older_relay(
+        &self,
+        message_id: &'a str,
+        sender: &str,
+        recipient: &str,
+    ) -> Option<&MessageSent> {
+        let is_older = is_part(&self.batch.log);
+        let is_same = |sent: &&MessageSent| {
+            let is_to = match &sent.target {
+                Target::Mailbox(mailbox) => mailbox == recipient,
+                Target::DeadLetter { alias, .. } => fold(alias) == fold(recipient),
+                _ => false,
+            };
+            is_to
+                && (is_older || is_from_older_relay(sent.origin.as_ref()))
+                && sent.origin.is_some()
+                && folded_alias(&sent.from) == folded_alias(sender)
+        };
+        let logged = self.logged.get(message_id).into_iter().flatten().copied();
+        logged.chain(self.added(message_id)).find(is_same)
+    }
+
+    /// At a relay: the message of this sender with the same id that was sent by a JSON request, and
+    /// so has no origin.
+    pub fn find_sent_by_request(
+        &self,
+        sent: &MessageSent,
+        sender: &str,
+    ) -> Option<&'a MessageSent> {
+        let is_to_room = |target: &Target| matches!(target, Target::Room { .. });
+        let is_same = |earlier: &&MessageSent| {
+            earlier.origin.is_none()
+                && !matches!(earlier.target, Target::DeadLetter { .. })
+                && is_to_room(&earlier.target) == is_to_room(&sent.target)
+                && fold(&earlier.from) == fold(sender)
+        };
+        self.logged.get(sent.message_id.as_str()).into_iter().flatten().copied().find(is_same)
     }
 
     /// Messages with this id among the new events.

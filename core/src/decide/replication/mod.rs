@@ -16,6 +16,7 @@ use c2c_log_format::payload::{CursorAdvanced, CursorDirection};
 use self::intake::{Intake, cursor_advanced};
 use crate::batch::{Batch, Position, Received};
 use crate::code::Code;
+use crate::command::AdvanceCursor;
 use crate::facts::Facts;
 use crate::rejection::Rejection;
 use crate::reply::Decision;
@@ -60,6 +61,12 @@ pub(super) fn receive(
     }
     let received = Received { log: batch.log.clone(), position: batch.end.clone(), outcomes };
     Ok(Decision::durable(events, received))
+}
+
+/// The event that moves a cursor which no batch moves.
+pub(super) fn advance(command: &AdvanceCursor) -> Payload {
+    let AdvanceCursor { direction, log, node_id, position } = command.clone();
+    cursor_advanced(direction, log, node_id, &position, String::new())
 }
 
 /// Checks that a batch starts at the cursor. The same sequence with another digest means that the

@@ -24,6 +24,8 @@ pub struct OutgoingEvents<'a> {
     relay: &'a str,
     /// How far the relay has read this log.
     pushed: Sequence,
+    /// Room messages up to this sequence were sent to an older relay.
+    sent_to_older_relay: Sequence,
     /// Lanes of the messages that the relay has seen and not accepted.
     parked: HashSet<Lane>,
 }
@@ -39,7 +41,9 @@ impl<'a> OutgoingEvents<'a> {
     /// The outgoing events in a given state.
     pub fn new(state: &'a State, node_id: &'a str, relay: &'a str) -> Self {
         let pushed = state.cursor(&CursorDirection::Out, relay).sequence;
-        let mut leaving = Self { state, node_id, relay, pushed, parked: HashSet::new() };
+        let sent_to_older_relay = state.sent_to_older_relay();
+        let parked = HashSet::new();
+        let mut leaving = Self { state, node_id, relay, pushed, sent_to_older_relay, parked };
         leaving.parked = leaving.not_accepted().map(|(_, row)| lane(&row)).collect();
         leaving
     }
@@ -61,9 +65,11 @@ impl<'a> OutgoingEvents<'a> {
             Payload::MessageSent(sent) if sent.origin.is_none() => {
                 let leaves = match &sent.target {
                     Target::Outbox { .. } => self.is_due(sequence),
-                    // Messages from a time when the room was local to this machine stay here.
+                    // Messages from a time when the room was local to this machine stay here. An
+                    // older relay has those that it was sent.
                     Target::Room { room_id, .. } => {
-                        self.state.was_room_shared_at(room_id, sequence)
+                        sequence > self.sent_to_older_relay
+                            && self.state.was_room_shared_at(room_id, sequence)
                     }
                     _ => false,
                 };

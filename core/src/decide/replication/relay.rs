@@ -10,7 +10,7 @@ use c2c_log_format::payload::{
 use super::intake::{Intake, received_message};
 use super::registration;
 use super::served::REPLAY_SOURCE;
-use crate::address::{Address, is_mailbox_on, node_of};
+use crate::address::{Address, folded_alias, is_mailbox_on, node_of};
 use crate::batch::{Batch, Item, Outcome};
 use crate::code::Code;
 use crate::decide::address;
@@ -126,7 +126,10 @@ fn message<'a>(
                 check_origin(earlier, &intake.origin(item))?;
                 repeated_message(intake, sent, &sender, earlier)
             }
-            None => new_message(intake, item, sent, sender, relay),
+            None => match intake.find_sent_by_request(sent, &sender) {
+                Some(earlier) => message_of_a_request(intake, sent, &sender, earlier),
+                None => new_message(intake, item, sent, sender, relay),
+            },
         },
     };
     Ok(outcome.unwrap_or_else(Outcome::Rejected))
@@ -150,13 +153,24 @@ fn repeated_message<'a>(
     earlier: &MessageSent,
 ) -> Result<Outcome, Rejection> {
     if fold(&earlier.to) != fold(&sent.to) || earlier.body != sent.body {
-        let message = format!("message_id '{}' was used for another message", sent.message_id);
-        return Err(Rejection::new(Code::MessageIdReused, "message_id", message));
+        return Err(id_reused(sent));
     }
-    let key = compound_key(&fold(sender), sent.message_id.as_bytes());
-    let is_waiting = intake.state.arrivals.get(key).is_some()
-        || intake.added(&sent.message_id).any(|added| added == earlier);
-    Ok(if is_waiting { Outcome::Duplicate } else { Outcome::Delivered })
+    let is_added = intake.added(&sent.message_id).any(|added| added == earlier);
+    Ok(received_before(intake, sent, sender, is_added))
+}
+
+/// The outcome for a message that its sender sent by a JSON request before: the node was in step
+/// with an older relay, or did not know that this one replicates.
+fn message_of_a_request(
+    intake: &Intake<'_>,
+    sent: &MessageSent,
+    sender: &str,
+    earlier: &MessageSent,
+) -> Result<Outcome, Rejection> {
+    if earlier.body != sent.body || folded_alias(&earlier.to) != folded_alias(&sent.to) {
+        return Err(id_reused(sent));
+    }
+    Ok(received_before(intake, sent, sender, false))
 }
 
 fn new_message<'a>(
@@ -175,6 +189,23 @@ fn new_message<'a>(
         .filter(|source| ![REPLAY_SOURCE, BACKFILL_SOURCE].contains(&source.as_str()));
     intake.record_message(sent, received);
     Ok(Outcome::Accepted)
+}
+
+fn id_reused(sent: &MessageSent) -> Rejection {
+    let message = format!("message_id '{}' was used for another message", sent.message_id);
+    Rejection::new(Code::MessageIdReused, "message_id", message)
+}
+
+/// The outcome for a message that this relay has: it waits for its recipient, or was delivered.
+fn received_before(
+    intake: &Intake<'_>,
+    sent: &MessageSent,
+    sender: &str,
+    is_in_this_batch: bool,
+) -> Outcome {
+    let key = compound_key(&fold(sender), sent.message_id.as_bytes());
+    let is_waiting = is_in_this_batch || intake.state.arrivals.get(key).is_some();
+    if is_waiting { Outcome::Duplicate } else { Outcome::Delivered }
 }
 
 fn target<'a>(

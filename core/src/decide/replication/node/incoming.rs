@@ -15,6 +15,7 @@ use crate::code::Code;
 use crate::decide::replication::intake::{Intake, received_message};
 use crate::decide::replication::served::REPLAY_SOURCE;
 use crate::ids::NodeId;
+use crate::older_relay::{is_from_older_relay, is_part};
 use crate::state::sequence_in_key;
 
 /// Takes in one item. `receipts` collects the receipts to send for it.
@@ -58,7 +59,17 @@ fn direct_message<'a>(
     let origin = sent.origin.clone().unwrap_or_else(|| intake.origin(item));
     let recipient = intake.state.mailbox_for_alias(alias);
     let reason = Code::UnknownAlias.name();
-    let earlier = intake.find_earlier(&sent.message_id, &sender).map(|sent| sent.target.clone());
+    let is_from_older = is_part(&intake.batch.log);
+    let name = recipient.as_ref().map_or(alias, |row| &row.name);
+    let earlier = intake
+        .find_earlier_of_older_relay(&sent.message_id, &sender, name)
+        // The same id to another recipient is another message.
+        .or_else(|| {
+            let earlier = intake.find_earlier(&sent.message_id, &sender);
+            earlier
+                .filter(|earlier| !is_from_older && !is_from_older_relay(earlier.origin.as_ref()))
+        })
+        .map(|sent| sent.target.clone());
     let dead_letter = recipient
         .as_ref()
         .and_then(|row| find_replayed_dead_letter(intake, sent, &sender).map(|at| (at, row)))
@@ -69,7 +80,7 @@ fn direct_message<'a>(
         Some(target) => matches!(target, Target::DeadLetter { .. }) && dead_letter.is_none(),
         None => recipient.is_none(),
     };
-    receipts.push(Receipt {
+    let receipt = Receipt {
         message_id: sent.message_id.clone(),
         sender: sender.clone(),
         origin: origin.clone(),
@@ -77,7 +88,9 @@ fn direct_message<'a>(
         by: Address::on(alias, &facts.actor.node_id).to_string(),
         at_us: facts.now_us,
         code: is_rejected.then(|| reason.to_owned()),
-    });
+    };
+    // An older relay has no way to pass it on.
+    receipts.extend((!is_from_older).then_some(receipt));
     if let Some(returned) = dead_letter {
         intake.record_and_apply(Payload::DeadLettersReturned(returned));
         return true;

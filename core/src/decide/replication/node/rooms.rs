@@ -8,10 +8,11 @@ use c2c_log_format::payload::{
 use c2c_log_format::{Payload, Sequence};
 
 use super::addresses::sender_address;
-use crate::address::{Address, is_remote, strip_node};
+use crate::address::{Address, folded_alias, is_remote, strip_node};
 use crate::batch::Item;
 use crate::decide::membership::is_member;
 use crate::decide::replication::intake::{Intake, received_message};
+use crate::older_relay::{is_from_older_relay, is_part};
 use crate::state::{Room, State, compound_key};
 
 /// Takes in a room message; true if it is new. If the message is the echo of one that this node
@@ -43,6 +44,7 @@ pub(super) fn room_message<'a>(
         return false;
     }
     let origin = sent.origin.clone().unwrap_or_else(|| intake.origin(item));
+    let label = label.or_else(|| local_label(intake, &room_id));
     let target = Target::Room { room_id, label, skipped: Vec::new() };
     let mut received = received_message(sent, sender, sent.to.clone(), target, origin);
     // A member on this node that sent the message through the relay is a local member here.
@@ -52,6 +54,14 @@ pub(super) fn room_message<'a>(
     }
     intake.record_message(sent, received);
     true
+}
+
+/// The room sequence of a message from an older relay, which assigns none: the next one of this
+/// node, until another relay has assigned one in this room.
+fn local_label(intake: &Intake<'_>, room_id: &str) -> Option<u64> {
+    let room = intake.state.rooms.get(room_id).filter(|room| !room.shared)?;
+    let is_from_older = is_part(&intake.batch.log);
+    is_from_older.then(|| room.next_label + intake.added_to_room(room_id))
 }
 
 /// A room message that was received or sent before.
@@ -66,10 +76,16 @@ fn find_earlier(intake: &Intake<'_>, sent: &MessageSent, sender: &str) -> Option
         return None;
     }
     let is_local = address.is_on(&intake.facts.actor.node_id);
+    let is_from_older = is_part(&intake.batch.log);
     let is_same = |prior: &MessageSent| {
         let from = if is_local && !is_remote(&prior.from) { address.alias() } else { sender };
         let is_in_room = matches!(prior.target, Target::Room { .. });
-        prior.message_id == sent.message_id && is_in_room && fold(&prior.from) == fold(from)
+        // An older relay does not name the node of a sender.
+        let is_sender = fold(&prior.from) == fold(from)
+            || (is_from_older || is_from_older_relay(prior.origin.as_ref()))
+                && !is_local
+                && folded_alias(&prior.from) == folded_alias(sender);
+        prior.message_id == sent.message_id && is_in_room && is_sender
     };
     if let Some((sequence, _)) = intake.facts.prior.iter().find(|(_, prior)| is_same(prior)) {
         return Some(Earlier::InLog(*sequence));
