@@ -352,7 +352,7 @@ pub struct AdvanceCursor {
     /// The other log.
     pub log: String,
     /// Node that keeps the other log.
-    pub node_id: String,
+    pub node_id: NodeId,
     /// The new position.
     pub position: Position,
 }

@@ -34,6 +34,16 @@ pub struct ConnectorStatus {
     /// Why the relay rejects an event that the connector keeps pushing.
     #[serde(rename = "waits", default, skip_serializing_if = "Option::is_none")]
     pub rejection: Option<String>,
+    /// Whether the relay is of an older generation, which confirms no delivery.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub older_relay: bool,
+    /// Number of times that such a relay may have removed mail that did not arrive here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub possibly_lost: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl ConnectorStatus {
@@ -72,6 +82,7 @@ impl Broker {
         match link.error {
             _ if link.process.as_ref().is_some_and(is_dead) => LinkStatus::NoConnector,
             Some(error) => LinkStatus::Unavailable { since_us: link.since_us, error },
+            None if link.older_relay => LinkStatus::Unconfirmed,
             None => LinkStatus::Open,
         }
     }

@@ -26,6 +26,10 @@ impl Run for Health {
         }
         let mut text = log_text(context, &health);
         text.push_str(&outbox_text(&health, context.common.utc));
+        let lost = possibly_lost(context);
+        if lost > 0 {
+            text.push_str(&format!("✗ Mail: {lost} times, mail from the relay may be lost\n"));
+        }
         text.push_str(&relay_line);
         output::print(&text)
     }
@@ -67,6 +71,7 @@ fn health_json(context: &Context, health: &HealthView, relay: &Value) -> Value {
         "outbox_unconfirmed": health.unconfirmed,
         "outbox_rooms": health.rooms_outbox,
         "outbox_waits": health.outbox_waits,
+        "possibly_lost": possibly_lost(context),
         "alias_conflicts": conflicts.collect::<Vec<_>>(),
         "head": health.head,
         "durable": health.durable,
@@ -78,6 +83,11 @@ fn health_json(context: &Context, health: &HealthView, relay: &Value) -> Value {
         "moved_to": context.broker.moved_to(),
         "relay": relay,
     })
+}
+
+/// How often a relay of an older generation may have removed mail that did not arrive here.
+fn possibly_lost(context: &Context) -> u64 {
+    context.broker.connector_status().map_or(0, |status| status.possibly_lost)
 }
 
 /// Root, sessions, rooms and the state of the log.

@@ -125,7 +125,7 @@ fn wait_for_milestone(
     let reached = context.broker.wait_until(Some(deadline), |broker| {
         broker.refresh(&context.actor)?;
         let is_reached = match sent.outbox {
-            true => remote_milestone(broker, sent)? >= Some(milestone),
+            true => remote_milestone(broker, sent, milestone)? >= Some(milestone),
             false => milestone < Milestone::Acked || is_acked(broker, sent, sequence),
         };
         // A local message without its own event has no sequence by which to find its ack.
@@ -141,8 +141,27 @@ fn is_acked(broker: &Broker, sent: &Sent, sequence: u64) -> bool {
     sequence > 0 && state.inbox.get(compound_key(&mailbox, &sequence.to_be_bytes())).is_none()
 }
 
-/// The last milestone reported for a message to another machine. Fails if it was rejected there.
-fn remote_milestone(broker: &mut Broker, sent: &Sent) -> Result<Option<Milestone>, Failure> {
+/// The end of a wait for a message that a relay of an older generation has.
+fn unconfirmed(sent: &Sent, is_unknown: bool) -> Rejection {
+    let message = match is_unknown {
+        true => {
+            "the relay did not answer the first request, so that the message may have been lost or delivered twice"
+        }
+        false => {
+            "the relay accepted the message and is of an older generation, which confirms no delivery"
+        }
+    };
+    Rejection::new(Code::OutcomeUnknown, "wait_for", message)
+        .hint(format!("see how far it got: c2c trace {}", sent.message_id))
+}
+
+/// The last milestone reported for a message to another machine. Fails if it was rejected there, or
+/// if the expected milestone will never be reported.
+fn remote_milestone(
+    broker: &mut Broker,
+    sent: &Sent,
+    expected: Milestone,
+) -> Result<Option<Milestone>, Failure> {
     let traces = broker.trace(&sent.message_id)?;
     let mut reached = None;
     for hop in traces.iter().flat_map(|trace| &trace.hops) {
@@ -152,6 +171,12 @@ fn remote_milestone(broker: &mut Broker, sent: &Sent) -> Result<Option<Milestone
             let code = Code::from_name(detail).unwrap_or(Code::UnknownAlias);
             let hint = format!("see the dead letter: c2c dead-letter show {}", sent.message_id);
             return Err(Rejection::new(code, "to_alias", message).hint(hint).into());
+        }
+        let is_unknown = detail == Code::OutcomeUnknown.name();
+        if level == ReceiptLevel::Unconfirmed.as_str()
+            && (is_unknown || expected > Milestone::Relayed)
+        {
+            return Err(unconfirmed(sent, is_unknown).into());
         }
         let milestone = Milestone::value_variants().iter().find(|row| row.name() == level);
         reached = reached.max(milestone.copied());

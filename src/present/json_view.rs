@@ -65,7 +65,7 @@ pub fn receipt(sent: &Sent, broker_id: &str, link: &LinkStatus) -> Value {
     with_delay_warning(row, link)
 }
 
-/// Adds a warning to a receipt if the link delays the message.
+/// Adds a warning to a receipt if the link delays the message or does not confirm its delivery.
 pub fn with_delay_warning(mut row: Value, link: &LinkStatus) -> Value {
     if let Some(warning) = delay_reason(link) {
         row["warning"] = json!(warning);
@@ -92,11 +92,16 @@ pub fn room_receipt(sent: &Sent, broker_id: &str, link: &LinkStatus) -> Value {
     with_delay_warning(row, link)
 }
 
-/// Why a message for another machine waits in the outbox for longer than usual; `None` if it does not.
-/// The message is accepted in any case.
+/// Why a message for another machine waits in the outbox for longer than usual, or is not confirmed;
+/// `None` if neither is so. The message is accepted in any case.
 fn delay_reason(link: &LinkStatus) -> Option<String> {
     match link {
         LinkStatus::Open => None,
+        LinkStatus::Unconfirmed => Some(
+            "the relay is of an older generation: it reports that it accepted the message, and \
+             no delivery"
+                .into(),
+        ),
         LinkStatus::NeverConnected => {
             Some("waits in the outbox: no connector has run on this root".into())
         }

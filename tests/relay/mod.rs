@@ -12,6 +12,8 @@ mod logging;
 mod machines;
 mod mirror;
 mod net;
+mod older;
+mod older_proxy;
 mod operator;
 mod page;
 mod regressions;
@@ -273,13 +275,19 @@ impl Machine {
         Self { world, node, url, prefix: Vec::new(), child: None }
     }
 
+    /// A machine that reaches its relay through a proxy.
+    pub fn at(url: &str, node: &str) -> Self {
+        let (world, node, url) = (World::new(), node.to_owned(), url.to_owned());
+        Self { world, node, url, prefix: Vec::new(), child: None }
+    }
+
     /// A machine on its own host: `a` or `b`.
     pub fn on(net: &Net, host: &str) -> Self {
         let (node, url, prefix) = (format!("machine-{host}"), net.url(host), net.prefix(host));
         Self { world: World::new(), node, url, prefix, child: None }
     }
 
-    fn connect(&self, args: &[&str]) -> Command {
+    pub fn connect(&self, args: &[&str]) -> Command {
         let words = ["relay", "connect", "--node-id", &self.node];
         let mut command = program(&self.world, &self.prefix, &words);
         command.args(["--relay-url", &self.url, "--token", TOKEN]).args(args);
@@ -388,5 +396,5 @@ fn settle(machines: &[&Machine]) {
 }
 
 crate::harness::tests! {
-    modules: access, batches, clients, commands, crash, histories, hosts, logging, machines, mirror, operator, page, regressions, restore, rooms, ssh, transport;
+    modules: access, batches, clients, commands, crash, histories, hosts, logging, machines, mirror, older, operator, page, regressions, restore, rooms, ssh, transport;
 }

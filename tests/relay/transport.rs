@@ -75,7 +75,8 @@ impl Transport for Lossy {
     fn send(&self, request: &TransportRequest) -> Result<TransportResponse, Unreachable> {
         let answer = self.inner.send(request);
         if self.random.lock().expect("a lock").below(3) == 0 {
-            return Err(Unreachable("the response was lost".into()));
+            let reason = "the response was lost".to_owned();
+            return Err(Unreachable { reason, may_have_arrived: true });
         }
         answer
     }

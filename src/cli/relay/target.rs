@@ -89,7 +89,7 @@ pub fn new_client(
     let read = |path: &PathBuf| config::read_named("ca_bundle", path);
     let pem = settings.ca_bundle.as_ref().map(read).transpose()?;
     let http = HttpTransport::new(url, pem.as_deref().map(str::as_bytes)).map_err(
-        |Unreachable(reason)| {
+        |Unreachable { reason, .. }| {
             Failure::from(Rejection::new(Code::InvalidArgument, "ca_bundle", reason))
         },
     )?;

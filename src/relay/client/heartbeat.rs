@@ -86,7 +86,7 @@ impl Connector {
     }
 
     /// The sessions to report now. Drops the leases of sessions that no longer exist.
-    fn due_leases(&mut self, renew_all: bool) -> Vec<(SessionId, LeaseRecord)> {
+    pub(super) fn due_leases(&mut self, renew_all: bool) -> Vec<(SessionId, LeaseRecord)> {
         let current: Vec<(SessionId, LeaseRecord)> =
             self.broker.agents().iter().filter_map(lease_of).collect();
         let sessions: BTreeSet<&SessionId> = current.iter().map(|(session, _)| session).collect();

@@ -87,7 +87,7 @@ impl Connector {
                 let position = self.common_position(&to_position(&expected))?;
                 Ok(PushResult { position, outcomes: Vec::new(), diverged: true })
             }
-            Err(RequestError { failure, expected: None }) => {
+            Err(RequestError { failure, expected: None, .. }) => {
                 if failure.code() == Code::ForeignSender {
                     self.reset_registration();
                 }

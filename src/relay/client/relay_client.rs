@@ -4,18 +4,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::transport::{Transport, TransportRequest, TransportResponse, Unreachable};
 use crate::error::Failure;
 use crate::platform::clock;
 use crate::relay::keys::{self, Identity, random};
 use crate::relay::protocol::cursor::WireCursor;
-use crate::relay::protocol::request::RegisterRequest;
-use crate::relay::protocol::response::{self, ErrorResponse, RegisterResponse, RotateKeyResponse};
+use crate::relay::protocol::request::{
+    RegisterRequest, RoomChangeRequest, SendRoomRequest, SignedEnvelope,
+};
+use crate::relay::protocol::response::{
+    self, ErrorResponse, Ignored, RegisterResponse, RotateKeyResponse,
+};
 use crate::relay::protocol::route::{self, Access};
-use crate::relay::protocol::sign::{self, AuthorizationHeader, Moment, SignedRequest};
+use crate::relay::protocol::sign::{self, AuthorizationHeader, Moment, RoomOp, SignedRequest};
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
 use c2c_core::ids::Alias;
@@ -42,6 +46,17 @@ pub struct RelayClient {
     token: Option<String>,
 }
 
+/// How far a request came that did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestProgress {
+    /// It did not leave this machine.
+    NotSent,
+    /// The relay may have executed it: there was no response, or none by the relay itself.
+    Unanswered,
+    /// The relay rejected it.
+    Rejected,
+}
+
 /// A request that failed or was rejected by the relay.
 #[derive(Debug)]
 pub struct RequestError {
@@ -49,11 +64,20 @@ pub struct RequestError {
     pub failure: Box<Failure>,
     /// The cursor that the relay expects instead of the one in the request.
     pub expected: Option<Box<WireCursor>>,
+    /// How far the request came.
+    pub progress: RequestProgress,
 }
 
+impl RequestError {
+    fn new(failure: Failure, progress: RequestProgress) -> Self {
+        Self { failure: Box::new(failure), expected: None, progress }
+    }
+}
+
+/// An error before the request was sent.
 impl From<Failure> for RequestError {
     fn from(failure: Failure) -> Self {
-        Self { failure: Box::new(failure), expected: None }
+        Self::new(failure, RequestProgress::NotSent)
     }
 }
 
@@ -119,8 +143,17 @@ impl RelayClient {
         target: &str,
         alias: Option<&str>,
     ) -> Result<T, Failure> {
+        Ok(self.try_get(target, alias)?)
+    }
+
+    /// Like [`RelayClient::get`], and reports how far a failed request came.
+    pub(super) fn try_get<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        alias: Option<&str>,
+    ) -> Result<T, RequestError> {
         let request = UnsignedRequest { method: "GET", target, alias, ..Default::default() };
-        Ok(decode_response(&self.request(request)?)?)
+        decode_response(&self.request(request)?)
     }
 
     /// Sends a POST request with a JSON body. Credentials are as for [`RelayClient::get`].
@@ -164,7 +197,44 @@ impl RelayClient {
             return Ok(response.body);
         }
         let error = decode_response::<Ignored>(&response).err();
-        Err(error.unwrap_or_else(|| unexpected(&response).into()))
+        Err(error.unwrap_or_else(|| unexpected(&response)))
+    }
+
+    /// Adds the signature of a room operation to its body.
+    pub(super) fn sign_room_change(
+        &self,
+        op: RoomOp,
+        request: RoomChangeRequest,
+    ) -> Result<RoomChangeRequest, Failure> {
+        let Some(identity) = self.identity() else { return Ok(request) };
+        let (ts, nonce) = (time::rfc3339_seconds(clock::now_us()), random_nonce()?);
+        let (key, moment) = (identity.key.public().to_string(), Moment { ts: &ts, nonce: &nonce });
+        let text = sign::room_op(op, &request.room_id, &request.alias, &key, moment);
+        let sig = identity.key.sign(&text.map_err(cannot_sign)?);
+        Ok(RoomChangeRequest {
+            identity_pk: Some(key),
+            sig: Some(sig),
+            nonce: Some(nonce),
+            ts: Some(ts),
+            ..request
+        })
+    }
+
+    /// Adds the signed envelope to a room message.
+    pub(super) fn sign_room_message(
+        &self,
+        request: SendRoomRequest,
+    ) -> Result<SendRoomRequest, Failure> {
+        let Some(identity) = self.identity() else { return Ok(request) };
+        let (ts, nonce) = (time::rfc3339_seconds(clock::now_us()), random_nonce()?);
+        let (key, enc) = (identity.key.public().to_string(), "none");
+        let SendRoomRequest { room_id, from_alias, content, .. } = &request;
+        let moment = Moment { ts: &ts, nonce: &nonce };
+        let text = sign::room_send(room_id, from_alias, &key, enc, content, moment);
+        let sig = identity.key.sign(&text.map_err(cannot_sign)?);
+        let ct = sign::encode(content.as_bytes());
+        let envelope = SignedEnvelope { ct, enc: enc.into(), sender_pk: key, sig, ts, nonce };
+        Ok(SendRoomRequest { envelope: Some(envelope), ..request })
     }
 
     /// Adds a proof of the key to a registration. Without a key, returns it unchanged.
@@ -209,7 +279,7 @@ impl RelayClient {
 
     /// Sends a request with its credentials. If the relay does not know the key that signed it,
     /// submits the key rotation and sends the request once more.
-    fn request(&self, unsigned: UnsignedRequest<'_>) -> Result<TransportResponse, Failure> {
+    fn request(&self, unsigned: UnsignedRequest<'_>) -> Result<TransportResponse, RequestError> {
         let authorization = self.authorization(&unsigned)?;
         let is_signed = unsigned.alias.is_some() && authorization.is_some();
         let mut request = TransportRequest {
@@ -228,12 +298,16 @@ impl RelayClient {
         self.send(&request)
     }
 
-    fn send(&self, request: &TransportRequest) -> Result<TransportResponse, Failure> {
-        self.transport.send(request).map_err(|Unreachable(reason)| {
+    fn send(&self, request: &TransportRequest) -> Result<TransportResponse, RequestError> {
+        self.transport.send(request).map_err(|Unreachable { reason, may_have_arrived }| {
+            let progress = match may_have_arrived {
+                true => RequestProgress::Unanswered,
+                false => RequestProgress::NotSent,
+            };
             let message = format!("relay UNREACHABLE: {} ({reason})", self.base_url());
-            Rejection::new(Code::RemoteUnavailable, "relay_url", message)
-                .hint("check that `c2c relay serve` is running and that the URL is correct")
-                .into()
+            let rejection = Rejection::new(Code::RemoteUnavailable, "relay_url", message)
+                .hint("check that `c2c relay serve` is running and that the URL is correct");
+            RequestError::new(rejection.into(), progress)
         })
     }
 }
@@ -264,10 +338,6 @@ impl Default for UnsignedRequest<'_> {
     }
 }
 
-/// The body of a successful response whose contents do not matter.
-#[derive(Deserialize)]
-struct Ignored {}
-
 /// Whether a relay rejected a request because it does not know the key that signed it.
 fn is_unknown_key(response: &TransportResponse) -> bool {
     let error = || response::decode::<Ignored>(&response.body).ok()?.err();
@@ -289,17 +359,24 @@ fn random_nonce() -> Result<String, Failure> {
 fn decode_response<T: DeserializeOwned>(response: &TransportResponse) -> Result<T, RequestError> {
     match response::decode::<T>(&response.body) {
         Ok(Ok(value)) if response.status < 300 => Ok(value),
-        Ok(Err(error)) if !error.error.is_empty() => Err(rejection(error)),
-        _ => Err(unexpected(response).into()),
+        Ok(Err(error)) if !error.error.is_empty() => Err(RequestError {
+            // An error inside the relay may have occurred after it executed the request.
+            progress: match response.status {
+                500.. => RequestProgress::Unanswered,
+                _ => RequestProgress::Rejected,
+            },
+            ..rejection(error)
+        }),
+        _ => Err(unexpected(response)),
     }
 }
 
 /// The error for a response that is not one of a relay, for example from a proxy.
-fn unexpected(response: &TransportResponse) -> Failure {
+fn unexpected(response: &TransportResponse) -> RequestError {
     let message = format!("unexpected response ({}) from the relay URL", response.status);
-    Rejection::new(Code::RemoteUnavailable, "relay_url", message)
-        .hint("check that the URL is the URL of a c2c relay")
-        .into()
+    let rejection = Rejection::new(Code::RemoteUnavailable, "relay_url", message)
+        .hint("check that the URL is the URL of a c2c relay");
+    RequestError::new(rejection.into(), RequestProgress::Unanswered)
 }
 
 /// Converts a relay's rejection, keeping its message and hint. An unknown code becomes an internal
@@ -316,7 +393,10 @@ fn rejection(error: ErrorResponse) -> RequestError {
     let mut rejection = Rejection::new(code, error.field.unwrap_or_default(), message);
     rejection.hint = error.hint;
     rejection.suggestion = error.suggested_alias.map(Alias::from);
-    RequestError { failure: Box::new(rejection.into()), expected: error.expected.map(Box::new) }
+    RequestError {
+        expected: error.expected.map(Box::new),
+        ..RequestError::new(rejection.into(), RequestProgress::Rejected)
+    }
 }
 
 /// The code of a rejection by an older relay, which names the code in the message or not at all.

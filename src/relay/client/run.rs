@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use c2c_log_format::payload::Process;
 
 use super::backoff::Backoff;
-use super::state::{Connector, LONG_POLL_MAX};
+use super::state::{Connector, Generation, LONG_POLL_MAX};
 use crate::broker::ConnectorStatus;
 use crate::error::Failure;
 use crate::platform::clock;
@@ -57,6 +57,7 @@ impl SyncReport {
         self.forwarded += part.forwarded;
         self.failed += part.failed;
         self.bounced += part.bounced;
+        self.inbound += part.inbound;
         self.errors.extend(part.errors);
         self.delayed = part.delayed.or(self.delayed.take());
     }
@@ -150,6 +151,8 @@ impl Connector {
             Ok(_) => None,
             Err(failure) => Some(failure.message()),
         };
+        let recorded = self.broker.connector_status();
+        let of_relay = recorded.as_ref().filter(|link| link.relay_url == self.client.base_url());
         let link = ConnectorStatus {
             relay_url: self.client.base_url().to_owned(),
             node_id: self.node_id.clone(),
@@ -157,21 +160,25 @@ impl Connector {
             since_us: clock::now_us(),
             error,
             rejection: result.as_ref().ok().and_then(|report| report.delayed.clone()),
+            older_relay: self.older.is_some(),
+            possibly_lost: of_relay.map_or(0, |link| link.possibly_lost) + self.possibly_lost,
         };
         let is_unchanged = |recorded: &ConnectorStatus| {
             ConnectorStatus { since_us: recorded.since_us, ..link.clone() } == *recorded
         };
-        if self.broker.root().is_dir()
-            && !self.broker.connector_status().as_ref().is_some_and(is_unchanged)
-        {
+        if self.broker.root().is_dir() && !recorded.as_ref().is_some_and(is_unchanged) {
             // The status is informational: a failed write is ignored.
             let _ = link.write(self.broker.root());
         }
+        self.possibly_lost = 0;
     }
 
     fn sync(&mut self) -> Result<SyncReport, Failure> {
         let mut report = SyncReport::default();
         self.begin_round(&mut report)?;
+        if self.older.is_some() {
+            return Ok(report);
+        }
         for _ in 0..SYNC_BATCHES_MAX {
             let pulled = self.pull(Duration::ZERO)?;
             report.inbound += pulled.inbound;
@@ -184,16 +191,31 @@ impl Connector {
         Ok(report)
     }
 
-    /// Registers all sessions and pushes everything, retries included.
+    /// Registers all sessions and pushes everything, retries included. With a relay of an older
+    /// generation, also receives everything.
     fn begin_round(&mut self, report: &mut SyncReport) -> Result<(), Failure> {
-        self.handshake()?;
+        let relay = match self.handshake()? {
+            Generation::Replicating(relay) => relay,
+            Generation::Older => return self.older_round(report),
+        };
         self.refresh()?;
         let stats = self.heartbeat(true, &mut report.errors)?;
         report.registered = stats.registered;
         report.heartbeated = stats.heartbeated;
         report.failed = stats.failed;
         report.rejected = stats.failed;
+        self.change_to_replication(&relay, report)?;
         self.push_all(true, report)
+    }
+
+    /// Registers new sessions and pushes new events.
+    fn continue_round(&mut self, report: &mut SyncReport) -> Result<(), Failure> {
+        if self.older.is_some() {
+            return self.older_part(report);
+        }
+        self.refresh()?;
+        report.registered = self.heartbeat(false, &mut report.errors)?.registered;
+        self.push_all(false, report)
     }
 
     /// Replicates until `stop` is set: one thread pushes whenever the log grows, another one waits
@@ -295,7 +317,9 @@ fn push_round(
     let began = clock::monotonic();
     let mut report = SyncReport::default();
     connector.begin_round(&mut report)?;
-    connector.mirror_some(&mut report);
+    if connector.older.is_none() {
+        connector.mirror_some(&mut report);
+    }
     let log = connector.sync_log("push");
     log.completed(&report, began);
     let mut result = Ok(report);
@@ -306,9 +330,7 @@ fn push_round(
         let version = connector.broker.version();
         let part_began = clock::monotonic();
         let mut part = SyncReport::default();
-        connector.refresh()?;
-        part.registered = connector.heartbeat(false, &mut part.errors)?.registered;
-        connector.push_all(false, &mut part)?;
+        connector.continue_round(&mut part)?;
         if !part.is_quiet() {
             log.completed(&part, part_began);
         }
@@ -321,13 +343,13 @@ fn push_round(
 
 /// Pulls once, waiting at the relay for events.
 fn pull_round(connector: &mut Connector) -> Result<SyncReport, Failure> {
-    connector.relay()?;
-    connector.refresh()?;
-    // The other thread registers the sessions.
+    // The other thread registers the sessions. It alone talks to a relay of an older generation.
     if connector.signing_alias().is_none() {
         thread::sleep(Duration::from_millis(200));
         return Ok(SyncReport::default());
     }
+    connector.relay()?;
+    connector.refresh()?;
     let began = clock::monotonic();
     let pulled = match connector.pull(connector.long_poll_timeout) {
         Ok(pulled) => pulled,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::older::progress::OlderRelay;
 use super::progress::{Leases, MirrorProgress, PushProgress};
 use super::relay_client::RelayClient;
 use crate::broker::{Broker, LOG_DIRECTORY};
@@ -31,6 +32,14 @@ pub struct RelayInfo {
     pub name: String,
 }
 
+/// The generation of the relay.
+pub(super) enum Generation {
+    /// It replicates.
+    Replicating(RelayInfo),
+    /// It offers JSON routes only.
+    Older,
+}
+
 /// Replicates one broker root with one relay.
 pub struct Connector {
     pub(super) broker: Broker,
@@ -43,6 +52,11 @@ pub struct Connector {
     pub(super) leases: Leases,
     pub(super) push_progress: PushProgress,
     pub(super) mirror_progress: MirrorProgress,
+    /// What is known about the relay, if it is one of an older generation.
+    pub(super) older: Option<OlderRelay>,
+    /// Number of times that an older relay may have removed mail that did not arrive here, not yet
+    /// written to the status of the link.
+    pub(super) possibly_lost: u64,
     /// How long the next pull asks the relay to wait for events.
     pub(super) long_poll_timeout: Duration,
     /// The alias that signs requests for this root; one that the relay has admitted.
@@ -61,6 +75,8 @@ impl Connector {
             leases: Leases::default(),
             push_progress: PushProgress::default(),
             mirror_progress: MirrorProgress::default(),
+            older: None,
+            possibly_lost: 0,
             long_poll_timeout: LONG_POLL_MAX,
             signing_alias: Arc::default(),
         }
@@ -104,9 +120,12 @@ impl Connector {
 
     /// Asks the relay for its identity. If it differs from the last handshake, all leases and the
     /// push progress are reset, because the relay knows none of them.
-    pub fn handshake(&mut self) -> Result<RelayInfo, Failure> {
+    pub(super) fn handshake(&mut self) -> Result<Generation, Failure> {
         let health: HealthResponse = self.client.get("/health", None)?;
-        let log_id = health.relay_id.unwrap_or_default();
+        let Some(log_id) = health.relay_id else {
+            self.join_older_relay()?;
+            return Ok(Generation::Older);
+        };
         let log = parse_log_id(&log_id).map_err(|_| {
             let message = "the relay does not report the id of its log";
             Rejection::new(Code::UpgradeNeeded, "relay_url", message).hint("update the relay")
@@ -118,14 +137,20 @@ impl Connector {
             self.push_progress.reset_scan();
         }
         self.relay = Some(relay.clone());
-        Ok(relay)
+        Ok(Generation::Replicating(relay))
     }
 
     /// The identity of the relay, from the last handshake or a new one.
     pub(super) fn relay(&mut self) -> Result<RelayInfo, Failure> {
         match &self.relay {
             Some(relay) => Ok(relay.clone()),
-            None => self.handshake(),
+            None => match self.handshake()? {
+                Generation::Replicating(relay) => Ok(relay),
+                Generation::Older => {
+                    let message = "the relay offers no replication";
+                    Err(Rejection::new(Code::UpgradeNeeded, "relay_url", message).into())
+                }
+            },
         }
     }
 

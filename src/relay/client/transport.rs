@@ -33,9 +33,20 @@ pub struct TransportResponse {
     pub body: Vec<u8>,
 }
 
-/// The relay could not be reached or did not respond; the text is the reason.
+/// The relay could not be reached or did not respond.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreachable(pub String);
+pub struct Unreachable {
+    /// Why.
+    pub reason: String,
+    /// Whether the request may have reached the relay.
+    pub may_have_arrived: bool,
+}
+
+impl Unreachable {
+    fn before_sending(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), may_have_arrived: false }
+    }
+}
 
 /// Carries requests to one relay.
 pub trait Transport: Send + Sync {
@@ -60,7 +71,7 @@ pub struct HttpTransport {
 impl HttpTransport {
     /// Creates a transport to a relay. `ca_bundle` holds additional trusted certificates in PEM.
     pub fn new(base_url: &str, ca_bundle: Option<&[u8]>) -> Result<Self, Unreachable> {
-        let failed = |e: reqwest::Error| Unreachable(reason(&e));
+        let failed = |e: reqwest::Error| Unreachable::before_sending(reason(&e));
         let mut builder = blocking::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(Duration::from_secs(15))
@@ -69,7 +80,8 @@ impl HttpTransport {
         if let Some(pem) = ca_bundle {
             let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(failed)?;
             if certificates.is_empty() {
-                return Err(Unreachable("the CA bundle contains no certificate".into()));
+                let reason = "the CA bundle contains no certificate";
+                return Err(Unreachable::before_sending(reason));
             }
             for certificate in certificates {
                 builder = builder.add_root_certificate(certificate);
@@ -86,7 +98,10 @@ impl Transport for HttpTransport {
     }
 
     fn send(&self, request: &TransportRequest) -> Result<TransportResponse, Unreachable> {
-        let failed = |e: reqwest::Error| Unreachable(reason(&e));
+        let failed = |e: reqwest::Error| Unreachable {
+            reason: reason(&e),
+            may_have_arrived: !e.is_connect(),
+        };
         let url = format!("{}{}", self.base_url, request.target);
         let method =
             if request.method == "GET" { reqwest::Method::GET } else { reqwest::Method::POST };

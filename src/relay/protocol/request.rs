@@ -155,6 +155,18 @@ impl RegisterRequest {
     }
 }
 
+impl RegisterRequest {
+    /// The body for an older relay, which accepts only whole seconds as the duration of a lease.
+    pub fn with_whole_ttl(&self) -> Value {
+        let ttl_s = self.ttl_s() as u64;
+        let mut body = serde_json::to_value(self).unwrap_or_default();
+        if let Some(ttl) = body.get_mut("ttl") {
+            *ttl = ttl_s.into();
+        }
+        body
+    }
+}
+
 impl RoomChangeRequest {
     /// The proof of key possession, if the body contains one.
     pub fn proof(&self) -> Result<Option<Proof<'_>>, BodyError> {

@@ -175,6 +175,10 @@ impl From<String> for EventOutcome {
     }
 }
 
+/// The body of a successful response whose contents do not matter.
+#[derive(Debug, Deserialize)]
+pub struct Ignored {}
+
 /// Encodes a response body: the value, preceded by `ok`.
 pub fn encode<T: Serialize>(ok: bool, value: &T) -> Vec<u8> {
     #[derive(Serialize)]

@@ -11,6 +11,7 @@ use crate::code::Code;
 use crate::command::RecordAnswer;
 use crate::decide::replication::intake::cursor_advanced;
 use crate::facts::Facts;
+use crate::ids::NodeId;
 use crate::rejection::Rejection;
 use crate::reply::Decision;
 use crate::state::{OutboxMessage, State};
@@ -41,7 +42,7 @@ pub(in crate::decide) fn answered(
 }
 
 fn cursor(answer: &RecordAnswer, log: &str, position: Position) -> Payload {
-    let (log, node_id) = (log.to_owned(), answer.relay_name.clone());
+    let (log, node_id) = (log.to_owned(), NodeId::from(answer.relay_name.as_str()));
     cursor_advanced(CursorDirection::Out, log, node_id, &position, String::new())
 }
 
@@ -86,7 +87,7 @@ fn direct(
         _ => Address::on(&row.alias, &row.host).to_string(),
     };
     let receipt = Receipt {
-        message_id: row.message_id.clone(),
+        message_id: row.message_id.to_string(),
         sender: Address::on(&row.from, &facts.actor.node_id).to_string(),
         origin: Origin {
             log: answer.log.clone(),
