@@ -1,12 +1,13 @@
 //! Commands: requests that the rules may reject, and their inputs.
 
 use c2c_log_format::payload::{
-    AckLevel, ClaimReturnReason, CursorDirection, Process, ReportedLiveness, RoomVisibility,
+    AckLevel, ClaimReturnReason, CursorDirection, ReportedLiveness, RoomVisibility,
 };
 use c2c_log_format::{Payload, Sequence};
 
 use crate::batch::{Batch, Position, RequestAnswer};
 use crate::facts::Facts;
+use crate::foreign::ForeignFile;
 use crate::ids::{Alias, MessageId, NodeId, RoomId, SessionId};
 use crate::rejection::Rejection;
 use crate::reply::Decision;
@@ -223,7 +224,7 @@ pub struct PurgeDeadLetters {
 /// Imports the JSON files of an older version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportFiles {
-    /// Files to import, in this order.
+    /// Files, or parts of files, to import in this order.
     pub files: Vec<ForeignFile>,
 }
 
@@ -366,57 +367,4 @@ pub struct LeaseRenewal {
     pub session_id: SessionId,
     /// Liveness of the agent as reported by its node.
     pub liveness: ReportedLiveness,
-}
-
-/// One file of an older version, parsed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ForeignFile {
-    /// File name relative to the root.
-    pub file: String,
-    /// Size and modification time. A file whose stamp is unchanged is not read again.
-    pub stamp: String,
-    /// Rows of `registry.json`; empty for other files.
-    pub sessions: Vec<ForeignSession>,
-    /// Rows of an inbox, of the outbox or of a room history.
-    pub messages: Vec<ForeignMessage>,
-    /// Set if the file is the history of this public room.
-    pub room: Option<RoomId>,
-}
-
-/// A row of `registry.json`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForeignSession {
-    /// Identifies the row, so that it is imported once.
-    pub key: String,
-    /// Session id as the file spells it.
-    pub session_id: SessionId,
-    /// Alias as the file spells it.
-    pub alias: Alias,
-    /// The agent's process, without boot id and namespace.
-    pub process: Option<Process>,
-    /// Kind of client, such as `claude-code`.
-    pub client_type: Option<String>,
-    /// Free text that describes the agent.
-    pub role: Option<String>,
-    /// Working directory of the agent.
-    pub cwd: Option<String>,
-}
-
-/// A row of an inbox or of the outbox.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForeignMessage {
-    /// Identifies the row, so that it is imported once.
-    pub key: String,
-    /// Session whose inbox contained it; `None` in the outbox.
-    pub session_id: Option<SessionId>,
-    /// Idempotency key in the row; the import creates one if it is absent.
-    pub message_id: Option<MessageId>,
-    /// Name of the sender; one that cannot be an alias is imported as `unknown`.
-    pub from: String,
-    /// Recipient as the row addresses it.
-    pub to: String,
-    /// Text of the message.
-    pub body: String,
-    /// Time of sending, microseconds since 1970 UTC; `None` if the row has none.
-    pub sent_us: Option<u64>,
 }

@@ -12,6 +12,7 @@ pub mod code;
 pub mod command;
 pub mod decide;
 pub mod facts;
+pub mod foreign;
 pub mod ids;
 pub mod limits;
 pub mod older_relay;

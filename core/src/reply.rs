@@ -46,8 +46,31 @@ pub struct BroadcastReply {
 pub struct ImportReply {
     /// Number of sessions that were registered.
     pub sessions: usize,
-    /// Number of messages that were added.
+    /// Number of messages that were added to a mailbox or to the outbox.
     pub messages: usize,
+    /// Number of rooms that were created.
+    pub rooms: usize,
+    /// Number of agents that became members of a room.
+    pub members: usize,
+    /// Number of messages that were added to the history of a room.
+    pub room_messages: usize,
+    /// Number of dead letters that were added.
+    pub dead_letters: usize,
+    /// Number of delivered messages that were added to the history of a mailbox.
+    pub delivered: usize,
+}
+
+impl ImportReply {
+    /// Adds the numbers of another import.
+    pub fn add(&mut self, other: &Self) {
+        self.sessions += other.sessions;
+        self.messages += other.messages;
+        self.rooms += other.rooms;
+        self.members += other.members;
+        self.room_messages += other.room_messages;
+        self.dead_letters += other.dead_letters;
+        self.delivered += other.delivered;
+    }
 }
 
 /// Answer to a registration.

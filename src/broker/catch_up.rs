@@ -6,11 +6,9 @@ use c2c_log_format::{Event, Payload};
 use super::Broker;
 use super::checkpoints::open_base;
 use crate::error::Failure;
-use crate::platform::clock;
 use crate::store::{EventRef, StoreError};
-use c2c_core::decide::{Actor, ForeignFile};
+use c2c_core::decide::Actor;
 use c2c_core::state::{CheckpointBase, PROJECTION, State};
-use c2c_core::view::LoggedEvent;
 
 /// Kinds of events that change which key an alias belongs to.
 const KEY_KINDS: [u16; 2] = [501, 502];
@@ -65,13 +63,8 @@ impl Broker {
         self.loaded = true;
     }
 
-    /// Older files under the root that differ from what the log has imported.
-    pub fn foreign_files(&mut self) -> Result<Vec<ForeignFile>, Failure> {
-        self.catch_up()?;
-        self.foreign.changed_files(&self.root, &self.state)
-    }
-
     pub(super) fn catch_up(&mut self) -> Result<(), Failure> {
+        self.foreign_histories.clear();
         if !self.merged.is_empty() {
             // The merged rows exist only in memory; the log does not contain them.
             self.merged.clear();
@@ -189,23 +182,6 @@ impl Broker {
                 *relied_on = stored.event.head.sequence;
             }
         })
-    }
-
-    /// Applies rows of legacy files that the log has not imported, only in memory.
-    fn merge_foreign(&mut self, actor: &Actor) -> Result<(), Failure> {
-        let files = self.foreign.changed_files(&self.root, &self.state)?;
-        if files.is_empty() {
-            return Ok(());
-        }
-        let actor = crate::env::actor::complete(actor);
-        let events = self.decide_import(files, &actor)?;
-        let now_us = clock::now_us();
-        for payload in events {
-            let sequence = self.state.head + 1;
-            self.state.apply(sequence, now_us, &payload);
-            self.merged.push(LoggedEvent { sequence, time_us: now_us, payload });
-        }
-        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use crate::legacy;
 use crate::platform::clock;
 use crate::platform::fs::{create_private_directory, private_options};
 use c2c_core::limits::{WAKE_FILE_RETENTION_S, WAKE_PAUSE_S_MIN};
+use c2c_core::state::is_history;
 
 /// Directory of the wake files under a broker root.
 const DIRECTORY: &str = "doorbells";
@@ -48,8 +49,7 @@ impl Broker {
 
     /// The sessions to notify of these events. Must be called before the events are applied.
     pub(super) fn mail_notices(&self, events: &[Payload]) -> Vec<MailNotice> {
-        let notifies =
-            |event: &Payload| matches!(event, Payload::MessageSent(sent) if !sent.deferrable);
+        let notifies = |event: &Payload| matches!(event, Payload::MessageSent(sent) if !sent.deferrable && !is_history(sent));
         if self.relay.is_some()
             || !events.iter().any(notifies)
             || !self.root.join(DIRECTORY).exists()
@@ -61,7 +61,7 @@ impl Broker {
         for event in events {
             let Payload::MessageSent(sent) = event else { continue };
             match &sent.target {
-                _ if sent.deferrable => {}
+                _ if sent.deferrable || is_history(sent) => {}
                 Target::Mailbox(mailbox) => notices.extend(self.mail_notice(mailbox, now_us)),
                 Target::Room { room_id, skipped, .. } => {
                     let members =

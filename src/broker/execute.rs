@@ -17,8 +17,8 @@ use crate::platform::clock;
 use crate::platform::process::{is_ancestor, liveness_of, this_process};
 use crate::store::{EventRef, StoreError};
 use c2c_core::code::Code;
-use c2c_core::command::{Command, ForeignFile, Heartbeat, ImportFiles, Prior};
-use c2c_core::decide::{self, Actor, Facts, Rejection};
+use c2c_core::command::{Command, Heartbeat, ImportFiles, Prior};
+use c2c_core::decide::{self, Actor, Facts, ForeignFile, Rejection};
 use c2c_core::ids::MessageId;
 use c2c_core::limits::{CONFLICT_RETRIES, HEARTBEAT_INTERVAL_S};
 use c2c_core::state::State;
@@ -150,15 +150,16 @@ impl Broker {
 
     fn attempt(&mut self, command: &mut AnyCommand<'_>, actor: &Actor) -> Result<u64, Failure> {
         self.catch_up()?;
-        // Decide once without the lock so that a rejected command never creates the root. If older
-        // files are waiting to be imported, skip this: the decision needs the state after the import.
-        if self.state.head == 0 && self.foreign.changed_files(&self.root, &self.state)?.is_empty() {
+        // Older files come first: the decision needs the state after their import.
+        if command.imports_older_files && !self.foreign_files()?.is_empty() {
+            self.import_legacy_files(actor)?;
+        }
+        // Decide once without the lock so that a rejected command never creates the root.
+        if self.state.head == 0 {
             self.decide(command, actor, Vec::new())?;
         }
         legacy::create_or_check_root(&self.root)?;
         for _ in 0..CONFLICT_RETRIES {
-            // ORDER: the locks of the legacy files before the writer lock, as in a mirror.
-            let older = self.lock_older_files(command)?;
             match self.store.lock() {
                 // The root was removed or replaced while this process ran.
                 Err(StoreError::Reload) => {
@@ -167,9 +168,8 @@ impl Broker {
                 }
                 other => other?,
             }
-            let outcome = self.decide_and_append(command, actor, older.is_some());
+            let outcome = self.decide_and_append(command, actor);
             self.store.unlock();
-            drop(older);
             match outcome {
                 Err(Failure::Store(StoreError::Conflict { .. })) => {}
                 Err(failure) => return Err(failure),
@@ -200,12 +200,8 @@ impl Broker {
         &mut self,
         command: &mut AnyCommand<'_>,
         actor: &Actor,
-        imports: bool,
     ) -> Result<Appended, Failure> {
         self.catch_up()?;
-        if imports {
-            self.import_foreign(actor)?;
-        }
         let prior = self.prior_messages((command.prior)(&self.state))?;
         let Verdict { events, durability } = self.decide(command, actor, prior)?;
         let notices = self.mail_notices(&events);
@@ -237,35 +233,6 @@ impl Broker {
             self.read_back(batch)?;
         }
         Ok(last)
-    }
-
-    /// Locks the legacy files with rows that this command has to import first; `None` if there are
-    /// none.
-    fn lock_older_files(
-        &mut self,
-        command: &AnyCommand<'_>,
-    ) -> Result<Option<legacy::LegacyLocks>, Failure> {
-        if !command.imports_older_files {
-            return Ok(None);
-        }
-        let files = self.foreign.changed_files(&self.root, &self.state)?;
-        if files.is_empty() {
-            return Ok(None);
-        }
-        let names = files.iter().map(|file| file.file.as_str());
-        Ok(Some(legacy::LegacyLocks::take(&self.root, names)?))
-    }
-
-    /// Imports rows of legacy files into the log, in a separate frame before the command's.
-    fn import_foreign(&mut self, actor: &Actor) -> Result<(), Failure> {
-        // Read again under the locks, while the older program cannot write.
-        let files = self.foreign.changed_files(&self.root, &self.state)?;
-        if files.is_empty() {
-            return Ok(());
-        }
-        let events = self.decide_import(files, actor)?;
-        self.append(&events, Durability::Promised)?;
-        Ok(())
     }
 
     /// The events that import these files.

@@ -14,6 +14,7 @@ mod doorbell;
 mod events;
 mod execute;
 mod group;
+mod legacy_import;
 mod legacy_views;
 mod link;
 pub mod liveness;
@@ -39,6 +40,7 @@ use c2c_core::view::LoggedEvent;
 pub use deliver::{Delivery, DeliveryOptions};
 pub use events::RecordedEvent;
 pub use execute::Executed;
+pub use legacy_import::Imported;
 pub use link::ConnectorStatus;
 pub use wait::{CancelFlag, Check};
 
@@ -56,6 +58,8 @@ pub struct Broker {
     /// Events from legacy files that the log has not imported: visible here, not written.
     merged: Vec<LoggedEvent>,
     foreign: legacy::LegacyFileFinder,
+    /// Histories in legacy files that the log has not imported, as of the last refresh.
+    foreign_histories: Vec<legacy::LegacyFile>,
     /// Rows of the checkpoint that the state is based on.
     base: Option<CheckpointBase>,
     /// Whether [`Self::base`] is verified when it is loaded, and not only as its rows are read.
@@ -91,6 +95,7 @@ impl Broker {
             loaded: false,
             merged: Vec::new(),
             foreign: legacy::LegacyFileFinder::default(),
+            foreign_histories: Vec::new(),
             base: None,
             verifies_base: false,
             log_id: String::new(),

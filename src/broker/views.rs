@@ -1,6 +1,7 @@
 //! Queries: fetches events and runs the read models of [`c2c_core::view`] over them.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
 use c2c_log_format::checksum::name_hash;
 use c2c_log_format::payload::{mailbox_hash, room_hash};
@@ -8,6 +9,7 @@ use c2c_log_format::{Payload, Sequence};
 
 use super::{Broker, liveness};
 use crate::error::Failure;
+use crate::legacy::{Kind, LegacyFile, ROOMS};
 use crate::log::LogDamage;
 use crate::platform::clock;
 use crate::platform::process::{is_ancestor, liveness_of, starters};
@@ -15,7 +17,7 @@ use crate::store::EventRef;
 use c2c_core::code::Code;
 use c2c_core::decide::{self, Actor, Liveness, Rejection};
 use c2c_core::ids::SessionId;
-use c2c_core::state::{Mailbox, MessageRef, RemotePeer, Session};
+use c2c_core::state::{Mailbox, MessageRef, RemotePeer, Session, State};
 use c2c_core::view::history::DeliveredHistory;
 use c2c_core::view::inbox::{self, MessageCollector, Unclaimed};
 use c2c_core::view::rooms::{self, RoomHistory};
@@ -29,7 +31,7 @@ use c2c_core::view::{
 const PEEK_CHUNK: usize = 16;
 
 /// Decodes a stored event; `None` for an unknown kind or a damaged payload.
-fn decoded(stored: &EventRef<'_>) -> Option<LoggedEvent> {
+pub(super) fn decoded(stored: &EventRef<'_>) -> Option<LoggedEvent> {
     let head = stored.event.head;
     let payload = Payload::decode(head.kind, stored.event.payload)?.ok()?;
     Some(LoggedEvent { sequence: head.sequence, time_us: stored.time_us, payload })
@@ -104,6 +106,9 @@ impl Broker {
     ) -> Result<Vec<RoomMessageView>, Failure> {
         let scope = room_hash(room_id);
         let history = RefCell::new(RoomHistory::new(room_id, since_us));
+        for event in self.foreign_room_history(room_id, limit)? {
+            history.borrow_mut().add(event.sequence, event.payload);
+        }
         self.store.search(
             &|head| head.scope == scope,
             &mut |stored| {
@@ -115,6 +120,32 @@ impl Broker {
             &|| history.borrow().has_enough(limit),
         )?;
         Ok(history.into_inner().finish(&self.state, limit))
+    }
+}
+
+/// # Histories in legacy files that are not imported yet
+impl Broker {
+    /// The last `limit` messages of a room; all if the limit is 0.
+    fn foreign_room_history(
+        &mut self,
+        room_id: &str,
+        limit: usize,
+    ) -> Result<VecDeque<LoggedEvent>, Failure> {
+        let is_of_room = |state: &State, file: &LegacyFile| {
+            let name = state.imported.get(format!("file {ROOMS}/{}", file.owner));
+            file.kind == Kind::RoomHistory
+                && name.is_some_and(|name| name.eq_ignore_ascii_case(room_id))
+        };
+        let mut last = VecDeque::new();
+        self.visit_foreign_history(&is_of_room, &mut |event| {
+            if matches!(event.payload, Payload::MessageSent(_)) {
+                last.push_back(event);
+            }
+            if limit > 0 && last.len() > limit {
+                last.pop_front();
+            }
+        })?;
+        Ok(last)
     }
 }
 
@@ -192,6 +223,8 @@ impl Broker {
     ) -> Result<Vec<MessageView>, Failure> {
         let scope = mailbox_hash(&mailbox.name);
         let history = RefCell::new(DeliveredHistory::new(&mailbox.name));
+        let is_archive = |_: &State, file: &LegacyFile| file.kind == Kind::Archive;
+        self.visit_foreign_history(&is_archive, &mut |event| history.borrow_mut().add(event))?;
         self.store.search(
             &|head| head.scope == scope,
             &mut |stored| {
@@ -208,15 +241,19 @@ impl Broker {
     /// Every event that mentions the messages with an id, one trace for each message.
     pub fn trace(&mut self, message_id: &str) -> Result<Vec<MessageTrace>, Failure> {
         let mut accepted = Vec::new();
+        let mut traces = Vec::new();
         self.store.find(&[name_hash(message_id)], &mut |stored| {
-            if let Some(LoggedEvent { sequence, time_us, payload }) = decoded(&stored)
-                && let Payload::MessageSent(sent) = payload
-                && sent.message_id == message_id
-            {
-                accepted.push(AcceptedMessage { sequence, time_us, sent });
+            let Some(LoggedEvent { sequence, time_us, payload }) = decoded(&stored) else { return };
+            match payload {
+                Payload::MessageSent(sent) if sent.message_id == message_id => {
+                    accepted.push(AcceptedMessage { sequence, time_us, sent });
+                }
+                Payload::LegacyDelivered(fact) if fact.message_id == message_id => {
+                    traces.push(trace::trace_of_older(sequence, time_us, &fact));
+                }
+                _ => {}
             }
         })?;
-        let mut traces = Vec::new();
         for message in accepted {
             let later = self.events_that_may_mention(message.sequence)?;
             traces.push(trace::trace(&self.state, message, later, clock::now_us()));

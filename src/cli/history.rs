@@ -51,7 +51,9 @@ impl Run for HistoryArgs {
             if !self.no_headers {
                 let time = clock::human(message.sent.sent_us, context.common.utc);
                 let from = for_terminal(&message.sent.from);
-                text.push_str(&format!("[{time}] {from} -> {alias}\n"));
+                let room = message.room_id.as_ref().map(|room| format!("#{room}"));
+                let room = for_terminal(&room.unwrap_or_default());
+                text.push_str(&format!("[{time}] {from} -> {alias}{room}\n"));
             }
             text.push_str(&for_terminal(message.sent.body.as_str()));
             text.push_str("\n\n");

@@ -4,17 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::{Context, Run};
 use super::output;
 use crate::broker::{Broker, LOG_DIRECTORY};
 use crate::error::Failure;
-use crate::legacy::{self, LegacyLocks};
+use crate::present::envelope::for_terminal;
 use c2c_core::code::Code;
-use c2c_core::command;
-use c2c_core::decide::{ForeignFile, Rejection};
-use c2c_core::state::State;
+use c2c_core::decide::{ImportReply, Rejection};
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -31,13 +29,6 @@ pub struct Migrate {
     /// Show the changes without making them
     #[arg(long, short = 'n')]
     dry_run: bool,
-}
-
-/// Number of sessions and messages.
-#[derive(Clone, Copy)]
-struct Counts {
-    sessions: usize,
-    messages: usize,
 }
 
 impl Run for Migrate {
@@ -64,42 +55,40 @@ impl Migrate {
         }
         let is_in_place =
             fs::canonicalize(from).ok() == fs::canonicalize(context.broker.root()).ok();
-        let mut files = match is_in_place {
-            true => context.broker.foreign_files()?,
-            false => legacy::read_files_of_another_root(from, &State::default())?,
+        let other = (!is_in_place).then_some(from);
+        let found = context.broker.count_legacy_rows(other)?;
+        let imported = match (self.dry_run, other) {
+            (true, _) => found.clone(),
+            (false, None) => context.broker.import_legacy_files(&context.actor)?,
+            (false, Some(root)) => context.broker.import_legacy_root(root, &context.actor)?,
         };
-        let mut locks = None;
-        if is_in_place && !self.dry_run && !files.is_empty() {
-            let names = files.iter().map(|file| file.file.as_str());
-            locks = Some(LegacyLocks::take(from, names)?);
-            // Read the files again: an older program may have written before it was locked out.
-            files = context.broker.foreign_files()?;
-        }
-        let available = count(&files);
-        let mut imported = available;
-        if !self.dry_run && !files.is_empty() {
-            let command = command::ImportFiles { files };
-            let reply = context.broker.execute(&command, &context.actor)?.reply;
-            imported = Counts { sessions: reply.sessions, messages: reply.messages };
-        }
-        drop(locks);
+        let skipped = &imported.skipped;
         if context.common.json {
-            return output::print_json(&json!({
+            let mut row = json!({
                 "ok": true,
                 "from": from,
                 "to": context.broker.root(),
                 "dry_run": self.dry_run,
-                "found": { "sessions": available.sessions, "messages": available.messages },
-                "imported": { "sessions": imported.sessions, "messages": imported.messages },
-            }));
+                "found": counts(&found.rows),
+                "imported": counts(&imported.rows),
+            });
+            if skipped.rows > 0 {
+                row["invalid_rows"] = json!(skipped.rows);
+            }
+            if !skipped.files.is_empty() {
+                row["incomplete_files"] = json!(skipped.files);
+            }
+            return output::print_json(&row);
         }
         let verb = if self.dry_run { "Would import at most" } else { "Imported" };
-        output::print(&format!(
-            "{verb} {} sessions and {} messages from {}\n",
-            imported.sessions,
-            imported.messages,
-            from.display()
-        ))
+        let mut text = format!("{verb} {} from {}\n", summary(&imported.rows), from.display());
+        if skipped.rows > 0 {
+            text.push_str(&format!("Skipped {} invalid rows\n", skipped.rows));
+        }
+        for name in &skipped.files {
+            text.push_str(&format!("Not imported, not valid JSON: {}\n", for_terminal(name)));
+        }
+        output::print(&text)
     }
 
     /// Moves a root that has a log, with the log.
@@ -123,9 +112,31 @@ impl Migrate {
     }
 }
 
-fn count(files: &[ForeignFile]) -> Counts {
-    Counts {
-        sessions: files.iter().map(|file| file.sessions.len()).sum(),
-        messages: files.iter().map(|file| file.messages.len()).sum(),
+/// The numbers of imported rows by name: sessions and messages, and the others unless they are 0.
+fn counts(rows: &ImportReply) -> Value {
+    let mut counts = json!({ "sessions": rows.sessions, "messages": rows.messages });
+    for (name, _, count) in further_counts(rows) {
+        counts[name] = json!(count);
     }
+    counts
+}
+
+fn summary(rows: &ImportReply) -> String {
+    let mut parts =
+        vec![format!("{} sessions", rows.sessions), format!("{} messages", rows.messages)];
+    parts.extend(further_counts(rows).map(|(_, name, count)| format!("{count} {name}")));
+    let last = parts.pop().unwrap_or_default();
+    format!("{} and {last}", parts.join(", "))
+}
+
+/// Key, name and number of the rows that few roots have.
+fn further_counts(rows: &ImportReply) -> impl Iterator<Item = (&'static str, &'static str, usize)> {
+    let all = [
+        ("rooms", "rooms", rows.rooms),
+        ("members", "members", rows.members),
+        ("room_messages", "room messages", rows.room_messages),
+        ("dead_letters", "dead letters", rows.dead_letters),
+        ("history", "delivered messages", rows.delivered),
+    ];
+    all.into_iter().filter(|(_, _, count)| *count > 0)
 }

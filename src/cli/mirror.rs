@@ -1,6 +1,5 @@
 //! `c2c mirror`: write the log as JSON files for older programs.
 
-use c2c_core::command;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -51,9 +50,8 @@ fn write(context: &mut Context, target: &Path, is_in_place: bool) -> Result<usiz
     let mut locks = None;
     if is_in_place && target.exists() {
         context.broker.refresh(&context.actor)?;
-        let names = legacy::inbox_file_names(context.broker.state());
-        locks = Some(LegacyLocks::take(target, names.iter().map(String::as_str))?);
-        import(context)?;
+        locks = Some(LegacyLocks::for_export(target, context.broker.state())?);
+        context.broker.import_before_export(&context.actor)?;
     }
     context.broker.refresh(&context.actor)?;
     let views = context.broker.legacy_views()?;
@@ -61,13 +59,4 @@ fn write(context: &mut Context, target: &Path, is_in_place: bool) -> Result<usiz
         .map_err(|e| Failure::io("write", target, e))?;
     drop(locks);
     Ok(written)
-}
-
-fn import(context: &mut Context) -> Result<(), Failure> {
-    let mut files = context.broker.foreign_files()?;
-    files.retain(|file| !file.sessions.is_empty() || !file.messages.is_empty());
-    if !files.is_empty() {
-        context.broker.execute(&command::ImportFiles { files }, &context.actor)?;
-    }
-    Ok(())
 }

@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::platform::clock;
 use crate::present::envelope::for_terminal;
 use crate::store::EventRef;
-use c2c_core::state::State;
+use c2c_core::state::{State, is_history};
 
 /// Characters of a message that are shown without `--full-body`.
 const BODY_CHARS: usize = 80;
@@ -102,6 +102,8 @@ impl Monitor {
             state.mailboxes.get(mailbox).map_or_else(|| mailbox.to_owned(), |row| row.alias.into())
         };
         let (event_type, alias, row) = match payload {
+            // Imported history is not news.
+            Payload::MessageSent(sent) if is_history(sent) && sent.origin.is_none() => return None,
             Payload::MessageSent(sent) => ("message", sent.to.clone(), self.message_row(sent)),
             Payload::ClaimAcked(event) => {
                 let alias = alias_of(&event.mailbox);

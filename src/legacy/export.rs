@@ -1,5 +1,6 @@
 //! Export of the legacy files as views of the log.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::EXPORTED_KEY;
+use super::files::{ARCHIVE, ARCHIVE_SUFFIX, ROOMS};
 use crate::platform::fs::{WriteOptions, create_private_directory, write_atomic};
 use c2c_core::ids::{Alias, RoomId};
 use c2c_core::state::{State, second_name_in_key};
@@ -28,10 +30,12 @@ pub struct LegacyViews {
     pub rooms: Vec<LegacyMessage>,
     pub outbox: Vec<Value>,
     pub dead_letters: Vec<Value>,
+    /// Messages that an older version delivered, by session.
+    pub delivered: BTreeMap<String, Vec<Value>>,
 }
 
-/// Writes `registry.json`, the inboxes, the outbox, dead letters and rooms to a directory, which is
-/// created if necessary. Returns the number of files.
+/// Writes `registry.json`, the inboxes, the outbox, dead letters, delivered messages and rooms to a
+/// directory, which is created if necessary. Returns the number of files.
 pub fn write_views(target: &Path, state: &State, views: &LegacyViews) -> io::Result<usize> {
     create_private_directory(target)?;
     // The registry, the outbox and the dead letters.
@@ -50,8 +54,14 @@ pub fn write_views(target: &Path, state: &State, views: &LegacyViews) -> io::Res
     }
     write(target, "remote-outbox.jsonl", &lines(&views.outbox, &views.log_id))?;
     write(target, "dead-letter.jsonl", &lines(&views.dead_letters, &views.log_id))?;
+    for (session, rows) in &views.delivered {
+        let folder = target.join(ARCHIVE);
+        create_private_directory(&folder)?;
+        write(&folder, &format!("{session}{ARCHIVE_SUFFIX}"), &lines(rows, &views.log_id))?;
+        written += 1;
+    }
     for (_, room) in state.rooms.scan([]) {
-        let folder = target.join("rooms").join(room.room_id.as_str());
+        let folder = target.join(ROOMS).join(room.room_id.as_str());
         create_private_directory(&folder)?;
         let is_in_room = |message: &&LegacyMessage| {
             message.room_id.as_ref().is_some_and(|id| id.eq_ignore_ascii_case(&room.room_id))
@@ -59,13 +69,14 @@ pub fn write_views(target: &Path, state: &State, views: &LegacyViews) -> io::Res
         let history: Vec<Value> =
             views.rooms.iter().filter(is_in_room).map(|message| message.row.clone()).collect();
         write(&folder, "history.jsonl", &lines(&history, &views.log_id))?;
-        write(&folder, "members.json", &pretty(&members(state, &room.room_id)))?;
+        let members = members(state, &room.room_id, &views.log_id);
+        write(&folder, "members.json", &pretty(&members))?;
         let meta = json!({
             "visibility": room.visibility,
             "invited_members": room.invited,
             "created_by": room.created_by,
         });
-        write(&folder, "meta.json", &pretty(&meta))?;
+        write(&folder, "meta.json", &pretty(&marked(&meta, &views.log_id)))?;
         written += 3;
     }
     Ok(written)
@@ -92,7 +103,7 @@ fn registry(state: &State, log_id: &str) -> Value {
     Value::Array(rows.collect())
 }
 
-fn members(state: &State, room_id: &str) -> Value {
+fn members(state: &State, room_id: &str, log_id: &str) -> Value {
     let rows =
         state.members.scan(c2c_core::state::compound_key(&room_id.to_ascii_lowercase(), &[]));
     let rows = rows.into_iter().filter_map(|(key, member)| {
@@ -101,6 +112,7 @@ fn members(state: &State, room_id: &str) -> Value {
             "alias": mailbox.alias,
             "session_id": mailbox.session,
             "joined_at": member.joined_us as f64 / 1e6,
+            EXPORTED_KEY: log_id,
         }))
     });
     Value::Array(rows.collect())

@@ -37,8 +37,18 @@ pub fn unlock(file: &File) {
 /// Takes the exclusive record lock of a whole file, which must be open for writing; false if another
 /// process holds it. Closing any of this process's descriptors of the file releases it.
 pub fn try_record_lock(file: &File) -> io::Result<bool> {
+    set_record_lock(file, libc::F_WRLCK as libc::c_short)
+}
+
+/// Takes a shared record lock of a whole file, which excludes the exclusive one; false if another
+/// process holds that.
+pub fn try_shared_record_lock(file: &File) -> io::Result<bool> {
+    set_record_lock(file, libc::F_RDLCK as libc::c_short)
+}
+
+fn set_record_lock(file: &File, kind: libc::c_short) -> io::Result<bool> {
     let whole = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+        l_type: kind,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
@@ -75,5 +85,6 @@ mod tests {
         assert!(try_record_lock(file.as_file()).unwrap());
         let read_only = File::open(file.path()).unwrap();
         try_record_lock(&read_only).unwrap_err();
+        assert!(try_shared_record_lock(&read_only).unwrap());
     }
 }

@@ -286,13 +286,18 @@ fn escape_sequences_in_an_older_file_never_reach_a_terminal() {
     assert!(shown.lines().flat_map(str::chars).all(|c| !c.is_control()), "{shown:?}");
 }
 
-/// Holds the older program's lock of one file until the child's standard input ends.
+/// Holds the older program's lock of one file of the root in use.
 fn older_program_with_lock(world: &World, name: &str) -> std::process::Child {
+    lock_of_older_program(&world.root().join(name))
+}
+
+/// Holds the older program's lock until the child's standard input ends.
+pub fn lock_of_older_program(path: &Path) -> std::process::Child {
     use std::io::BufRead;
     let script = "import fcntl, sys\nf = open(sys.argv[1], 'w')\nfcntl.lockf(f, fcntl.LOCK_EX)\n\
                   print('held', flush=True)\nsys.stdin.read()\n";
     let mut python = std::process::Command::new("python3");
-    python.args(["-c", script]).arg(world.root().join(name));
+    python.args(["-c", script]).arg(path);
     python.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = match python.spawn() {
         Ok(child) => child,
@@ -343,7 +348,7 @@ fn an_import_and_a_mirror_in_place_wait_for_the_older_programs_lock() {
 }
 
 /// Whether a process has a file open.
-fn opened_by(pid: u32, path: &std::path::Path) -> bool {
+pub fn opened_by(pid: u32, path: &std::path::Path) -> bool {
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let mut targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     targets.any(|target| target == path)

@@ -8,6 +8,8 @@ mod identity;
 mod legacy;
 mod limits;
 mod messages;
+mod older_import;
+mod older_root;
 #[cfg(feature = "relay")]
 mod relay_identity;
 mod rooms;
@@ -125,5 +127,5 @@ pub fn keys(row: &serde_json::Value) -> Vec<&str> {
 }
 
 crate::harness::tests! {
-    modules: arguments, claims, hints, hook, identity, legacy, limits, messages, #[cfg(feature = "relay")] relay_identity, rooms, scale, setup, setup_clients, upkeep, wake;
+    modules: arguments, claims, hints, hook, identity, legacy, limits, messages, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, scale, setup, setup_clients, upkeep, wake;
 }

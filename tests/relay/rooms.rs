@@ -54,6 +54,30 @@ fn joining_and_leaving_through_the_relay_takes_effect_on_the_machine() {
     assert_eq!(b.world.poll("bob"), [""; 0]);
 }
 
+fn the_history_of_an_older_root_stays_on_its_machine_and_precedes_new_messages() {
+    let relay = RelayProcess::start("log");
+    let (a, b) = pair(&relay);
+    let room = a.world.path().join("older/rooms/den");
+    std::fs::create_dir_all(&room).expect("made");
+    let line =
+        |n: u32| format!("{{\"ts\":{n},\"from_alias\":\"ann\",\"content\":\"older {n}\"}}\n");
+    std::fs::write(room.join("history.jsonl"), line(1) + &line(2)).expect("written");
+    std::fs::write(room.join("members.json"), "[{\"alias\":\"ann\"}]").expect("written");
+    let from = a.world.path().join("older").display().to_string();
+    a.run("ann", &["migrate", "--from", &from]).ok();
+    settle(&[&a, &b]);
+    b.run("bob", &["rooms", "join", "den"]).ok();
+    settle(&[&a, &b]);
+    b.run("bob", &["rooms", "send", "den", "new"]).ok();
+    settle(&[&a, &b]);
+    assert_eq!(a.world.poll("ann"), ["new"]);
+    assert_eq!(b.world.poll("bob"), [""; 0]);
+    let texts =
+        |rows: Vec<(Value, String)>| rows.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+    assert_eq!(texts(history(&a, "ann", "den")), ["older 1", "older 2", "new"]);
+    assert_eq!(texts(history(&b, "bob", "den")), ["new"]);
+}
+
 fn repeated_joins_and_leaves_end_in_the_last_state() {
     let relay = RelayProcess::start("log");
     let (a, b) = pair(&relay);
@@ -360,6 +384,7 @@ fn a_join_that_arrives_before_a_private_room_is_not_admitted() {
 crate::harness::tests! {
     fast:
         joining_and_leaving_through_the_relay_takes_effect_on_the_machine,
+        the_history_of_an_older_root_stays_on_its_machine_and_precedes_new_messages,
         repeated_joins_and_leaves_end_in_the_last_state,
         a_room_history_has_the_order_of_the_relay_on_all_machines,
         a_late_member_finds_the_history_and_receives_none_of_it_as_mail,

@@ -24,11 +24,13 @@ use crate::state::State;
 
 pub use crate::address::host_name;
 pub use crate::batch::{Batch, Item, Outcome, Position, Pushed, Received, RequestAnswer};
-pub use crate::command::{
-    Command, ForeignFile, ForeignMessage, ForeignSession, LeaseRenewal, LeaseRequest, Send,
-};
+pub use crate::command::{Command, LeaseRenewal, LeaseRequest, Send};
 pub use crate::facts::{
     Actor, Facts, Liveness, RelayFacts, claim_holds, mailbox_liveness, session_liveness,
+};
+pub use crate::foreign::{
+    ForeignDeadLetter, ForeignDelivery, ForeignFile, ForeignMember, ForeignMessage, ForeignRoom,
+    ForeignRows, ForeignSession,
 };
 pub use crate::rejection::{
     Rejection, check_addressed_alias, check_alias, check_host, check_message_id, check_room_id,

@@ -21,9 +21,9 @@ pub use checkpoint::{BaseDamage, Bytes, CheckpointBase, Rebuild};
 pub use keys::{compound_key, second_name_in_key, sequence_in_key};
 pub use queries::{MessageRef, Unread};
 pub use rows::{
-    BACKFILL_SOURCE, Binding, Claim, DeadLetter, DeletedRoom, FormerMember, Mailbox, Member,
-    MessageOrigin, OutboxMessage, RemotePeer, ReplicationCursor, Room, RoomMessageRow, Session,
-    SessionLease, Totals, UnreadMessage,
+    BACKFILL_SOURCE, Binding, Claim, DeadLetter, DeletedRoom, FormerMember, LegacyLetter, Mailbox,
+    Member, MessageOrigin, OutboxMessage, RemotePeer, ReplicationCursor, Room, RoomMessageRow,
+    Session, SessionLease, Totals, UnreadMessage, is_history,
 };
 pub use table::Table;
 

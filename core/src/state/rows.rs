@@ -3,7 +3,7 @@
 use c2c_log_format::Sequence;
 use c2c_log_format::id::fold;
 use c2c_log_format::payload::{
-    DeadLetterReason, Origin, Process, ReportedLiveness, RoomRange, RoomVisibility,
+    DeadLetterReason, MessageSent, Origin, Process, ReportedLiveness, RoomRange, RoomVisibility,
 };
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +154,7 @@ impl Claim {
     }
 }
 
-/// One unread direct message, or an unread message of a room that the member left.
+/// One unread direct message, or an unread room message that the room does not hold for the member.
 ///
 /// The default is a message that was never displayed and does not expire.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +168,8 @@ pub struct UnreadMessage {
     /// Whether it may wait for the recipient's next prompt or poll.
     #[serde(default, rename = "d", skip_serializing_if = "std::ops::Not::not")]
     pub deferrable: bool,
-    /// The room that was left, for a room message.
+    /// The room, for a message of a room that was left or that an older version delivered to each
+    /// member.
     #[serde(default, rename = "m", skip_serializing_if = "Option::is_none")]
     pub room: Option<RoomId>,
     /// Size of the body, bytes.
@@ -266,9 +267,15 @@ pub struct FormerMember {
     pub cursor: Sequence,
 }
 
-/// The `source` of messages that were sent to a room before this node had a member in it. They are
-/// history and are not delivered.
+/// The `source` of messages that were sent to a room before this node had a member in it, or that
+/// an older version delivered. They are history and are not delivered.
 pub const BACKFILL_SOURCE: &str = "past";
+
+/// Whether a room message is history: it was sent before this node had a member in the room, or an
+/// older version delivered it.
+pub fn is_history(sent: &MessageSent) -> bool {
+    sent.source.as_deref() == Some(BACKFILL_SOURCE)
+}
 
 /// One message of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,6 +305,18 @@ pub struct DeadLetter {
     /// The addressee of its receipts, if it arrived from another log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrival: Option<MessageOrigin>,
+    /// What an older file records about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy: Option<LegacyLetter>,
+}
+
+/// What an older file records about a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegacyLetter {
+    /// The session that did not receive it.
+    pub session_id: Option<SessionId>,
+    /// The room, for a room message.
+    pub room: Option<RoomId>,
 }
 
 /// One message in the outbox.

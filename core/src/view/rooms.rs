@@ -9,7 +9,7 @@ use c2c_log_format::{Payload, Sequence};
 use super::types::{MessageView, RoomMemberView, RoomMessageView, RoomView, SessionLiveness};
 use crate::decide::{self, Liveness};
 use crate::ids::RoomId;
-use crate::state::{Mailbox, Room, State};
+use crate::state::{Mailbox, Room, State, is_history};
 
 /// The rooms visible to a mailbox, or without one, the rooms visible to every caller.
 pub fn visible_rooms(
@@ -113,10 +113,15 @@ impl RoomHistory {
                 RoomMessageView { message, room_sequence }
             })
             .collect();
-        // Messages sent before the room was shared are numbered separately and come first.
-        let open_since = room.map_or(0, |room| room.open_since);
+        // Messages sent before the room was shared, or by an older version, are numbered separately
+        // and come first.
+        let open_since = room.as_ref().map_or(0, |room| room.open_since);
+        let is_relayed = |row: &RoomMessageView| row.message.sent.origin.is_some();
+        let is_shared = room.is_some_and(|room| room.shared) || messages.iter().any(is_relayed);
         messages.sort_unstable_by_key(|RoomMessageView { message, room_sequence }| {
-            let is_current = message.sequence >= open_since || message.sent.origin.is_some();
+            let is_open =
+                message.sequence >= open_since && !(is_shared && is_history(&message.sent));
+            let is_current = is_open || message.sent.origin.is_some();
             (is_current, room_sequence.unwrap_or(u64::MAX), message.sequence)
         });
         let skip = if limit == 0 { 0 } else { messages.len().saturating_sub(limit) };
@@ -129,5 +134,6 @@ impl RoomHistory {
 fn initial_label(message: &MessageView, room: Option<&Room>) -> Option<u64> {
     let Target::Room { label, .. } = message.sent.target else { return None };
     let awaits_relay = |room: &Room| room.shared && message.sequence >= room.open_since;
-    label.filter(|_| message.sent.origin.is_some() || !room.is_some_and(awaits_relay))
+    let is_settled = message.sent.origin.is_some() || is_history(&message.sent);
+    label.filter(|_| is_settled || !room.is_some_and(awaits_relay))
 }

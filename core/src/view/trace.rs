@@ -1,8 +1,9 @@
 //! The history of one message: every event that mentions it.
 
-use c2c_log_format::payload::{MessageSent, Receipt, RoomRange, Target};
+use c2c_log_format::payload::{LegacyDelivered, MessageSent, Receipt, RoomRange, Target};
 use c2c_log_format::{Payload, Sequence};
 
+use super::history::delivered_by_older;
 use super::types::{LoggedEvent, MessageTrace, MessageView, TraceStep};
 use crate::address::folded_alias;
 use crate::ids::RoomId;
@@ -61,6 +62,23 @@ pub fn trace(
         hops,
         open_since_us,
         unconfirmed: open_since_us.is_some_and(|queued_us| is_unconfirmed(queued_us, now_us)),
+    }
+}
+
+/// The trace of a message that an older version delivered. `time_us` is the time of its import.
+pub fn trace_of_older(sequence: Sequence, time_us: u64, fact: &LegacyDelivered) -> MessageTrace {
+    let surface = if fact.surface.is_empty() { "an older version" } else { &fact.surface };
+    let step = |time_us, what: String, who: &str| TraceStep {
+        sequence,
+        time_us,
+        what,
+        who: who.to_owned(),
+    };
+    let delivered = step(fact.drained_us, format!("drained by {surface}"), &fact.mailbox);
+    MessageTrace {
+        hops: vec![delivered, step(time_us, "imported as history".into(), "")],
+        message: Some(delivered_by_older(sequence, fact)),
+        ..MessageTrace::default()
     }
 }
 

@@ -29,7 +29,7 @@ mod session;
 mod shared;
 mod values;
 
-pub use admin::{LegacyImported, RootMoved};
+pub use admin::{LegacyDelivered, LegacyDetails, LegacyImported, RootMoved};
 pub use body::Body;
 pub use claim::{AckRefused, ClaimAcked, ClaimReturned, InboxClaimed, RoomRange};
 pub use message::{
@@ -129,6 +129,8 @@ payload_enum! {
     305 true RoomDeleted "room_deleted",
     400 true LegacyImported "legacy_imported",
     401 true RootMoved "root_moved",
+    402 false LegacyDetails "legacy_details",
+    403 false LegacyDelivered "legacy_delivered",
     500 false LeaseRenewed "lease_renewed",
     501 true KeyBound "key_bound",
     502 true KeyUnbound "key_unbound",

@@ -129,6 +129,12 @@ impl Payload {
             Self::MessagesExpired(event) => Hashes::of_mailbox(&event.mailbox),
             Self::MessagesDeadLettered(event) => Hashes::of_mailbox(&event.mailbox),
             Self::DeadLettersReturned(event) => Hashes::of_mailbox(&event.mailbox),
+            Self::LegacyDetails(event) => Hashes::of_mailbox(&event.mailbox),
+            Self::LegacyDelivered(event) => Hashes {
+                scope: mailbox_hash(&event.mailbox),
+                actor: 0,
+                message: name_hash(&event.message_id),
+            },
             Self::DeadLettersPurged(_)
             | Self::LegacyImported(_)
             | Self::RootMoved(_)

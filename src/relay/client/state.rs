@@ -14,7 +14,6 @@ use crate::relay::convert::parse_log_id;
 use crate::relay::protocol::response::HealthResponse;
 use crate::store::StoreError;
 use c2c_core::code::Code;
-use c2c_core::command;
 use c2c_core::decide::{Actor, Rejection};
 use c2c_core::limits::RELAY_WAIT_S_MAX;
 
@@ -157,10 +156,7 @@ impl Connector {
     /// Imports messages from files of older programs and reads new events of the log.
     pub(super) fn refresh(&mut self) -> Result<(), Failure> {
         let actor = self.actor();
-        let files = self.broker.foreign_files()?;
-        if !files.is_empty() {
-            self.broker.execute(&command::ImportFiles { files }, &actor)?;
-        }
+        self.broker.import_legacy_files(&actor)?;
         self.broker.refresh(&actor)
     }
 

@@ -23,7 +23,7 @@ use crate::platform::fs::{create_private_directory, private_options};
 use crate::present::diagnostics::note;
 use crate::relay::protocol::response;
 use c2c_core::command;
-use c2c_core::decide::{ForeignFile, ForeignMessage, IMPORT_SOURCE};
+use c2c_core::decide::{ForeignFile, ForeignMessage, ForeignRows, IMPORT_SOURCE};
 use c2c_core::ids::MessageId;
 use c2c_core::limits::{BODY_BYTES_MAX, ROOM_HISTORY};
 use c2c_core::state::{compound_key, sequence_in_key};
@@ -203,6 +203,8 @@ fn import(
 ) -> Result<(), Failure> {
     let messages = last.into_iter().map(|message| ForeignMessage {
         key: String::new(),
+        ordinal: 0,
+        text_key: None,
         session_id: None,
         message_id: Some(message.message_id.into())
             .filter(|id: &MessageId| check_message_id(id).is_ok()),
@@ -210,14 +212,11 @@ fn import(
         to: room_id.to_owned(),
         body: message.content,
         sent_us: Some(message.ts.us).filter(|us| *us > 0),
+        deferrable: false,
     });
-    let file = ForeignFile {
-        file: format!("rooms/{room_id}/{FILE}"),
-        stamp: "loaded".into(),
-        messages: messages.collect(),
-        room: Some(room_id.into()),
-        ..ForeignFile::default()
-    };
+    let rows = ForeignRows::RelayHistory { room_id: room_id.into(), messages: messages.collect() };
+    let name = format!("rooms/{room_id}/{FILE}");
+    let file = ForeignFile::new("", &name, "loaded".into(), rows);
     broker.execute(&command::ImportFiles { files: vec![file] }, &system_actor())?;
     Ok(())
 }

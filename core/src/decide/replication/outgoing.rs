@@ -14,7 +14,7 @@ use c2c_log_format::{Payload, Sequence};
 
 use crate::address::{Address, is_remote, node_of};
 use crate::decide::membership::invited_key;
-use crate::state::{OutboxMessage, Room, State};
+use crate::state::{OutboxMessage, Room, State, is_history};
 
 /// The events of a node's log that leave for one relay.
 pub struct OutgoingEvents<'a> {
@@ -65,10 +65,11 @@ impl<'a> OutgoingEvents<'a> {
             Payload::MessageSent(sent) if sent.origin.is_none() => {
                 let leaves = match &sent.target {
                     Target::Outbox { .. } => self.is_due(sequence),
-                    // Messages from a time when the room was local to this machine stay here. An
-                    // older relay has those that it was sent.
+                    // Messages from a time when the room was local to this machine stay here, also
+                    // those of an older version. An older relay has those that it was sent.
                     Target::Room { room_id, .. } => {
-                        sequence > self.sent_to_older_relay
+                        !is_history(sent)
+                            && sequence > self.sent_to_older_relay
                             && self.state.was_room_shared_at(room_id, sequence)
                     }
                     _ => false,

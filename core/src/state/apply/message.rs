@@ -9,9 +9,7 @@ use c2c_log_format::payload::{
 
 use crate::state::State;
 use crate::state::keys::{arrival_key, compound_key, departure_key, sequence_in_key};
-use crate::state::rows::{
-    BACKFILL_SOURCE, DeadLetter, MessageOrigin, OutboxMessage, UnreadMessage,
-};
+use crate::state::rows::{DeadLetter, MessageOrigin, OutboxMessage, UnreadMessage, is_history};
 
 impl State {
     pub(super) fn message_sent(&mut self, sequence: Sequence, event: &MessageSent, time_us: u64) {
@@ -38,13 +36,20 @@ impl State {
                     reason: reason.clone(),
                     at_us: time_us,
                     arrival: self.arrival_of(sequence, mailbox, event),
+                    legacy: None,
                 };
                 self.dead_letters.put(compound_key(mailbox, &sequence.to_be_bytes()), letter);
             }
             Target::Room { room_id, label, skipped } => {
-                // Messages from before this node had a member in the room are history only.
-                if event.source.as_deref() != Some(BACKFILL_SOURCE) {
-                    let room = fold(room_id);
+                let room = fold(room_id);
+                if is_history(event) {
+                    // New messages of the room are numbered after those of an older file.
+                    self.rooms.update(&room, |row| {
+                        let own = label.filter(|_| event.origin.is_none());
+                        row.next_label =
+                            own.map_or(row.next_label, |at| row.next_label.max(at + 1));
+                    });
+                } else {
                     self.add_to_room(&room, sequence, *label, event);
                     for mailbox in skipped {
                         self.skip_member(&room, mailbox, sequence, time_us);
@@ -107,6 +112,7 @@ impl State {
                 reason: event.reason.clone(),
                 at_us: time_us,
                 arrival,
+                legacy: None,
             };
             self.dead_letters.put(key, letter);
         }
@@ -115,7 +121,8 @@ impl State {
     pub(super) fn dead_letters_returned(&mut self, event: &DeadLettersReturned) {
         for message in &event.messages {
             let key = compound_key(&event.mailbox, &message.to_be_bytes());
-            let returned = self.take_dead_letter(&event.mailbox, *message);
+            let letter = self.take_dead_letter(&event.mailbox, *message);
+            let (returned, legacy) = letter.map_or((None, None), |row| (row.arrival, row.legacy));
             // A message that is pending stays as it is: at a relay, the event may only repeat it
             // for a node that started to read there later.
             if self.inbox.get(&key).is_some() {
@@ -125,7 +132,9 @@ impl State {
                 let known = arrival_key(&row.sender, &row.message_id);
                 self.arrivals.put(known, (event.mailbox.clone(), *message));
             }
-            self.inbox.put(key, UnreadMessage { arrival: returned, ..UnreadMessage::default() });
+            let room = legacy.and_then(|row| row.room);
+            let unread = UnreadMessage { arrival: returned, room, ..UnreadMessage::default() };
+            self.inbox.put(key, unread);
         }
     }
 
@@ -161,9 +170,9 @@ impl State {
         }
     }
 
-    /// Removes a dead letter from the list and returns the addressee of its receipts. The letter is
-    /// that of the mailbox, or one of another mailbox that is redirected to this one.
-    fn take_dead_letter(&mut self, mailbox: &str, sequence: Sequence) -> Option<MessageOrigin> {
+    /// Removes a dead letter from the list and returns it. The letter is that of the mailbox, or one
+    /// of another mailbox that is redirected to this one.
+    fn take_dead_letter(&mut self, mailbox: &str, sequence: Sequence) -> Option<DeadLetter> {
         let own = compound_key(mailbox, &sequence.to_be_bytes());
         let key = match self.dead_letters.get(&own) {
             Some(_) => own,
@@ -174,6 +183,6 @@ impl State {
         };
         let letter = self.dead_letters.get(&key);
         self.dead_letters.remove(key);
-        letter?.arrival
+        letter
     }
 }

@@ -54,6 +54,9 @@ impl State {
             Payload::RoomDeleted(event) => self.room_deleted(sequence, event),
 
             Payload::LegacyImported(event) => self.legacy_imported(event),
+            Payload::LegacyDetails(event) => self.legacy_details(sequence, event),
+            // History only: the older version has delivered the message.
+            Payload::LegacyDelivered(_) => {}
             Payload::RootMoved(event) => self.root_moved(event),
 
             Payload::LeaseRenewed(event) => self.lease_renewed(event, time_us),

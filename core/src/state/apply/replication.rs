@@ -142,6 +142,7 @@ impl State {
                 reason: rejection_reason(receipt),
                 at_us: time_us,
                 arrival: None,
+                legacy: None,
             };
             self.dead_letters.put(compound_key("", &sequence.to_be_bytes()), letter);
         }
@@ -167,6 +168,7 @@ impl State {
             reason: rejection_reason(receipt),
             at_us: time_us,
             arrival: pending.arrival,
+            legacy: None,
         };
         self.dead_letters.put(key, letter);
     }

@@ -169,6 +169,7 @@ impl State {
             reason: "recipient_dead".into(),
             at_us: time_us,
             arrival: None,
+            legacy: None,
         };
         self.dead_letters.put(compound_key(mailbox, &sequence.to_be_bytes()), letter);
     }
