@@ -11,7 +11,8 @@ use crate::platform::fs::modified_parts;
 use crate::store::StoreError;
 use c2c_core::state::State;
 
-const REGISTRY: &str = "registry.json";
+/// Name of the file of sessions.
+pub const REGISTRY: &str = "registry.json";
 const OUTBOX: &str = "remote-outbox.jsonl";
 const DEAD_LETTERS: &str = "dead-letter.jsonl";
 const OUTBOX_DEAD_LETTERS: &str = "remote-outbox-dlq.jsonl";
@@ -23,6 +24,8 @@ pub const ARCHIVE: &str = "archive";
 pub const ARCHIVE_SUFFIX: &str = ".jsonl";
 /// Directory of rooms, one directory per room.
 pub const ROOMS: &str = "rooms";
+/// Description of a room in its directory.
+pub const META: &str = "meta.json";
 /// Stamp of a room without `meta.json`.
 pub const NO_FILE: &str = "missing";
 
@@ -107,12 +110,8 @@ pub(super) fn list(root: &Path) -> Result<Option<Vec<Found>>, Failure> {
 }
 
 fn room_files(room: String) -> [Found; 3] {
-    [
-        (Kind::Room, "meta.json"),
-        (Kind::Members, "members.json"),
-        (Kind::RoomHistory, "history.jsonl"),
-    ]
-    .map(|(kind, file)| (kind, format!("{ROOMS}/{room}/{file}"), room.clone()))
+    [(Kind::Room, META), (Kind::Members, "members.json"), (Kind::RoomHistory, "history.jsonl")]
+        .map(|(kind, file)| (kind, format!("{ROOMS}/{room}/{file}"), room.clone()))
 }
 
 /// The names in a directory; none if it does not exist or is not a directory.

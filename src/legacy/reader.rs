@@ -9,7 +9,8 @@ use c2c_log_format::checksum::name_hash;
 use c2c_log_format::payload::room_hash;
 use serde_json::Value;
 
-use super::files::{Kind, LegacyFile, NO_FILE};
+use super::EXPORTED_KEY;
+use super::files::{Kind, LegacyFile, META, NO_FILE, REGISTRY, ROOMS};
 use super::json;
 use super::lines::LineFile;
 use super::rows::{NoRow, Row, RowParser, collect};
@@ -64,6 +65,7 @@ pub struct LegacyReader {
 struct OpenFile {
     file: LegacyFile,
     source: Source,
+    is_export: bool,
     /// What the log records about the file.
     recorded: String,
     seen: HashMap<u64, usize>,
@@ -158,7 +160,23 @@ impl LegacyReader {
             false => HashMap::new(),
         };
         let (seen, last_us) = (HashMap::new(), None);
-        Ok(Some(OpenFile { file, source, recorded, seen, last_us, known }))
+        let is_export = self.is_export_of_0_1(&file);
+        Ok(Some(OpenFile { file, source, is_export, recorded, seen, last_us, known }))
+    }
+
+    /// Whether version 0.1.0 has written the description and the members of a room: that version
+    /// marked only the rows of the other files.
+    fn is_export_of_0_1(&self, file: &LegacyFile) -> bool {
+        let is_of_room = matches!(file.kind, Kind::Room | Kind::Members);
+        if !is_of_room || !self.origin.is_empty() {
+            return false;
+        }
+        let read = |name: &str| json::parse(&fs::read(self.root.join(name)).unwrap_or_default());
+        let is_marked = |row: &Value| row.get(EXPORTED_KEY).is_some();
+        let meta = read(&format!("{ROOMS}/{}/{META}", file.owner));
+        let Some(Value::Array(sessions)) = read(REGISTRY) else { return false };
+        let is_mirror = !sessions.is_empty() && sessions.iter().all(is_marked);
+        is_mirror && !meta.is_some_and(|meta| is_marked(&meta))
     }
 
     /// The rows of a file; `None` if the file is not whole.
@@ -227,7 +245,8 @@ impl OpenFile {
             };
             let Some(row) = row else { return Ok(None) };
             let (seen, last_us) = (std::mem::take(&mut self.seen), self.last_us);
-            let mut parser = RowParser { origin, file: &self.file, seen, last_us };
+            let is_export = self.is_export;
+            let mut parser = RowParser { origin, file: &self.file, is_export, seen, last_us };
             let parsed = row.as_ref().ok_or(NoRow::Invalid).and_then(|row| parser.row(row));
             let RowParser { seen, last_us, .. } = parser;
             (self.seen, self.last_us) = (seen, last_us);

@@ -44,6 +44,8 @@ impl Row {
 pub struct RowParser<'a> {
     pub origin: &'a str,
     pub file: &'a LegacyFile,
+    /// Whether c2c has written the whole file, although its rows do not say so.
+    pub is_export: bool,
     /// Hashes of the rows so far, with their number: equal rows in one file are several messages.
     pub seen: std::collections::HashMap<u64, usize>,
     /// Time of the last row, for rows without one.
@@ -62,7 +64,7 @@ pub enum NoRow {
 impl RowParser<'_> {
     /// Parses one row.
     pub fn row(&mut self, row: &Value) -> Result<Row, NoRow> {
-        let is_export = row.get(EXPORTED_KEY).is_some();
+        let is_export = self.is_export || row.get(EXPORTED_KEY).is_some();
         // The description of a room that c2c has written says which room further rows belong to.
         if is_export && !(self.file.kind == Kind::Room && self.origin.is_empty()) {
             return Err(NoRow::Exported);

@@ -418,8 +418,40 @@ fn a_mirror_in_place_keeps_the_rooms_and_dead_letters_of_the_older_program() {
     assert_eq!(members.as_array().expect("rows").len(), 1);
 }
 
+fn a_room_that_0_1_has_mirrored_in_place_is_not_imported_as_another_room() {
+    let world = World::new();
+    world.register(&["ann", "bob"]);
+    world
+        .run("ann", &["rooms", "create", "core", "--visibility", "invite_only", "--invite", "bob"])
+        .ok();
+    world.run("bob", &["rooms", "join", "core"]).ok();
+    world.run("ann", &["rooms", "send", "core", "hello"]).ok();
+    world.run("ann", &["mirror", "--in-place"]).ok();
+    // Version 0.1.0 did not mark these two files.
+    for name in ["meta.json", "members.json"] {
+        let path = world.root().join("rooms/core").join(name);
+        let mut value: Value =
+            serde_json::from_str(&fs::read_to_string(&path).expect("a file")).expect("JSON");
+        let rows = match &mut value {
+            Value::Array(rows) => rows.iter_mut().collect(),
+            other => vec![other],
+        };
+        for row in rows {
+            row.as_object_mut().expect("an object").remove("c2c_log");
+        }
+        fs::write(path, value.to_string()).expect("written");
+    }
+    world.run("bob", &["rooms", "leave", "core"]).ok();
+    world.run("ann", &["send", "bob", "hi"]).ok();
+    let rooms = world.run("ann", &["rooms", "list", "--json"]).ok().json();
+    assert_eq!(rooms.as_array().expect("rooms").len(), 1);
+    assert_eq!(rooms[0]["members"], json!(["ann"]));
+    assert_eq!(texts(&room_history_of(&world, "s-ann", "core")), ["hello"]);
+}
+
 crate::harness::tests! {
     fast:
+        a_room_that_0_1_has_mirrored_in_place_is_not_imported_as_another_room,
         a_root_of_the_older_program_is_migrated_whole_and_once,
         a_root_of_the_older_program_can_be_used_in_place,
         a_mirror_of_a_migrated_root_has_the_same_rows,
