@@ -99,6 +99,8 @@ codes! {
         "a sync failed, so the outcome is unknown; retry with the same message_id";
     Busy: "busy", 1, RETRY,
         "the log was locked for too long";
+    NotWoken: "not_woken", 1, RETRY,
+        "the nudge was not submitted to the program of the session";
     UpgradeNeeded: "upgrade_needed", 1, FINAL,
         "the log was written by a newer version of c2c";
     ArchiveNeeded: "archive_needed", 1, FINAL,

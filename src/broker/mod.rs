@@ -22,6 +22,7 @@ mod message_index;
 mod relocate;
 mod views;
 mod wait;
+mod wake_record;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub use execute::Executed;
 pub use legacy_import::Imported;
 pub use link::ConnectorStatus;
 pub use wait::{CancelFlag, Check};
+pub use wake_record::{FailedWake, ProvenWake, WakeMethod, WakeRecord};
 
 /// Directory of the log under a broker root.
 pub const LOG_DIRECTORY: &str = "log";

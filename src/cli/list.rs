@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::{Context, Run};
-use super::output;
+use super::{output, wake_report};
 use crate::error::Failure;
 use crate::present::envelope::for_terminal;
 use crate::present::json_view;
@@ -39,18 +39,22 @@ impl Run for List {
         let is_local_only = self.local || self.alive;
         let remote = if is_local_only { Vec::new() } else { context.broker.remote_agents() };
         if context.common.json {
-            let local_rows = agents.iter().map(json_view::agent);
+            let local_rows = agents.iter().map(|agent| {
+                let mut row = json_view::agent(agent);
+                wake_report::add_to(&mut row, &context.broker, agent);
+                row
+            });
             let remote_rows = remote.iter().map(json_view::remote_agent);
             return output::print_json(&json!(local_rows.chain(remote_rows).collect::<Vec<_>>()));
         }
         if agents.is_empty() && remote.is_empty() {
             return output::print("No registered peers.\n");
         }
-        output::print(&table(&agents, &remote))
+        output::print(&table(context, &agents, &remote))
     }
 }
 
-fn table(agents: &[AgentView], remote: &[RemotePeer]) -> String {
+fn table(context: &Context, agents: &[AgentView], remote: &[RemotePeer]) -> String {
     let addresses: Vec<String> =
         remote.iter().map(|agent| full_address(&agent.alias, &agent.node_id)).collect();
     let lengths = agents.iter().map(|agent| agent.mailbox.alias.len());
@@ -62,7 +66,11 @@ fn table(agents: &[AgentView], remote: &[RemotePeer]) -> String {
         let pid = process.map_or_else(String::new, |process| format!("  pid={}", process.pid));
         let client = client_column(session.and_then(|session| session.client_type.as_deref()));
         let liveness = output::liveness_label(agent.liveness);
-        text.push_str(&format!("  {:width$}  {liveness:5}{pid}{client}\n", agent.mailbox.alias));
+        let wake = wake_report::column(&context.broker, agent);
+        text.push_str(&format!(
+            "  {:width$}  {liveness:5}{pid}{client}{wake}\n",
+            agent.mailbox.alias
+        ));
     }
     for (address, agent) in addresses.iter().zip(remote) {
         let client = client_column(agent.client_type.as_deref());

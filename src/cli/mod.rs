@@ -49,6 +49,7 @@ mod sweep_dryrun;
 mod tags;
 mod trace;
 mod wake;
+mod wake_report;
 mod watch;
 mod whoami;
 

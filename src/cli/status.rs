@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::context::{Context, Run};
-use super::output;
 use super::overdue_mail::{OverdueMail, overdue_mail};
+use super::{output, wake_report};
 use crate::error::Failure;
 use crate::platform::clock;
 use crate::present::json_view;
@@ -44,11 +44,13 @@ fn status_json(
     overdue: &[OverdueMail],
 ) -> Value {
     let alive = agents.iter().filter(is_alive).map(|agent| {
-        json!({
+        let mut row = json!({
             "alias": agent.mailbox.alias,
             "unread": unread(context, agent),
             "last_active_ts": agent.session.as_ref().map(|s| clock::rfc3339(s.active_us)),
-        })
+        });
+        wake_report::add_to(&mut row, &context.broker, agent);
+        row
     });
     let dead = agents.iter().filter(|agent| agent.liveness.as_option() == Some(false));
     json!({
@@ -77,7 +79,8 @@ fn status_text(
         let alias = &agent.mailbox.alias;
         let liveness = output::liveness_label(agent.liveness);
         let unread = unread(context, agent);
-        text.push_str(&format!("  {alias:20}  {liveness:5}  {unread} unread\n"));
+        let wake = wake_report::column(&context.broker, agent);
+        text.push_str(&format!("  {alias:20}  {liveness:5}  {unread} unread{wake}\n"));
     }
     for room in rooms {
         text.push_str(&format!("  #{} ({} members)\n", room.room.room_id, room.members.len()));

@@ -1,15 +1,20 @@
 //! The `c2c wake` command, which wakes an idle session when mail arrives.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
+use c2c_log_format::payload::Process;
 use clap::Args;
 
 use super::context::{Context, Run};
 use super::output;
-use crate::broker::Broker;
+use crate::broker::{Broker, WakeMethod};
 use crate::error::Failure;
 use crate::platform::clock;
-use crate::wake::{CodexCommand, NudgeMethod, NudgeSchedule, Terminal, WaitingSession};
+use crate::wake::{
+    CodexCommand, MailSource, NudgeMethod, NudgeOutcome, NudgeSchedule, Reason, Terminal, TmuxPane,
+    WaitingSession,
+};
 use c2c_core::code::Code;
 use c2c_core::decide::{Actor, Rejection, check_alias};
 
@@ -49,6 +54,56 @@ pub struct Wake {
     program: Vec<String>,
 }
 
+/// A method that this process itself starts for each nudge.
+enum Method {
+    Tmux(TmuxPane),
+    Program(NudgeMethod),
+}
+
+impl Method {
+    /// Nudges once. Fails if the session was not woken.
+    fn nudge(
+        &mut self,
+        watch: &MailWatch,
+        broker: &Broker,
+        waiting: &WaitingSession,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Program(program) => program.send(waiting),
+            Self::Tmux(pane) => {
+                let outcome = pane.nudge(watch.registered(broker))?;
+                watch.record(broker, WakeMethod::Tmux, &outcome);
+                match outcome {
+                    NudgeOutcome::Woke => Ok(()),
+                    NudgeOutcome::NotWoken(reason) => {
+                        Err(Rejection::new(Code::NotWoken, "tmux", reason.to_string())
+                            .hint(hint_for(&reason))
+                            .into())
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the user can do about a nudge that woke nobody.
+fn hint_for(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Shell(_) | Reason::ShellPrompt | Reason::OtherProgram(_) | Reason::Ended => {
+            "start the agent in this pane, or name its pane"
+        }
+        Reason::Draft | Reason::PersonTyping | Reason::Changed => {
+            "submit or clear the input line; the next nudge follows after a pause"
+        }
+        Reason::Dialog => "answer the dialog; the next nudge follows after a pause",
+        Reason::Mode(_) => "leave that mode with q",
+        Reason::Synchronized => "turn it off: tmux set-option -w synchronize-panes off",
+        Reason::PaneGone | Reason::Hidden | Reason::NotShown | Reason::NotSubmitted => {
+            "check that the pane shows the input line of the agent"
+        }
+    }
+}
+
 impl Run for Wake {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let mut watch = MailWatch::start(self.alias.clone(), context)?;
@@ -57,26 +112,24 @@ impl Run for Wake {
                 let message = format!("{}: {e}", program.escape_default());
                 Rejection::new(Code::InvalidArgument, "program", message)
             })?;
-            let broker = &mut context.broker;
-            // An error of the root must not end the program in the terminal.
-            let mut is_due = || watch.is_due(broker).ok().flatten().is_some();
-            let status = terminal.run(self.quiet, &mut is_due)?;
+            let mut mail = TerminalMail { watch, broker: &mut context.broker };
+            let status = terminal.run(self.quiet, &mut mail)?;
             return exit_like(status);
         }
-        let nudge = match (self.tmux, self.codex, self.command) {
-            (Some(pane), ..) => NudgeMethod::Tmux(pane),
-            (_, true, _) => NudgeMethod::Codex(CodexCommand::default()),
-            (.., Some(command)) => NudgeMethod::Shell(command),
+        let mut method = match (self.tmux, self.codex, self.command) {
+            (Some(pane), ..) => Method::Tmux(TmuxPane::new(pane)),
+            (_, true, _) => Method::Program(NudgeMethod::Codex(CodexCommand::default())),
+            (.., Some(command)) => Method::Program(NudgeMethod::Shell(command)),
             _ => return Err(output::usage_error("no --tmux, --codex, --command or -- PROGRAM")),
         };
         let deadline = self.timeout.map(|timeout| clock::monotonic() + timeout);
         context.broker.wait_until(deadline, |broker| {
             if let Some(waiting) = watch.is_due(broker)? {
-                let result = nudge.send(&waiting);
+                let result = method.nudge(&watch, broker, &waiting);
                 match &result {
                     Ok(()) => output::note(&format!("woke {}", waiting.alias)),
                     // The next nudge follows after the usual pause.
-                    Err(failure) => output::note(&format!("c2c wake: {}", failure.message())),
+                    Err(failure) => output::note(&not_woken(&waiting.alias, failure)),
                 }
                 if self.once {
                     return result.map(Some);
@@ -85,6 +138,42 @@ impl Run for Wake {
             Ok(None)
         })?;
         Ok(())
+    }
+}
+
+/// The line about a nudge that failed.
+fn not_woken(alias: &str, failure: &Failure) -> String {
+    format!("not_woken {alias}: {}", failure.message())
+}
+
+/// The mail of the agent in the terminal that this process runs.
+struct TerminalMail<'a> {
+    watch: MailWatch,
+    broker: &'a mut Broker,
+}
+
+impl MailSource for TerminalMail<'_> {
+    fn is_due(&mut self) -> bool {
+        // An error of the root must not end the program in the terminal.
+        self.watch.is_due(self.broker).ok().flatten().is_some()
+    }
+
+    fn registered(&self) -> Option<Process> {
+        self.watch.registered(self.broker)
+    }
+
+    fn report(&mut self, outcome: &NudgeOutcome) {
+        self.watch.record(self.broker, WakeMethod::Terminal, outcome);
+        // The program has the user's terminal.
+        if !std::io::stderr().is_terminal() {
+            let alias = &self.watch.alias;
+            match outcome {
+                NudgeOutcome::Woke => output::note(&format!("woke {alias}")),
+                NudgeOutcome::NotWoken(reason) => {
+                    output::note(&format!("not_woken {alias}: {reason}"))
+                }
+            }
+        }
     }
 }
 
@@ -128,5 +217,21 @@ impl MailWatch {
             session_id: mailbox.session.clone().unwrap_or_default().into(),
             unread: unread.len(),
         }))
+    }
+
+    /// The process that registered the alias; `None` without evidence.
+    fn registered(&self, broker: &Broker) -> Option<Process> {
+        let mailbox = broker.state().mailbox_for_alias(&self.alias)?;
+        broker.state().holder(&mailbox)?.process
+    }
+
+    /// Records a nudge. A root that cannot be written loses the record and nothing else.
+    fn record(&self, broker: &Broker, by: WakeMethod, outcome: &NudgeOutcome) {
+        let Some(mailbox) = broker.state().mailbox_for_alias(&self.alias) else { return };
+        let outcome = match outcome {
+            NudgeOutcome::Woke => Ok(()),
+            NudgeOutcome::NotWoken(reason) => Err(reason.to_string()),
+        };
+        let _ = broker.record_wake(&mailbox.name, by, clock::now_us(), outcome);
     }
 }

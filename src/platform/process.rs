@@ -38,10 +38,14 @@ fn pid_namespace() -> u64 {
     })
 }
 
-/// State, parent and start time of a process, from `/proc/PID/stat`.
+/// What `/proc/PID/stat` says of a process.
 struct Stat {
     state: char,
     parent: u32,
+    /// The process group.
+    group: u32,
+    /// The foreground process group of its terminal; -1 without a terminal.
+    foreground: i32,
     start: u64,
 }
 
@@ -55,8 +59,10 @@ fn stat(pid: u32) -> Option<Stat> {
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some(Stat { state, parent, start })
+    let group = fields.next()?.parse().ok()?;
+    let foreground = fields.nth(2)?.parse().ok()?;
+    let start = fields.nth(13)?.parse().ok()?;
+    Some(Stat { state, parent, group, foreground, start })
 }
 
 /// Pid of the parent of this process.
@@ -104,11 +110,13 @@ pub fn is_ancestor(process: &Process) -> bool {
 
 /// Whether the process with this pid is this process or one of its ancestors.
 pub fn descends_from(ancestor: u32) -> bool {
-    if ancestor == std::process::id() {
-        return true;
-    }
     // The parent is known without reading /proc, and is the common case.
-    let mut pid = parent_pid();
+    ancestor == std::process::id() || is_below(parent_pid(), ancestor)
+}
+
+/// Whether a process is `ancestor` or was started below it.
+pub fn is_below(pid: u32, ancestor: u32) -> bool {
+    let mut pid = pid;
     for _ in 0..ANCESTORS_MAX {
         if pid == ancestor {
             return true;
@@ -119,6 +127,39 @@ pub fn descends_from(ancestor: u32) -> bool {
         }
     }
     false
+}
+
+/// The process group of a process; `None` if no process has this pid.
+pub fn group(pid: u32) -> Option<u32> {
+    Some(stat(pid)?.group)
+}
+
+/// The program that reads a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreground {
+    /// The process group.
+    pub group: u32,
+    /// Name of the program.
+    pub name: String,
+    /// Its command line, the program included; empty if it cannot be read.
+    pub arguments: Vec<String>,
+}
+
+impl Foreground {
+    /// The program whose first process has this process group. Its name is empty if it has ended.
+    pub fn of_group(group: u32) -> Self {
+        // The first process of a group has the group's number as its pid.
+        let name = fs::read_to_string(format!("/proc/{group}/comm")).unwrap_or_default();
+        let line = fs::read(format!("/proc/{group}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let arguments = line.split_terminator('\0').map(str::to_owned).collect();
+        Self { group, name: name.trim().to_owned(), arguments }
+    }
+}
+
+/// The program in the foreground of the terminal that a process belongs to; `None` if there is none.
+pub fn foreground(pid: u32) -> Option<Foreground> {
+    u32::try_from(stat(pid)?.foreground).ok().map(Foreground::of_group)
 }
 
 /// Pids of the processes that may have started this one: its parent and, if the parent is a shell,

@@ -1,7 +1,12 @@
 //! The user's terminal, and programs in their own terminals.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
@@ -10,7 +15,12 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pty_process::Size;
 use pty_process::blocking::{Command, Pty, open};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::io::ioctl_fionread;
+use rustix::pty::ptsname;
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetwinsize,
+    tcsetattr,
+};
 
 use super::signal;
 
@@ -50,6 +60,51 @@ pub fn output_size() -> Option<TerminalSize> {
     let size = tcgetwinsize(io::stdout()).ok()?;
     let size = TerminalSize { rows: size.ws_row, columns: size.ws_col };
     (size.rows > 0 && size.columns > 0).then_some(size)
+}
+
+/// A terminal that another process reads, by its path.
+#[derive(Debug, Clone)]
+pub struct ForeignTerminal {
+    path: PathBuf,
+}
+
+/// The input of a terminal that no program has read yet, and how the terminal handles it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputMode {
+    /// The program receives whole lines; otherwise each key.
+    pub is_line_wise: bool,
+    /// The terminal shows what is typed.
+    pub echoes: bool,
+    /// Bytes that wait for the program. In line mode only those of finished lines.
+    pub unread: usize,
+}
+
+impl ForeignTerminal {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    fn open(&self) -> io::Result<File> {
+        // Without a wait, and without making it the terminal of this process.
+        let flags = OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        File::options().read(true).custom_flags(flags.bits()).open(&self.path)
+    }
+
+    /// The state of its input. Fails if the terminal cannot be opened.
+    pub fn input_mode(&self) -> io::Result<InputMode> {
+        let terminal = self.open()?;
+        let modes = tcgetattr(&terminal)?.local_modes;
+        Ok(InputMode {
+            is_line_wise: modes.contains(LocalModes::ICANON),
+            echoes: modes.contains(LocalModes::ECHO),
+            unread: ioctl_fionread(&terminal)?.try_into().unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Drops the input that no program has read.
+    pub fn discard_input(&self) -> io::Result<()> {
+        Ok(tcflush(self.open()?, QueueSelector::IFlush)?)
+    }
 }
 
 /// A program in a pseudo-terminal.
@@ -130,9 +185,23 @@ impl PseudoTerminal {
         })
     }
 
-    /// Sends the program the signal that a terminal sends when it is closed.
-    pub fn hang_up(&self) {
+    /// Pid of the program.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The terminal as the program sees it.
+    pub fn inner(&self) -> io::Result<ForeignTerminal> {
+        let path = ptsname(&self.pty, Vec::new())?;
+        Ok(ForeignTerminal::new(OsString::from_vec(path.into_bytes())))
+    }
+
+    /// Closes the terminal, with the signal that the program then receives, and waits for its end.
+    pub fn hang_up(mut self) -> io::Result<ExitStatus> {
         signal::hang_up(self.child.id());
+        // A program that ignores the signal reads the end of its input.
+        drop(self.pty);
+        self.child.wait()
     }
 
     /// Waits until the program has ended.
@@ -170,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn input_that_no_program_has_read_is_counted_and_discarded() {
+        let mut terminal = PseudoTerminal::start("sleep", &["60".into()], SIZE).unwrap();
+        let inner = terminal.inner().unwrap();
+        let mode = |unread| InputMode { is_line_wise: true, echoes: true, unread };
+        assert_eq!(inner.input_mode().unwrap(), mode(0));
+        assert_eq!(terminal.write(b"text\nhalf").unwrap(), 9);
+        assert_eq!(inner.input_mode().unwrap(), mode(5));
+        inner.discard_input().unwrap();
+        assert_eq!(inner.input_mode().unwrap(), mode(0));
+        let foreground = crate::platform::process::foreground(terminal.pid()).unwrap();
+        assert_eq!(foreground.group, terminal.pid());
+        assert!(!terminal.hang_up().unwrap().success());
+    }
+
+    #[test]
     fn a_read_without_output_does_not_block() {
         let mut terminal = PseudoTerminal::start("cat", &[], SIZE).unwrap();
         terminal.set_nonblocking().unwrap();
@@ -178,7 +262,6 @@ mod tests {
         let interest = Interest { space: true, input: false };
         assert!(terminal.wait_ready(interest, Duration::from_secs(60)).unwrap().space);
         assert_eq!(terminal.write(b"text\n").unwrap(), 5);
-        terminal.hang_up();
-        assert!(!terminal.wait().unwrap().success());
+        assert!(!terminal.hang_up().unwrap().success());
     }
 }

@@ -1,8 +1,8 @@
-//! Delivery of a nudge to a terminal or a program.
+//! Delivery of a nudge by another program.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -14,11 +14,8 @@ use c2c_core::decide::Rejection;
 
 /// Time limit of the program that delivers a nudge.
 const NUDGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Number of checks whether a pane shows the text, and the time between two checks.
-const PANE_CHECKS: usize = 20;
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// A word of the nudge that the program shows if it accepts the nudge as text.
-pub const ECHO: &str = "poll_inbox";
+/// Time between two looks at a terminal.
+pub const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A session with unread mail.
 #[derive(Debug, Clone, Default)]
@@ -44,11 +41,9 @@ impl Default for CodexCommand {
     }
 }
 
-/// A method to nudge a session.
+/// A program that nudges a session.
 #[derive(Debug, Clone)]
 pub enum NudgeMethod {
-    /// Types into a tmux pane.
-    Tmux(String),
     /// Queues a turn in a Codex thread: the session that holds the alias.
     Codex(CodexCommand),
     /// Runs a command of the user in a shell.
@@ -60,7 +55,6 @@ impl NudgeMethod {
     /// from its environment. Fails if the program is not found, fails, or takes too long.
     pub fn send(&self, waiting: &WaitingSession) -> Result<(), Failure> {
         match self {
-            Self::Tmux(pane) => tmux(pane),
             Self::Codex(codex) => {
                 let thread = &waiting.session_id;
                 if thread.is_empty() {
@@ -81,44 +75,38 @@ impl NudgeMethod {
     }
 }
 
-/// Pastes into a pane, and presses Enter only when the pane shows the text: a dialog would take Enter
-/// for an answer.
-fn tmux(pane: &str) -> Result<(), Failure> {
-    let tmux = |args: &[&str]| run(Command::new("tmux").args(args));
-    tmux(&["set-buffer", "-b", "c2c", NOTICE])?;
-    tmux(&["paste-buffer", "-p", "-d", "-b", "c2c", "-t", pane])?;
-    for _ in 0..PANE_CHECKS {
-        let shown = Command::new("tmux").args(["capture-pane", "-p", "-J", "-t", pane]).output();
-        if shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).contains(ECHO)) {
-            return tmux(&["send-keys", "-t", pane, "Enter"]);
-        }
-        thread::sleep(CHECK_INTERVAL);
-    }
-    let message = format!("pane '{}' does not show the typed text", pane.escape_default());
-    Err(Rejection::new(Code::Busy, "tmux", message)
-        .hint("the program may be showing a dialog")
-        .into())
+/// A number for the token of a nudge, which differs from that of all other nudges of late.
+pub fn token_number() -> u32 {
+    u32::from_le_bytes(*uuid::Uuid::new_v4().as_bytes().first_chunk().unwrap_or(&[0; 4]))
+}
+
+/// The failure of a program that delivers a nudge.
+pub fn failed(program: &str, reason: &str) -> Failure {
+    Rejection::new(Code::InvalidArgument, "wake", format!("{program}: {reason}")).into()
 }
 
 /// Runs a program and waits for its end, up to the time limit.
 fn run(command: &mut Command) -> Result<(), Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let failed = |reason: String| {
-        Failure::from(Rejection::new(Code::InvalidArgument, "wake", format!("{name}: {reason}")))
-    };
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
+    let mut child = command.spawn().map_err(|e| failed(&name, &e.to_string()))?;
+    let status = wait_for(&mut child, &name)?;
+    if status.success() { Ok(()) } else { Err(failed(&name, &status.to_string())) }
+}
+
+/// Waits for the end of a program, and ends it at the time limit.
+pub fn wait_for(child: &mut Child, name: &str) -> Result<ExitStatus, Failure> {
     let deadline = clock::monotonic() + NUDGE_TIMEOUT;
     loop {
-        match child.try_wait().map_err(|e| failed(e.to_string()))? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(failed(status.to_string())),
+        match child.try_wait().map_err(|e| failed(name, &e.to_string()))? {
+            Some(status) => return Ok(status),
             None if clock::monotonic() >= deadline => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(failed(format!("did not finish within {} s", NUDGE_TIMEOUT.as_secs())));
+                let reason = format!("did not finish within {} s", NUDGE_TIMEOUT.as_secs());
+                return Err(failed(name, &reason));
             }
-            None => thread::sleep(CHECK_INTERVAL / 10),
+            None => thread::sleep(CHECK_INTERVAL / 20),
         }
     }
 }

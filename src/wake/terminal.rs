@@ -5,33 +5,71 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::NOTICE;
-use super::nudge::ECHO;
+use c2c_log_format::payload::Process;
+
+use super::attempt::{Attempt, Look, NudgeOutcome, NudgeStep, NudgeText};
+use super::foreground::{Agent, stranger};
+use super::keys::Keys;
+use super::nudge;
+use super::screen::Screen;
 use crate::error::Failure;
+use crate::platform::process::{Foreground, foreground};
 use crate::platform::terminal::{
-    Interest, PseudoTerminal, RawMode, Ready, TerminalSize, output_size,
+    ForeignTerminal, Interest, PseudoTerminal, RawMode, Ready, TerminalSize, output_size,
 };
 use crate::platform::{clock, signal};
 
 /// Longest time between two checks of the terminal size and of due nudges.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// An unfinished sequence of the user's input ends after this pause: it was a key.
+const SEQUENCE_PAUSE: Duration = Duration::from_millis(100);
 /// Size of the pseudo-terminal if the user's terminal has none.
 const DEFAULT_SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 const CHUNK_BYTES: usize = 16 * 1024;
-/// The bytes that a terminal sends for end of input and for an interrupt.
+/// The byte that a terminal sends for end of input.
 const END_OF_INPUT: u8 = 4;
-const INTERRUPT: u8 = 3;
+const ENTER: u8 = b'\r';
+const BACKSPACE: u8 = 0x7f;
 /// Marks around a paste, for programs that enabled bracketed paste.
 const PASTE: &str = "\x1b[200~";
 const PASTE_END: &str = "\x1b[201~";
+
+/// The mail of the agent in the terminal.
+pub trait MailSource {
+    /// Whether a nudge is due now; a due nudge counts as sent.
+    fn is_due(&mut self) -> bool;
+    /// The process that registered the alias.
+    fn registered(&self) -> Option<Process>;
+    /// Receives the end of each nudge.
+    fn report(&mut self, outcome: &NudgeOutcome);
+}
 
 /// A program that runs in a pseudo-terminal.
 pub struct Terminal {
     program: String,
     pty: PseudoTerminal,
+    inner: ForeignTerminal,
     size: TerminalSize,
+    screen: Screen,
+    keys: Keys,
+    /// Input for the program.
+    queue: VecDeque<u8>,
+    /// The user's input has ended.
+    is_at_end: bool,
+    last_input: Instant,
+    /// The last output of the program, or key of the user.
+    last_activity: Instant,
+    nudge: Option<Nudge>,
+}
+
+/// A nudge that has begun.
+struct Nudge {
+    attempt: Attempt,
+    start: Instant,
+    last_look: Option<Instant>,
+    agent: Agent,
 }
 
 impl Terminal {
@@ -39,16 +77,29 @@ impl Terminal {
     pub fn start(program: &str, arguments: &[String]) -> io::Result<Self> {
         let size = output_size().unwrap_or(DEFAULT_SIZE);
         let pty = PseudoTerminal::start(program, arguments, size)?;
-        Ok(Self { program: program.to_owned(), pty, size })
+        let now = clock::monotonic();
+        Ok(Self {
+            program: program.to_owned(),
+            inner: pty.inner()?,
+            pty,
+            size,
+            screen: Screen::new(size.rows, size.columns),
+            keys: Keys::default(),
+            queue: VecDeque::new(),
+            is_at_end: false,
+            last_input: now,
+            last_activity: now,
+            nudge: None,
+        })
     }
 
     /// Passes input and output through until the program ends or this process receives SIGTERM or
-    /// SIGHUP. Types a nudge when `is_due` returns true; asks only after `quiet` without input or
-    /// output, and while the user has no unfinished line.
+    /// SIGHUP. Types a nudge when one is due; asks only after `quiet` without keys or output, and while
+    /// the user has no draft.
     pub fn run(
         mut self,
         quiet: Duration,
-        is_due: &mut dyn FnMut() -> bool,
+        mail: &mut dyn MailSource,
     ) -> Result<ExitStatus, Failure> {
         let program = self.program.clone();
         let failed = |e| Failure::io("run", &program, e);
@@ -56,11 +107,9 @@ impl Terminal {
         signal::set_when_stopped(&stop).map_err(failed)?;
         let _raw_mode = io::stdin().is_terminal().then(RawMode::enable);
         self.pty.set_nonblocking().map_err(failed)?;
-        let mut typing = Typing::default();
-        let mut last_activity = clock::monotonic();
         let mut buffer = vec![0; CHUNK_BYTES];
         while !stop.load(Ordering::Acquire) {
-            let ready = self.wait_ready(&typing).map_err(failed)?;
+            let ready = self.wait_ready().map_err(failed)?;
             if ready.output {
                 match self.pty.read(&mut buffer) {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -68,50 +117,127 @@ impl Terminal {
                     Ok(0) | Err(_) => return self.pty.wait().map_err(failed),
                     Ok(length) => {
                         print(&buffer[..length]).map_err(Failure::Output)?;
-                        typing.shown(&buffer[..length]);
-                        last_activity = clock::monotonic();
+                        self.screen.feed(&buffer[..length]);
+                        self.last_activity = clock::monotonic();
                     }
                 }
             }
             if ready.input {
                 let length = io::stdin().lock().read(&mut buffer).map_err(failed)?;
-                typing.typed(&buffer[..length]);
-                if length > 0 {
-                    last_activity = clock::monotonic();
-                }
+                self.typed(&buffer[..length], mail);
+            } else if clock::since(self.last_input) >= SEQUENCE_PAUSE {
+                self.keys.settle();
             }
             if ready.space {
-                self.pass_on(&mut typing).map_err(failed)?;
+                self.pass_on().map_err(failed)?;
             }
             self.follow_size();
             let is_quiet = !ready.output
                 && !ready.input
-                && clock::since(last_activity) >= quiet
-                && typing.is_free();
-            if is_quiet && is_due() {
-                typing.nudge();
-                last_activity = clock::monotonic();
+                && self.nudge.is_none()
+                && clock::since(self.last_activity) >= quiet
+                && self.is_free();
+            if is_quiet && mail.is_due() {
+                self.begin_nudge(mail.registered());
             }
+            self.continue_nudge(mail, false);
         }
-        self.pty.hang_up();
-        self.pty.wait().map_err(failed)
+        self.pty.hang_up().map_err(failed)
     }
 
     /// Waits until something can be read or written, at most for the time between two checks.
-    fn wait_ready(&self, typing: &Typing) -> io::Result<Ready> {
+    fn wait_ready(&self) -> io::Result<Ready> {
         let interest = Interest {
-            space: !typing.queue.is_empty(),
+            space: !self.queue.is_empty(),
             // No further input while the program does not read what is queued.
-            input: !typing.at_end && typing.queue.len() < CHUNK_BYTES,
+            input: !self.is_at_end && self.queue.len() < CHUNK_BYTES,
         };
-        self.pty.wait_ready(interest, CHECK_INTERVAL)
+        let limit = match self.nudge.is_some() || self.keys.is_within_sequence() {
+            true => nudge::CHECK_INTERVAL,
+            false => CHECK_INTERVAL,
+        };
+        self.pty.wait_ready(interest, limit)
+    }
+
+    /// Queues input of the user; no bytes mean the end of the input.
+    fn typed(&mut self, bytes: &[u8], mail: &mut dyn MailSource) {
+        if bytes.is_empty() {
+            self.is_at_end = true;
+            self.queue.push_back(END_OF_INPUT);
+            return;
+        }
+        if bytes.contains(&b'\n') {
+            let mode = self.inner.input_mode();
+            self.keys.reads_lines = mode.is_ok_and(|mode| mode.is_line_wise);
+        }
+        self.last_input = clock::monotonic();
+        if self.keys.feed(bytes) {
+            self.last_activity = self.last_input;
+            // What the nudge has typed is erased before the user's keys follow.
+            self.continue_nudge(mail, true);
+        }
+        self.queue.extend(bytes);
+    }
+
+    /// Whether the user has typed nothing that waits in the input line or in the queue.
+    fn is_free(&mut self) -> bool {
+        if self.keys.has_draft() && !self.keys.is_within_sequence() {
+            let view = self.screen.view();
+            // The keys answered a dialog, or the program has emptied the line in its own way. Text
+            // behind the cursor is a placeholder, unless the user may have moved the cursor.
+            if view.is_at_prompt() && (self.keys.is_exact() || view.is_blank_behind()) {
+                self.keys.forget_draft();
+            }
+        }
+        !self.keys.has_draft() && self.queue.is_empty()
+    }
+
+    fn begin_nudge(&mut self, registered: Option<Process>) {
+        let attempt = Attempt::new(NudgeText::new(nudge::token_number()));
+        let agent = Agent { registered, first_seen: Some(Foreground::of_group(self.pty.pid())) };
+        self.nudge = Some(Nudge { attempt, start: clock::monotonic(), last_look: None, agent });
+    }
+
+    /// Takes the next step of a nudge that has begun, if it is time for a look.
+    fn continue_nudge(&mut self, mail: &mut dyn MailSource, is_person_typing: bool) {
+        let Some(nudge) = &mut self.nudge else { return };
+        let is_early = nudge.last_look.is_some_and(|at| clock::since(at) < nudge::CHECK_INTERVAL);
+        let is_interrupted = is_person_typing && nudge.attempt.is_waiting_for_enter();
+        if is_early && !is_interrupted {
+            return;
+        }
+        nudge.last_look = Some(clock::monotonic());
+        let look = Look {
+            view: self.screen.view(),
+            input: self.inner.input_mode().ok(),
+            stranger: foreground(self.pty.pid())
+                .and_then(|program| stranger(&nudge.agent, self.pty.pid(), &program)),
+            is_person_typing,
+        };
+        match nudge.attempt.step(&look, clock::since(nudge.start)) {
+            NudgeStep::Wait => {}
+            NudgeStep::Type => {
+                let marks =
+                    if self.screen.brackets_paste() { (PASTE, PASTE_END) } else { ("", "") };
+                let text = nudge.attempt.text().text();
+                self.queue.extend([marks.0, text, marks.1].concat().bytes());
+            }
+            NudgeStep::PressEnter => self.queue.push_back(ENTER),
+            NudgeStep::Erase(count) => self.queue.extend(std::iter::repeat_n(BACKSPACE, count)),
+            NudgeStep::Discard => drop(self.inner.discard_input()),
+            NudgeStep::End(outcome) => {
+                self.nudge = None;
+                self.last_activity = clock::monotonic();
+                mail.report(&outcome);
+            }
+        }
     }
 
     /// Writes queued input to the program, as much as it takes.
-    fn pass_on(&mut self, typing: &mut Typing) -> io::Result<()> {
-        let (front, _) = typing.queue.as_slices();
+    fn pass_on(&mut self) -> io::Result<()> {
+        let (front, _) = self.queue.as_slices();
         match self.pty.write(front) {
-            Ok(written) => drop(typing.queue.drain(..written)),
+            Ok(written) => drop(self.queue.drain(..written)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
         }
@@ -123,6 +249,7 @@ impl Terminal {
         if let Some(size) = output_size().filter(|size| *size != self.size) {
             self.size = size;
             self.pty.resize(size);
+            self.screen.resize(size.rows, size.columns);
         }
     }
 }
@@ -131,61 +258,4 @@ fn print(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
-}
-
-/// Input for the program, and what is known about its screen.
-#[derive(Default)]
-struct Typing {
-    queue: VecDeque<u8>,
-    /// The user's input has ended.
-    at_end: bool,
-    /// The user has typed an unfinished line.
-    draft: bool,
-    /// The program enabled bracketed paste.
-    brackets_paste: bool,
-    /// Output since a nudge that the program has not shown yet.
-    awaited: Option<Vec<u8>>,
-}
-
-impl Typing {
-    fn is_free(&self) -> bool {
-        !self.draft && self.queue.is_empty()
-    }
-
-    /// Queues input of the user; no bytes mean the end of the input.
-    fn typed(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            self.at_end = true;
-            self.queue.push_back(END_OF_INPUT);
-            return;
-        }
-        self.draft = !matches!(bytes.last(), Some(&(b'\r' | b'\n' | INTERRUPT)));
-        self.queue.extend(bytes);
-    }
-
-    /// Queues the text of a nudge. Enter follows when the program shows the text: a dialog would take
-    /// Enter for an answer.
-    fn nudge(&mut self) {
-        self.awaited = Some(Vec::new());
-        let (start, end) = if self.brackets_paste { (PASTE, PASTE_END) } else { ("", "") };
-        self.queue.extend(start.bytes().chain(NOTICE.bytes()).chain(end.bytes()));
-    }
-
-    /// Evaluates output of the program.
-    fn shown(&mut self, bytes: &[u8]) {
-        for (text, is_on) in [("\x1b[?2004h", true), ("\x1b[?2004l", false)] {
-            if bytes.windows(text.len()).any(|part| part == text.as_bytes()) {
-                self.brackets_paste = is_on;
-            }
-        }
-        let Some(seen) = &mut self.awaited else { return };
-        seen.extend_from_slice(bytes);
-        if seen.windows(ECHO.len()).any(|part| part == ECHO.as_bytes()) {
-            self.awaited = None;
-            self.queue.push_back(b'\r');
-        } else if seen.len() > 4 * CHUNK_BYTES {
-            // The program shows something else. The next nudge tries again.
-            self.awaited = None;
-        }
-    }
 }

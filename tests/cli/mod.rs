@@ -8,6 +8,7 @@ mod identity;
 mod legacy;
 mod limits;
 mod messages;
+mod nudges;
 mod older_import;
 mod older_root;
 #[cfg(feature = "relay")]
@@ -17,7 +18,7 @@ mod scale;
 mod setup;
 mod setup_clients;
 mod upkeep;
-mod wake;
+pub mod wake;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -127,5 +128,5 @@ pub fn keys(row: &serde_json::Value) -> Vec<&str> {
 }
 
 crate::harness::tests! {
-    modules: arguments, claims, hints, hook, identity, legacy, limits, messages, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, scale, setup, setup_clients, upkeep, wake;
+    modules: arguments, claims, hints, hook, identity, legacy, limits, messages, nudges, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, scale, setup, setup_clients, upkeep, wake;
 }

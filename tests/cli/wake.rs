@@ -13,14 +13,14 @@ use crate::cli::hook::below_a_client;
 use crate::harness::skip;
 use crate::support::{World, run};
 
-fn two_agents() -> World {
+pub fn two_agents() -> World {
     let world = World::new();
     world.register(&["ann", "bob"]);
     world
 }
 
 /// Starts `c2c wake` for ann; returns the process and its standard error.
-fn waker(world: &World, args: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
+pub fn waker(world: &World, args: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut command = world.c2c(&[&["wake", "--alias", "ann"], args].concat());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("starts");
@@ -28,13 +28,13 @@ fn waker(world: &World, args: &[&str]) -> (Child, BufReader<std::process::ChildS
     (child, diagnostics)
 }
 
-fn line(reader: &mut impl BufRead) -> String {
+pub fn line(reader: &mut impl BufRead) -> String {
     let mut line = String::new();
     reader.read_line(&mut line).expect("a line");
     line.trim().to_owned()
 }
 
-fn end(mut child: Child) {
+pub fn end(mut child: Child) {
     child.kill().expect("killed");
     child.wait().expect("gone");
 }
