@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::pane::{
+    InPane, Method, assert_dialog_is_not_answered, assert_woken, model_with_shell, require_tmux,
+};
 use super::{
-    MESSAGE, Protocol, assert_in_history, c2c, client_command, model_of_one_turn, print_version,
-    program, set_up,
+    MESSAGE, Protocol, Requests, assert_in_history, c2c, client_command, model_of_one_turn,
+    print_version, program, set_up,
 };
 use crate::support::{World, run};
 
@@ -57,10 +60,24 @@ fn the_client_reports_that_c2c_is_connected() {
 
 /// The event of one response: a call of a tool, or a text that ends the turn.
 fn stream(tool: Option<&str>) -> String {
-    let part = match tool {
+    response(match tool {
         Some(name) => json!({ "functionCall": { "name": name, "args": {} } }),
         None => json!({ "text": "done" }),
-    };
+    })
+}
+
+/// The same: a command in the shell, or a text.
+fn shell_stream(command: Option<&str>) -> String {
+    let arguments = |command| json!({ "command": command, "description": "a test" });
+    response(match command {
+        Some(command) => {
+            json!({ "functionCall": { "name": "run_shell_command", "args": arguments(command) } })
+        }
+        None => json!({ "text": "done" }),
+    })
+}
+
+fn response(part: serde_json::Value) -> String {
     let event = json!({
         "candidates": [{
             "content": { "role": "model", "parts": [part] }, "finishReason": "STOP", "index": 0,
@@ -105,9 +122,51 @@ fn a_message_reaches_the_model_before_it_stops_without_polling() {
     assert!(requests[1].contains(MESSAGE), "{}", requests[1]);
 }
 
+/// The client in a pane, and the requests to its model.
+fn in_pane(world: &World) -> (InPane, Requests) {
+    let program = program(PROGRAM);
+    require_tmux();
+    choose(world);
+    set_up(world, "gemini");
+    let (url, requests) =
+        model_with_shell(PROTOCOL.is_request, PROTOCOL.conversation, shell_stream);
+    let mut command = client(world, &program, &["-m", "gemini-2.5-flash"]);
+    command.env("GOOGLE_GEMINI_BASE_URL", url).env("GEMINI_API_KEY", "test");
+    let prompt = "Type your message";
+    (InPane { command, prompt, questions: &[], dialog: "1. Allow once" }, requests)
+}
+
+fn an_idle_session_in_a_tmux_pane_is_woken() {
+    let world = World::new();
+    let (client, requests) = in_pane(&world);
+    assert_woken(&world, &client, &requests, Method::Tmux);
+}
+
+fn an_idle_session_in_its_own_terminal_is_woken() {
+    let world = World::new();
+    let (client, requests) = in_pane(&world);
+    assert_woken(&world, &client, &requests, Method::Terminal);
+}
+
+fn a_permission_dialog_in_a_tmux_pane_is_not_answered() {
+    let world = World::new();
+    let (client, _) = in_pane(&world);
+    assert_dialog_is_not_answered(&world, &client, Method::Tmux);
+}
+
+fn a_permission_dialog_in_its_own_terminal_is_not_answered() {
+    let world = World::new();
+    let (client, _) = in_pane(&world);
+    assert_dialog_is_not_answered(&world, &client, Method::Terminal);
+}
+
 crate::harness::tests! {
     slow:
         the_client_reports_that_c2c_is_connected,
         a_message_reaches_the_model_after_a_tool_call_without_polling,
-        a_message_reaches_the_model_before_it_stops_without_polling;
+        a_message_reaches_the_model_before_it_stops_without_polling,
+        an_idle_session_in_a_tmux_pane_is_woken,
+        an_idle_session_in_its_own_terminal_is_woken,
+        a_permission_dialog_in_a_tmux_pane_is_not_answered,
+        a_permission_dialog_in_its_own_terminal_is_not_answered;
 }

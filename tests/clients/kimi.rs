@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::pane::{
+    InPane, Method, assert_dialog_is_not_answered, assert_woken, model_with_shell, require_tmux,
+};
 use super::{
-    MESSAGE, Protocol, assert_in_history, c2c, client_command, model_of_one_turn, print_version,
-    program, set_up,
+    MESSAGE, Protocol, Requests, assert_in_history, c2c, client_command, model_of_one_turn,
+    print_version, program, set_up,
 };
 use crate::support::{World, run};
 
@@ -117,14 +120,28 @@ fn choose(world: &World, url: &str) {
 
 /// The events of a response that ends the turn.
 fn stream() -> String {
+    shell_stream(None)
+}
+
+/// The events of a response: a command in the shell, or a text that ends the turn.
+fn shell_stream(command: Option<&str>) -> String {
     let chunk = |delta: Value, reason: Value| {
         json!({
             "id": "c", "object": "chat.completion.chunk", "created": 1, "model": "fake",
             "choices": [{ "index": 0, "delta": delta, "finish_reason": reason }],
         })
     };
-    let text = chunk(json!({ "role": "assistant", "content": "done" }), Value::Null);
-    format!("data: {text}\n\ndata: {}\n\ndata: [DONE]\n\n", chunk(json!({}), json!("stop")))
+    let (delta, reason) = match command {
+        Some(command) => {
+            let arguments = json!({ "command": command }).to_string();
+            let call = json!({ "name": "Bash", "arguments": arguments });
+            let calls = json!([{ "index": 0, "id": "c1", "type": "function", "function": call }]);
+            (json!({ "role": "assistant", "tool_calls": calls }), "tool_calls")
+        }
+        None => (json!({ "role": "assistant", "content": "done" }), "stop"),
+    };
+    let (first, last) = (chunk(delta, Value::Null), chunk(json!({}), json!(reason)));
+    format!("data: {first}\n\ndata: {last}\n\ndata: [DONE]\n\n")
 }
 
 fn a_message_reaches_the_model_before_it_stops_without_polling() {
@@ -146,8 +163,49 @@ fn a_message_reaches_the_model_before_it_stops_without_polling() {
     assert_in_history(&world, &done.err);
 }
 
+/// The client in a pane, and the requests to its model.
+fn in_pane(world: &World) -> (InPane, Requests) {
+    let program = program(PROGRAM);
+    require_tmux();
+    let (url, requests) =
+        model_with_shell(PROTOCOL.is_request, PROTOCOL.conversation, shell_stream);
+    choose(world, &url);
+    set_up(world, "kimi");
+    let command = client(world, &program, &[]);
+    let questions = &[("Trust this folder?", "Enter"), ("Migrate from kimi-cli", "Escape")];
+    (InPane { command, prompt: "\u{2502} >", questions, dialog: "1. Approve once" }, requests)
+}
+
+fn an_idle_session_in_a_tmux_pane_is_woken() {
+    let world = World::new();
+    let (client, requests) = in_pane(&world);
+    assert_woken(&world, &client, &requests, Method::Tmux);
+}
+
+fn an_idle_session_in_its_own_terminal_is_woken() {
+    let world = World::new();
+    let (client, requests) = in_pane(&world);
+    assert_woken(&world, &client, &requests, Method::Terminal);
+}
+
+fn a_permission_dialog_in_a_tmux_pane_is_not_answered() {
+    let world = World::new();
+    let (client, _) = in_pane(&world);
+    assert_dialog_is_not_answered(&world, &client, Method::Tmux);
+}
+
+fn a_permission_dialog_in_its_own_terminal_is_not_answered() {
+    let world = World::new();
+    let (client, _) = in_pane(&world);
+    assert_dialog_is_not_answered(&world, &client, Method::Terminal);
+}
+
 crate::harness::tests! {
     slow:
         the_client_reports_that_c2c_is_connected,
-        a_message_reaches_the_model_before_it_stops_without_polling;
+        a_message_reaches_the_model_before_it_stops_without_polling,
+        an_idle_session_in_a_tmux_pane_is_woken,
+        an_idle_session_in_its_own_terminal_is_woken,
+        a_permission_dialog_in_a_tmux_pane_is_not_answered,
+        a_permission_dialog_in_its_own_terminal_is_not_answered;
 }

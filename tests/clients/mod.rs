@@ -8,6 +8,7 @@ mod codex;
 mod gemini;
 mod kimi;
 mod opencode;
+mod pane;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
