@@ -91,6 +91,8 @@ codes! {
         "the broker root was moved and no longer accepts writes";
     BadRoot: "bad_root", 1, FINAL,
         "the broker root cannot be used";
+    BadDirectory: "bad_directory", 1, FINAL,
+        "the working directory does not exist";
     DiskFull: "disk_full", 1, RETRY,
         "not enough disk space for another message";
     StorageFailed: "storage_failed", 1, RETRY,

@@ -33,6 +33,20 @@ impl Liveness {
     }
 }
 
+/// Where the session id of a caller is from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SessionSource {
+    /// A flag or an argument, or a registration by this process.
+    #[default]
+    Given,
+    /// `C2C_MCP_SESSION_ID`, which other agents may have inherited.
+    Variable,
+    /// The client, which made it for one conversation.
+    Client,
+    /// The alias in the environment stands in for it.
+    Alias,
+}
+
 /// The caller of a command, as identified by its flags and environment.
 #[derive(Debug, Clone, Default)]
 pub struct Actor {
@@ -54,8 +68,8 @@ pub struct Actor {
     pub cwd: Option<String>,
     /// Terminal in which the agent runs.
     pub tmux_location: Option<String>,
-    /// Whether the session id is from the environment, where it may belong to another agent.
-    pub inherited: bool,
+    /// Where the session id is from.
+    pub source: SessionSource,
     /// Whether `process` is the client itself, as for an MCP server, and not a parent shell.
     pub exact: bool,
     /// At a relay: the key that signed the request. `None` if the relay ignores credentials.

@@ -9,7 +9,7 @@ use c2c_log_format::{Payload, Sequence};
 
 use super::doorbell::MailNotice;
 use super::{Broker, liveness};
-use crate::env::actor;
+use crate::env::{actor, root};
 use crate::error::Failure;
 use crate::legacy;
 use crate::log::Durability;
@@ -56,6 +56,8 @@ struct Appended {
     last: u64,
     /// Sequence that must be on disk before the reply.
     wait_for: Sequence,
+    /// Whether the caller's session was registered.
+    has_registered: bool,
     notices: Vec<MailNotice>,
 }
 
@@ -109,7 +111,7 @@ impl Broker {
             prior: &|state| command.prior(state),
             imports_older_files: command.imports_older_files(),
         };
-        let last = self.run(&mut any, &actor::complete(actor))?;
+        let last = self.run(&mut any, &actor::complete(actor, &self.root))?;
         Ok(Executed { reply: outcome?, last })
     }
 
@@ -158,6 +160,9 @@ impl Broker {
         if self.state.head == 0 {
             self.decide(command, actor, Vec::new())?;
         }
+        if let Some(claim) = &mut self.claim {
+            claim.record(&self.root);
+        }
         legacy::create_or_check_root(&self.root)?;
         for _ in 0..CONFLICT_RETRIES {
             match self.store.lock() {
@@ -173,15 +178,34 @@ impl Broker {
             match outcome {
                 Err(Failure::Store(StoreError::Conflict { .. })) => {}
                 Err(failure) => return Err(failure),
-                Ok(appended) => return self.wait_and_notify(appended),
+                Ok(appended) => {
+                    if appended.has_registered {
+                        self.remember_session(actor);
+                    }
+                    return self.wait_and_notify(appended);
+                }
             }
         }
         Err(Failure::Store(StoreError::Busy { waited_ms: 0 }))
     }
 
+    /// Records where the caller's session is registered, so that it finds this root from every
+    /// directory.
+    fn remember_session(&mut self, actor: &Actor) {
+        if self.relay.is_some() {
+            return;
+        }
+        if let Some(claim) = &mut self.claim {
+            claim.record_all(&self.root);
+        }
+        if let Some(hint) = actor::session_hint(actor) {
+            root::remember_session(hint, actor.process.as_ref(), &self.root);
+        }
+    }
+
     /// Waits until the events are on disk, then notifies their recipients.
     fn wait_and_notify(&mut self, appended: Appended) -> Result<u64, Failure> {
-        let Appended { last, wait_for, notices } = appended;
+        let Appended { last, wait_for, notices, .. } = appended;
         match self.wait_durable(wait_for) {
             Ok(()) => {
                 self.notify_of_mail(&notices);
@@ -205,12 +229,15 @@ impl Broker {
         let prior = self.prior_messages((command.prior)(&self.state))?;
         let Verdict { events, durability } = self.decide(command, actor, prior)?;
         let notices = self.mail_notices(&events);
+        let session_id = actor.session_id.as_deref();
+        let registers = |event: &Payload| matches!(event, Payload::SessionRegistered(row) if Some(&*row.session_id) == session_id);
+        let has_registered = events.iter().any(registers);
         let last = self.append(&events, durability)?;
         self.remove_wake_files(&events);
         if self.group.is_some() {
             self.committed.push(events);
         }
-        Ok(Appended { last, wait_for: self.relied_on, notices })
+        Ok(Appended { last, wait_for: self.relied_on, has_registered, notices })
     }
 
     /// Appends events and returns the last sequence; 0 without any.

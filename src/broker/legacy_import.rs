@@ -160,7 +160,7 @@ impl Broker {
         if files.is_empty() {
             return Ok(());
         }
-        let actor = crate::env::actor::complete(actor);
+        let actor = crate::env::actor::complete(actor, &self.root);
         let mut reader = LegacyReader::new(self.root.clone(), String::new(), files);
         loop {
             let batch = reader.next_batch(self)?;
@@ -197,7 +197,7 @@ impl Broker {
         files: Vec<LegacyFile>,
         visit: &mut dyn FnMut(LoggedEvent),
     ) -> Result<(), Failure> {
-        let actor = crate::env::actor::complete(&Actor::default());
+        let actor = Actor::default();
         let mut reader = LegacyReader::new(self.root.clone(), String::new(), files);
         loop {
             let batch = reader.next_batch(self)?;

@@ -1,7 +1,7 @@
 //! Liveness of sessions, and protection against identities inherited by accident.
 
 use crate::platform::process::{descends_from, liveness_of};
-use c2c_core::decide::{Actor, Liveness, session_liveness};
+use c2c_core::decide::{Actor, Liveness, SessionSource, session_liveness};
 use c2c_core::state::{Session, State};
 
 /// Liveness of a session now: by its lease if it has one, else by its process.
@@ -13,7 +13,7 @@ pub fn of_session(session: &Session) -> Liveness {
 /// process is alive but is neither the caller's agent nor an ancestor of the caller.
 pub fn without_accidental_session(state: &State, actor: &Actor) -> Actor {
     let mut adopted = actor.clone();
-    if !actor.inherited {
+    if actor.source == SessionSource::Given {
         return adopted;
     }
     let session = actor.session_id.as_ref().and_then(|id| state.sessions.get(id));

@@ -31,6 +31,7 @@ use c2c_log_format::Payload;
 
 use self::background_checkpoint::BackgroundCheckpointer;
 use self::message_index::MessageIndex;
+use crate::env::root::{Root, RootClaim};
 use crate::error::Failure;
 use crate::legacy;
 use crate::store::{SegmentedStore, Store};
@@ -78,6 +79,8 @@ pub struct Broker {
     /// Events that groups have written; see [`Self::drop_committed_events`].
     committed: Vec<Vec<Payload>>,
     checkpointer: BackgroundCheckpointer,
+    /// The repository to pin to this root with the first write.
+    claim: Option<RootClaim>,
 }
 
 /// # Opening
@@ -107,7 +110,14 @@ impl Broker {
             group: None,
             committed: Vec::new(),
             checkpointer: BackgroundCheckpointer::default(),
+            claim: None,
         }
+    }
+
+    /// Opens a root that was found for a working directory. The first write pins the repository to
+    /// it.
+    pub fn open_found(root: &Root) -> Self {
+        Self { claim: root.claim.clone(), ..Self::open(&root.path) }
     }
 
     /// Turns this broker into a relay.

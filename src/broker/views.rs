@@ -45,7 +45,7 @@ impl Broker {
         if let Some(session_id) = &actor.session_id {
             return self.state.mailbox_for_session(session_id);
         }
-        let actor = crate::env::actor::complete(&actor);
+        let actor = crate::env::actor::complete(&actor, &self.root);
         decide::find_own_mailbox(&self.state, &actor, &liveness::of_session, &is_ancestor)
     }
 

@@ -46,10 +46,12 @@ impl Context {
     /// Resolves the root and the acting session. `command_line` builds the definition of the
     /// complete command line.
     pub(super) fn new(common: Common, command_line: fn() -> Command) -> Result<Self, Failure> {
-        let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        let root = root::resolve(common.broker_root.as_deref(), &directory)?;
-        let actor = actor::resolve(common.session_id.as_deref(), &directory);
-        let broker = Broker::open(&root.path);
+        let directory = std::env::current_dir().ok();
+        let actor = actor::resolve(common.session_id.as_deref(), directory.as_deref());
+        let hint = actor::session_hint(&actor);
+        let root =
+            root::resolve(common.broker_root.as_deref(), directory.as_deref(), hint.as_slice())?;
+        let broker = Broker::open_found(&root);
         Ok(Self { common, root, broker, actor, command_line })
     }
 

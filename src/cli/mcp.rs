@@ -13,9 +13,9 @@ pub struct Mcp {}
 
 impl Run for Mcp {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
-        let mut actor = crate::env::actor::complete(&context.actor);
+        let mut actor = crate::env::actor::complete(&context.actor, &context.root.path);
         actor.fallback_alias = None;
         actor.exact = true;
-        crate::mcp::serve(&context.root.path, actor).map_err(Failure::Output)
+        crate::mcp::serve(&context.root, actor).map_err(Failure::Output)
     }
 }

@@ -22,7 +22,7 @@ impl Run for Whoami {
         };
         let session_id = mailbox.session.clone().unwrap_or_default();
         if context.common.json {
-            let node_id = crate::env::actor::complete(&context.actor).node_id;
+            let node_id = crate::env::actor::complete(&context.actor, &context.root.path).node_id;
             let broker_id = context.broker.log_id()?.to_owned();
             return output::print_json(&json!({
                 "session_id": session_id,

@@ -6,7 +6,6 @@
 pub mod actor;
 pub mod directories;
 pub mod node;
-mod repository;
 pub mod root;
 
 use std::env;
@@ -120,7 +119,7 @@ macro_rules! variables {
 
 variables! {
     C2C_MCP_BROKER_ROOT Path: "Broker root. A relative path is an error",
-        default: "`$XDG_STATE_HOME/c2c/repos/FP/broker`, else `~/.c2c/repos/FP/broker`";
+        default: "the root of the session, else of the repository: `$XDG_STATE_HOME/c2c/repos/FP/broker`, else `~/.c2c/repos/FP/broker`";
 
     C2C_MCP_SESSION_ID Text: "Session id of the caller",
         default: "the session id of the client, else `C2C_MCP_AUTO_REGISTER_ALIAS`";

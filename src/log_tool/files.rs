@@ -45,10 +45,14 @@ pub fn open_with_archives(
     location: &LogLocation,
     archives: &[PathBuf],
 ) -> Result<LogFiles, ToolError> {
-    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let here = std::env::current_dir().ok();
+    let here = here.as_deref();
     let path = location.path();
+    let caller = crate::env::actor::resolve(None, here);
+    let hint = crate::env::actor::session_hint(&caller);
     #[cfg(feature = "sqlite")]
-    if let Ok(crate::env::root::Root { path: root, .. }) = crate::env::root::named(path, &here)
+    if let Ok(crate::env::root::Root { path: root, .. }) =
+        crate::env::root::named(path, here, hint.as_slice())
         && crate::store::is_sqlite(&root)
     {
         return Ok(LogFiles {
@@ -59,8 +63,9 @@ pub fn open_with_archives(
             is_sqlite: true,
         });
     }
-    let root =
-        crate::env::root::resolve(path, &here).map_err(|e| ToolError::Failed(e.message))?.path;
+    let root = crate::env::root::resolve(path, here, hint.as_slice())
+        .map_err(|e| ToolError::Failed(e.message))?
+        .path;
     let log_directory = root.join(crate::broker::LOG_DIRECTORY);
     let directory = if log_directory.is_dir() { log_directory } else { root.clone() };
     let default_archive = Some(directory.join(ARCHIVE)).filter(|archive| archive.is_dir());

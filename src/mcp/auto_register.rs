@@ -6,7 +6,7 @@ use crate::env::C2C_MCP_AUTO_JOIN_ROOMS;
 use crate::platform::process::this_process;
 use crate::present::diagnostics::note;
 use c2c_core::command;
-use c2c_core::decide::{Actor, CODEX};
+use c2c_core::decide::{Actor, CODEX, SessionSource};
 
 /// Registers the alias of the environment when the server starts, and joins its rooms. Returns the
 /// sentence about it for the instructions; empty if there is nothing to report.
@@ -25,7 +25,7 @@ pub fn at_start(session: &SharedSession) -> String {
         Ok(executed) => {
             let registered = executed.reply;
             actor.session_id = Some(registered.session_id);
-            actor.inherited = false;
+            actor.source = SessionSource::Given;
             join_rooms(broker, actor);
             match registered.asked {
                 Some(asked) => format!(

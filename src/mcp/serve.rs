@@ -3,7 +3,7 @@
 use c2c_log_format::payload::ClaimReturnReason;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rmcp::handler::server::ServerHandler;
@@ -31,8 +31,9 @@ use super::updates::{Subscriber, report_updates};
 use super::wait::MailWait;
 use super::{auto_register, channel, idle, resources, tools};
 use crate::env::C2C_MCP_TOOLS;
+use crate::env::root::Root;
 use crate::error::Failure;
-use c2c_core::decide::{Actor, CODEX};
+use c2c_core::decide::{Actor, CODEX, SessionSource};
 
 struct Server {
     session: SharedSession,
@@ -48,13 +49,13 @@ struct Server {
 }
 
 /// Serves one client until it closes the pipe.
-pub fn serve(root: &Path, actor: Actor) -> io::Result<()> {
+pub fn serve(root: &Root, actor: Actor) -> io::Result<()> {
     let session = SharedSession::open(root, actor);
     let claims = ClaimTracker::default();
     let server = Server {
         session: session.clone(),
         claims: claims.clone(),
-        root: root.to_owned(),
+        root: root.path.clone(),
         all_tools: C2C_MCP_TOOLS.text().is_some_and(|profile| profile == "all"),
         greeting: auto_register::at_start(&session),
         subscriptions: Mutex::default(),
@@ -161,7 +162,7 @@ impl Server {
         if let Some(session_id) = answer.session_id.filter(|_| !is_from_request) {
             let session = &mut *self.session.lock();
             session.actor.session_id = Some(session_id.into());
-            session.actor.inherited = false;
+            session.actor.source = SessionSource::Given;
         }
         let text = match answer.array {
             Some(key) => answer.structured[key].to_string(),

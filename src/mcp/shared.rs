@@ -1,10 +1,10 @@
 //! The broker and the identity of the client, shared by the handlers and the transport.
 
 use c2c_log_format::payload::{AckLevel, ClaimReturnReason};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::broker::Broker;
+use crate::env::root::Root;
 use crate::present::diagnostics::note;
 use c2c_core::decide::Actor;
 
@@ -20,8 +20,8 @@ pub struct SharedSession(Arc<Mutex<ClientSession>>);
 
 impl SharedSession {
     /// Opens a root for a client.
-    pub fn open(root: &Path, actor: Actor) -> Self {
-        Self(Arc::new(Mutex::new(ClientSession { broker: Broker::open(root), actor })))
+    pub fn open(root: &Root, actor: Actor) -> Self {
+        Self(Arc::new(Mutex::new(ClientSession { broker: Broker::open_found(root), actor })))
     }
 
     /// Locks the session. The lock must not be held across an `await`.

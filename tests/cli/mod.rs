@@ -14,6 +14,8 @@ mod older_root;
 #[cfg(feature = "relay")]
 mod relay_identity;
 mod rooms;
+mod root_layouts;
+mod roots;
 mod scale;
 mod setup;
 mod setup_clients;
@@ -128,5 +130,5 @@ pub fn keys(row: &serde_json::Value) -> Vec<&str> {
 }
 
 crate::harness::tests! {
-    modules: arguments, claims, hints, hook, identity, legacy, limits, messages, nudges, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, scale, setup, setup_clients, upkeep, wake;
+    modules: arguments, claims, hints, hook, identity, legacy, limits, messages, nudges, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, root_layouts, roots, scale, setup, setup_clients, upkeep, wake;
 }

@@ -79,8 +79,9 @@ const SYSTEM_PATHS: &[&str] = &["\"/proc/", "\"/sys/", "\"/dev/"];
 /// The separator of an address, as a character or at the edge of a string.
 const AT_SIGNS: &[&str] = &["'@'", "\"@\"", "\"@{"];
 
-/// The address parser, and the check of URLs, where the sign means credentials.
-const AT_SIGN_READERS: &[&str] = &["core/src/address.rs", "src/relay/client/config.rs"];
+/// The address parser, and the readers of URLs, where the sign means credentials.
+const AT_SIGN_READERS: &[&str] =
+    &["core/src/address.rs", "src/relay/client/config.rs", "src/env/root/remote.rs"];
 
 /// Modules of the standard library that the core may not name.
 const IMPURE: &[&str] = &[

@@ -161,7 +161,7 @@ fn a_broker_on_a_sqlite_file_loses_and_repeats_nothing_over_many_openings() {
     };
     let [alice, bob] = ["alice", "bob"].map(|name| -> Actor {
         let session = format!("s-{name}");
-        let mut actor = c2c::env::actor::resolve(Some(&session), world.path());
+        let mut actor = c2c::env::actor::resolve(Some(&session), Some(world.path()));
         actor.alias = Some(name.into());
         let command = command::Register { alias: Some(name.into()) };
         open().execute(&command, &actor).expect("registered");

@@ -26,7 +26,8 @@ pub use crate::address::host_name;
 pub use crate::batch::{Batch, Item, Outcome, Position, Pushed, Received, RequestAnswer};
 pub use crate::command::{Command, LeaseRenewal, LeaseRequest, Send};
 pub use crate::facts::{
-    Actor, Facts, Liveness, RelayFacts, claim_holds, mailbox_liveness, session_liveness,
+    Actor, Facts, Liveness, RelayFacts, SessionSource, claim_holds, mailbox_liveness,
+    session_liveness,
 };
 pub use crate::foreign::{
     ForeignDeadLetter, ForeignDelivery, ForeignFile, ForeignMember, ForeignMessage, ForeignRoom,

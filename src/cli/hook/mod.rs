@@ -79,13 +79,13 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
         return Ok(SUCCESS);
     }
     let directory = input.cwd.clone().filter(|path| path.is_absolute());
-    let directory =
-        directory.or_else(|| std::env::current_dir().ok()).unwrap_or_else(|| "/".into());
-    let root = root::resolve(common.broker_root.as_deref(), &directory)?;
-    let mut broker = Broker::open(&root.path);
-    let given = actor::resolve(common.session_id.as_deref(), &directory);
+    let directory = directory.or_else(|| std::env::current_dir().ok());
+    let given = actor::resolve(common.session_id.as_deref(), directory.as_deref());
+    let hints = session::hints(&given, &input);
+    let root = root::resolve(common.broker_root.as_deref(), directory.as_deref(), &hints)?;
+    let mut broker = Broker::open_found(&root);
     broker.refresh_lazily(&given)?;
-    let mut actor = session::find(&broker, &given, &input, &directory);
+    let mut actor = session::find(&broker, &given, &input);
     if let Some(alias) = &hook.alias
         && matches!(event, "SessionStart" | "UserPromptSubmit")
         && actor.as_ref().is_none_or(|actor| !broker.is_alive(actor))
@@ -93,6 +93,9 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
         actor = session::register(&mut broker, alias, &given, &input).or(actor);
     }
     let mailbox = actor.as_ref().and_then(|actor| broker.own_mailbox(actor));
+    if mailbox.is_some() || event == "SessionStart" {
+        session::remember(&root, &input);
+    }
     let watch_path = match event {
         "SessionStart" => {
             let registered = mailbox.as_ref().and_then(|mailbox| mailbox.session.as_deref());

@@ -1,14 +1,43 @@
 //! The session that a hook acts as.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use c2c_log_format::id::check_name;
 
 use super::input::HookInput;
 use crate::broker::Broker;
-use crate::env::CLAUDE_CODE_SESSION_ID;
+use crate::env::root::{self, Root, SessionHint};
+use crate::env::{CLAUDE_CODE_SESSION_ID, actor};
 use crate::platform::process::{liveness_of, started_this};
 use c2c_core::command;
-use c2c_core::decide::{Actor, CODEX, Liveness};
+use c2c_core::decide::{Actor, CODEX, Liveness, SessionSource};
 use c2c_core::ids::SessionId;
+
+/// The session ids that may lead to the root, the most certain one first.
+pub fn hints<'a>(given: &'a Actor, input: &'a HookInput) -> Vec<SessionHint<'a>> {
+    let given = actor::session_hint(given);
+    let named = input.session_id.as_deref().filter(|id| !id.is_empty());
+    let named = named.map(|session_id| SessionHint { session_id, source: SessionSource::Client });
+    match given {
+        Some(given) if given.source == SessionSource::Given => vec![given],
+        _ => {
+            let others =
+                given.filter(|given| Some(given.session_id) != named.map(|n| n.session_id));
+            named.into_iter().chain(others).collect()
+        }
+    }
+}
+
+/// Records that the client's session uses a root which its directory led to. The session finds the
+/// root again after the model has changed its directory.
+pub fn remember(root: &Root, input: &HookInput) {
+    let is_by_directory = root.claim.is_some() || root.is_default();
+    let named = input.session_id.as_deref().filter(|id| check_name(id).is_ok());
+    if let Some(session_id) = named.filter(|_| is_by_directory && root.path.is_dir()) {
+        let hint = SessionHint { session_id, source: SessionSource::Client };
+        root::remember_session(hint, None, &root.path);
+    }
+}
 
 /// Finds the session to act as. The first of these that has a mailbox:
 ///
@@ -18,17 +47,17 @@ use c2c_core::ids::SessionId;
 /// 4. the session whose process started this one;
 /// 5. the session of the environment, unless its process is alive: it then belongs to another
 ///    client, which runs this one.
-pub fn find(broker: &Broker, given: &Actor, input: &HookInput, directory: &Path) -> Option<Actor> {
+pub fn find(broker: &Broker, given: &Actor, input: &HookInput) -> Option<Actor> {
     // In a shell, an unnamed caller acts as its user. A model must not read that user's mail.
-    let given = Actor { fallback_alias: None, ..given.clone() };
+    let cwd = given.cwd.clone().unwrap_or_default();
+    let given = Actor { fallback_alias: None, cwd: Some(cwd), ..given.clone() };
     let with_session = |session_id: SessionId| Actor {
         session_id: Some(session_id),
-        inherited: false,
-        cwd: Some(directory.display().to_string()),
+        source: SessionSource::Given,
         ..given.clone()
     };
     let has_mailbox = |actor: &Actor| broker.own_mailbox(actor).is_some();
-    if given.session_id.is_some() && !given.inherited {
+    if given.session_id.is_some() && given.source == SessionSource::Given {
         return Some(given).filter(has_mailbox);
     }
     let named =
@@ -62,7 +91,7 @@ pub fn register(
         session_id: Some(input.session_id.clone()?.into()),
         alias: Some(alias.into()),
         client_type: Some(CODEX.to_owned()),
-        inherited: false,
+        source: SessionSource::Client,
         ..given.clone()
     };
     broker.execute(&command::Register { alias: None }, &actor).ok()?;

@@ -1,7 +1,7 @@
 //! The `c2c relay connect` command.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -86,7 +86,7 @@ impl Run for RelayConnect {
         if self.all {
             return self.serve_all(&client, &progress);
         }
-        let node = node_id(&settings);
+        let node = node_id(&settings, context);
         self.announce(&client, &node, context.broker.root(), &progress);
         if self.mirror && !progress.json {
             output::note("mirror: the relay receives the whole log, local messages included");
@@ -124,14 +124,9 @@ impl RelayConnect {
         }
     }
 
-    /// The connector of one of this user's roots, a path with its repository's fingerprint.
-    fn connector_of(
-        &self,
-        (path, fingerprint): &(PathBuf, String),
-        client: &RelayClient,
-        progress: &Progress,
-    ) -> Connector {
-        let node = node_id_of(fingerprint);
+    /// The connector of one of this user's roots.
+    fn connector_of(&self, path: &Path, client: &RelayClient, progress: &Progress) -> Connector {
+        let node = node_id_of(path);
         self.announce(client, &node, path, progress);
         self.connector(path, client.clone(), &node)
     }
@@ -147,7 +142,7 @@ impl RelayConnect {
         thread::scope(|scope| {
             while !stop.load(Ordering::Relaxed) {
                 for root in root::all() {
-                    if !served.insert(root.0.clone()) {
+                    if !served.insert(root.clone()) {
                         continue;
                     }
                     let (connector, stop) = (self.connector_of(&root, client, progress), &stop);
@@ -172,7 +167,7 @@ impl RelayConnect {
                 Ok(tick) => progress.print(&tick, self.verbose)?,
                 Err(failure) => {
                     progress.report(Err(failure));
-                    failed = Some(root.0);
+                    failed = Some(root);
                 }
             }
         }

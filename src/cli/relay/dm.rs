@@ -79,7 +79,7 @@ impl Run for RelayDm {
                 send_all(&client, &request, &alias, as_json)
             }
             RelayDmCommand::Poll => {
-                let node = node_id(&settings);
+                let node = node_id(&settings, context);
                 take_mail(&client, &node, &session_id(&alias), &alias, context)
             }
         }

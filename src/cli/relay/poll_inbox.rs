@@ -30,6 +30,6 @@ impl Run for RelayPollInbox {
         };
         let named = self.alias.as_deref().or_else(|| alias_of(&session));
         let alias = signing_alias(named, &client, context)?.unwrap_or_default();
-        take_mail(&client, &node_id(&settings), &session, &alias, context)
+        take_mail(&client, &node_id(&settings, context), &session, &alias, context)
     }
 }

@@ -25,7 +25,7 @@ pub struct RelayRegister {
 impl Run for RelayRegister {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let (client, settings) = self.target.signing_client(context)?;
-        let node = node_id(&settings);
+        let node = node_id(&settings, context);
         let registered = client.register(&request::RegisterRequest {
             node_id: node.clone(),
             session_id: session_id(&self.alias),

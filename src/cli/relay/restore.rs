@@ -37,7 +37,7 @@ impl Run for RelayRestore {
             Rejection::new(Code::InvalidArgument, "alias", message)
                 .hint("pass an alias that this key owned on the node: --alias ALIAS")
         })?;
-        let node = node_id(&settings);
+        let node = node_id(&settings, context);
         let root = context.broker.root().to_owned();
         let restored = client::restore(&client, &node, &alias, self.log.as_deref(), &root)?;
         let mut broker = Broker::open(&root);

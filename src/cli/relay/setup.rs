@@ -64,7 +64,7 @@ fn print(
     settings: &ConnectionSettings,
     context: &Context,
 ) -> Result<(), Failure> {
-    let node = node_id(settings);
+    let node = node_id(settings, context);
     if context.common.json {
         return output::print_json(&json!({
             "ok": true,

@@ -37,7 +37,7 @@ impl Run for RelayStatus {
         let status = context.broker.connector_status();
         let status = status.filter(|status| status.relay_url == url);
         let possibly_lost = status.map_or(0, |status| status.possibly_lost);
-        let node = node_id(&settings);
+        let node = node_id(&settings, context);
         let (alive, total) = (health.alive_peers, health.total_peers);
         if context.common.json {
             return output::print_json(&json!({

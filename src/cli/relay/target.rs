@@ -99,11 +99,8 @@ pub fn new_client(
 }
 
 /// The name of this machine at the relay.
-pub fn node_id(settings: &ConnectionSettings) -> String {
-    settings.node_id.clone().unwrap_or_else(|| {
-        let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        node::node_id(&directory)
-    })
+pub fn node_id(settings: &ConnectionSettings, context: &Context) -> String {
+    settings.node_id.clone().unwrap_or_else(|| node::node_id(context.broker.root()))
 }
 
 /// The alias that signs a request: the named one, else that of this session, else the one that

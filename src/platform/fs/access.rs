@@ -1,11 +1,13 @@
 //! Opening and creating files and directories that only their owner may use.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::libc;
+
+use crate::platform::user;
 
 /// Mode of a new private file.
 pub(super) const FILE_MODE: u32 = 0o600;
@@ -27,6 +29,22 @@ pub fn private_options_without_links() -> OpenOptions {
     let mut options = private_options();
     options.custom_flags(libc::O_NOFOLLOW);
     options
+}
+
+/// Reads a small regular file that belongs to this user and that no other user may write; `None` for
+/// every other file, and for one with more than `max_bytes` bytes. Symbolic links are not followed.
+pub fn read_own_file(path: &Path, max_bytes: usize) -> Option<Vec<u8>> {
+    // Without O_NONBLOCK, opening a named pipe waits for its writer.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    let is_own = metadata.is_file() && metadata.uid() == user::effective_id();
+    if !is_own || metadata.mode() & 0o022 != 0 || metadata.len() > max_bytes as u64 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    file.take(max_bytes as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Whether an error means that a file cannot be opened for writing, although reading it may succeed:
@@ -77,6 +95,33 @@ mod tests {
         symlink("target", &link).unwrap();
         private_options().read(true).open(&link).unwrap();
         private_options_without_links().read(true).open(&link).unwrap_err();
+    }
+
+    #[test]
+    fn only_a_small_regular_file_that_no_other_user_may_write_is_an_own_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        assert_eq!(read_own_file(&path, 9), None);
+        fs::write(&path, "text").unwrap();
+        set_mode(&path, 0o600).unwrap();
+        assert_eq!(read_own_file(&path, 9).as_deref(), Some(&b"text"[..]));
+        assert_eq!(read_own_file(&path, 3), None);
+        for mode in [0o620, 0o602] {
+            set_mode(&path, mode).unwrap();
+            assert_eq!(read_own_file(&path, 9), None);
+        }
+        set_mode(&path, 0o600).unwrap();
+        let link = directory.path().join("link");
+        symlink("file", &link).unwrap();
+        assert_eq!(read_own_file(&link, 9), None);
+        assert_eq!(read_own_file(directory.path(), 9), None);
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(read_own_file(&pipe, 9), None);
+        if user::effective_id() == 0 {
+            std::os::unix::fs::chown(&path, Some(1), None).unwrap();
+            assert_eq!(read_own_file(&path, 9), None);
+        }
     }
 
     #[test]

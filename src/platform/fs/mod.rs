@@ -8,7 +8,7 @@ mod positional;
 
 pub use access::{
     create_private_directory, forbids_writing, private_options, private_options_without_links,
-    sync_directory,
+    read_own_file, sync_directory,
 };
 pub use atomic::{
     PreparedFile, WriteOptions, is_disk_full, link_target, write_atomic, write_private,
