@@ -41,8 +41,10 @@ pub enum SessionSource {
     Given,
     /// `C2C_MCP_SESSION_ID`, which other agents may have inherited.
     Variable,
-    /// The client, which made it for one conversation.
+    /// A variable of the client, which made the id for one conversation.
     Client,
+    /// A request of the client or the input of a hook, which names the conversation.
+    Request,
     /// The alias in the environment stands in for it.
     Alias,
 }
@@ -108,6 +110,22 @@ pub struct Facts<'a> {
 }
 
 impl Facts<'_> {
+    /// The same facts about another caller, without the earlier messages of the command.
+    pub(crate) fn with_actor<'a>(&'a self, actor: &'a Actor) -> Facts<'a> {
+        let Self { now_us, liveness, is_callers_process, mint, relay, .. } = *self;
+        let worker = self.worker.clone();
+        Facts {
+            now_us,
+            actor,
+            worker,
+            liveness,
+            is_callers_process,
+            prior: Vec::new(),
+            mint,
+            relay,
+        }
+    }
+
     /// Liveness of a session: by its lease if it has one, otherwise by its process.
     pub fn alive(&self, session: &Session) -> Liveness {
         session_liveness(session, self.now_us, self.liveness)

@@ -23,6 +23,8 @@ pub struct Rejection {
     pub hint: Option<String>,
     /// An alias that is free, close to the one given, or the current one.
     pub suggestion: Option<Alias>,
+    /// The alias that no agent of the root has.
+    pub unknown_alias: Option<Box<str>>,
     /// For a batch that starts at the wrong position: where the next batch has to start.
     pub expected: Option<Box<ReplicationCursor>>,
 }
@@ -40,6 +42,7 @@ impl Rejection {
             message: message.into(),
             hint: None,
             suggestion: None,
+            unknown_alias: None,
             expected: None,
         }
     }

@@ -54,18 +54,15 @@ impl Broker {
     /// Claims mail. The caller must [`Self::ack`] or [`Self::release`] the claim.
     pub fn claim(&mut self, actor: &Actor, options: &DeliveryOptions) -> Result<Delivery, Failure> {
         self.refresh_lazily(actor)?;
-        let mailbox = self.own_mailbox(actor);
+        let mut mailbox = self.held_mailbox(actor)?;
+        if mailbox.session.is_none() {
+            self.register_returning(actor)?;
+            mailbox = self.held_mailbox(actor)?;
+        }
         // The common case of a hook: no new mail. No lock, no event, nothing created.
-        match &mailbox {
-            Some(mailbox) if !self.has_mail(mailbox) => {
-                self.check_base()?;
-                return Ok(Delivery { alias: mailbox.alias.clone(), ..Delivery::default() });
-            }
-            None if actor.session_id.is_none() => {
-                self.check_base()?;
-                return Ok(Delivery::default());
-            }
-            _ => {}
+        if !self.has_mail(&mailbox) {
+            self.check_base()?;
+            return Ok(Delivery { alias: mailbox.alias, ..Delivery::default() });
         }
         let command = command::ClaimInbox {
             limit: options.limit,

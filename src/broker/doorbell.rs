@@ -39,6 +39,9 @@ impl Broker {
 
     /// Creates the wake file of a session and returns its path, for the client to watch.
     pub fn create_wake_file(&self, session_id: &str) -> io::Result<PathBuf> {
+        if let Some(claim) = &self.claim {
+            claim.record_all(&self.root);
+        }
         legacy::create_or_check_root(&self.root).map_err(|_| io::ErrorKind::InvalidInput)?;
         let path = self.wake_file(session_id).ok_or(io::ErrorKind::InvalidInput)?;
         let directory = path.parent().unwrap_or(Path::new("/"));

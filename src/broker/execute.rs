@@ -111,7 +111,8 @@ impl Broker {
             prior: &|state| command.prior(state),
             imports_older_files: command.imports_older_files(),
         };
-        let last = self.run(&mut any, &actor::complete(actor, &self.root))?;
+        let ran = self.run(&mut any, &actor::complete(actor, &self.root));
+        let last = ran.map_err(|failure| self.with_root(failure))?;
         Ok(Executed { reply: outcome?, last })
     }
 
@@ -156,6 +157,7 @@ impl Broker {
         if command.imports_older_files && !self.foreign_files()?.is_empty() {
             self.import_legacy_files(actor)?;
         }
+        self.register_returning(actor)?;
         // Decide once without the lock so that a rejected command never creates the root.
         if self.state.head == 0 {
             self.decide(command, actor, Vec::new())?;
@@ -189,13 +191,26 @@ impl Broker {
         Err(Failure::Store(StoreError::Busy { waited_ms: 0 }))
     }
 
+    /// Notes whose registration is about to be written; returns whether it is the caller's session.
+    fn note_registration(&mut self, events: &[Payload], actor: &Actor) -> bool {
+        let mut is_callers = false;
+        for event in events {
+            let Payload::SessionRegistered(row) = event else { continue };
+            is_callers |= actor.session_id.as_deref() == Some(&*row.session_id);
+            if actor.alias.is_none() && actor.fallback_alias.as_deref() == Some(&*row.alias) {
+                self.new_user = Some(row.alias.clone());
+            }
+        }
+        is_callers
+    }
+
     /// Records where the caller's session is registered, so that it finds this root from every
     /// directory.
     fn remember_session(&mut self, actor: &Actor) {
         if self.relay.is_some() {
             return;
         }
-        if let Some(claim) = &mut self.claim {
+        if let Some(claim) = &self.claim {
             claim.record_all(&self.root);
         }
         if let Some(hint) = actor::session_hint(actor) {
@@ -229,9 +244,7 @@ impl Broker {
         let prior = self.prior_messages((command.prior)(&self.state))?;
         let Verdict { events, durability } = self.decide(command, actor, prior)?;
         let notices = self.mail_notices(&events);
-        let session_id = actor.session_id.as_deref();
-        let registers = |event: &Payload| matches!(event, Payload::SessionRegistered(row) if Some(&*row.session_id) == session_id);
-        let has_registered = events.iter().any(registers);
+        let has_registered = self.note_registration(&events, actor);
         let last = self.append(&events, durability)?;
         self.remove_wake_files(&events);
         if self.group.is_some() {
@@ -286,7 +299,7 @@ impl Broker {
         actor: &Actor,
         prior: Vec<(Sequence, MessageSent)>,
     ) -> Result<Verdict, Failure> {
-        let actor = liveness::without_accidental_session(&self.state, actor);
+        let actor = liveness::honoured(&self.state, actor)?;
         let facts = Facts {
             now_us: clock::now_us(),
             actor: &actor,

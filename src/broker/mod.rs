@@ -11,6 +11,7 @@ mod checkpoints;
 mod damage_tests;
 mod deliver;
 mod doorbell;
+mod elsewhere;
 mod events;
 mod execute;
 mod group;
@@ -20,6 +21,7 @@ mod link;
 pub mod liveness;
 mod message_index;
 mod relocate;
+mod returning;
 mod views;
 mod wait;
 mod wake_record;
@@ -40,6 +42,7 @@ use c2c_core::state::{CheckpointBase, State};
 use c2c_core::view::LoggedEvent;
 
 pub use deliver::{Delivery, DeliveryOptions};
+pub use elsewhere::IN_ROOT;
 pub use events::RecordedEvent;
 pub use execute::Executed;
 pub use legacy_import::Imported;
@@ -81,6 +84,8 @@ pub struct Broker {
     checkpointer: BackgroundCheckpointer,
     /// The repository to pin to this root with the first write.
     claim: Option<RootClaim>,
+    /// The alias of the user, if this process has registered it.
+    new_user: Option<String>,
 }
 
 /// # Opening
@@ -111,6 +116,7 @@ impl Broker {
             committed: Vec::new(),
             checkpointer: BackgroundCheckpointer::default(),
             claim: None,
+            new_user: None,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::platform::clock;
 use crate::platform::process::{is_ancestor, liveness_of, starters};
 use crate::store::EventRef;
 use c2c_core::code::Code;
-use c2c_core::decide::{self, Actor, Liveness, Rejection};
+use c2c_core::decide::{self, Actor, Liveness, Rejection, SessionSource, check_session_id};
 use c2c_core::ids::SessionId;
 use c2c_core::state::{Mailbox, MessageRef, RemotePeer, Session, State};
 use c2c_core::view::history::DeliveredHistory;
@@ -41,22 +41,57 @@ pub(super) fn decoded(stored: &EventRef<'_>) -> Option<LoggedEvent> {
 impl Broker {
     /// The mailbox of the caller, if it has one.
     pub fn own_mailbox(&self, actor: &Actor) -> Option<Mailbox> {
-        let actor = liveness::without_accidental_session(&self.state, actor);
-        if let Some(session_id) = &actor.session_id {
-            return self.state.mailbox_for_session(session_id);
+        self.own_mailbox_of(&liveness::honoured(&self.state, actor).ok()?)
+    }
+
+    fn own_mailbox_of(&self, actor: &Actor) -> Option<Mailbox> {
+        let session_id = actor.session_id.as_ref();
+        if let Some(known) = session_id.and_then(|id| self.state.mailbox_for_session(id)) {
+            return Some(known);
         }
-        let actor = crate::env::actor::complete(&actor, &self.root);
+        // A session id names the mailbox without the process of the caller.
+        let actor = match session_id {
+            Some(_) => actor.clone(),
+            None => crate::env::actor::complete(actor, &self.root),
+        };
         decide::find_own_mailbox(&self.state, &actor, &liveness::of_session, &is_ancestor)
     }
 
-    /// The mailbox of the caller. Fails if another session took over its alias.
-    pub fn held_mailbox(&self, actor: &Actor) -> Result<Option<Mailbox>, Failure> {
-        if let Some(session_id) =
-            &liveness::without_accidental_session(&self.state, actor).session_id
-        {
+    /// The mailbox of the caller. Fails if it has none, if another session took over its alias, or if
+    /// its environment names the session of another live process.
+    pub fn held_mailbox(&mut self, actor: &Actor) -> Result<Mailbox, Failure> {
+        self.check_base()?;
+        let honoured = liveness::honoured(&self.state, actor)?;
+        if let Some(session_id) = &honoured.session_id {
+            check_session_id(session_id)?;
             decide::check_not_superseded(&self.state, session_id)?;
         }
-        Ok(self.own_mailbox(actor))
+        match self.own_mailbox_of(&honoured) {
+            Some(mailbox) if !self.acts_as_user(actor) => Ok(mailbox),
+            own => {
+                let returning = self.returning_mailbox(&honoured)?;
+                returning.or(own).ok_or_else(|| decide::not_registered().into())
+            }
+        }
+    }
+
+    /// What the caller should know about the identity that its commands acted under.
+    pub fn identity_note(&self, actor: &Actor) -> Option<String> {
+        if let Some(alias) = &self.new_user {
+            return Some(format!("registered '{alias}' for this user: no session is named"));
+        }
+        liveness::identity_note(&self.state, actor)
+    }
+
+    /// Whether the caller acts as its user, although its client named a session that is not
+    /// registered here.
+    pub fn acts_as_user(&self, actor: &Actor) -> bool {
+        let is_known = |id| self.state.sessions.get(id).is_some();
+        let session_id = actor.session_id.as_deref();
+        actor.source == SessionSource::Client
+            && actor.alias.is_none()
+            && actor.fallback_alias.is_some()
+            && session_id.is_some_and(|id| !is_known(id))
     }
 
     /// The registered session of the caller.

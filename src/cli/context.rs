@@ -8,7 +8,10 @@ use crate::broker::Broker;
 use crate::env::actor;
 use crate::env::root::{self, Root};
 use crate::error::Failure;
-use c2c_core::decide::Actor;
+use crate::present::diagnostics::note;
+use c2c_core::code::Code;
+use c2c_core::decide::{self, Actor, Rejection};
+use c2c_core::state::Mailbox;
 
 /// Options that every command accepts.
 #[derive(Debug, Clone, Args)]
@@ -53,6 +56,57 @@ impl Context {
             root::resolve(common.broker_root.as_deref(), directory.as_deref(), hint.as_slice())?;
         let broker = Broker::open_found(&root);
         Ok(Self { common, root, broker, actor, command_line })
+    }
+
+    /// Fails with `bad_root` if the root does not exist.
+    pub(super) fn check_root_exists(&self) -> Result<(), Failure> {
+        if self.root.path.is_dir() {
+            return Ok(());
+        }
+        let message = format!("the broker root {} does not exist", self.root.path.display());
+        Err(Rejection::new(Code::BadRoot, "broker_root", message)
+            .hint("check the path, or list the roots: c2c list --everywhere")
+            .into())
+    }
+
+    /// The mailbox that the command acts for. The broker must be up to date.
+    pub(super) fn own_mailbox(&mut self) -> Result<Mailbox, Failure> {
+        let held = self.broker.held_mailbox(&self.actor);
+        held.map_err(|failure| self.with_root(failure))
+    }
+
+    /// The failure of a caller without a mailbox, with the root and the session that it names.
+    pub(super) fn with_root(&self, failure: Failure) -> Failure {
+        let has_general_hint = failure.hint() == decide::not_registered().hint;
+        if failure.code() != Code::NotRegistered || !has_general_hint {
+            return failure;
+        }
+        let root = self.root.path.display();
+        let hint = "register an alias: c2c register --alias NAME";
+        let (message, hint) = match &self.actor.session_id {
+            Some(id) => (format!("session '{id}' is not registered in {root}"), hint.to_owned()),
+            None => (
+                format!("no session is named, and none is registered for this user in {root}"),
+                format!("{hint}; or name a session: --session-id ID"),
+            ),
+        };
+        Rejection::new(Code::NotRegistered, "session_id", message).hint(hint).into()
+    }
+
+    /// Prints what the caller should know about the identity that the command acted under.
+    pub(super) fn report_identity(&self) {
+        let note_about = |text: &str| note(&format!("note: {text}"));
+        if self.broker.acts_as_user(&self.actor)
+            && let (Some(id), Some(user)) = (&self.actor.session_id, &self.actor.fallback_alias)
+            && self.broker.state().mailbox_for_alias(user).is_some()
+        {
+            note_about(&format!(
+                "the client's session '{id}' is not registered here; acting as '{user}'. \
+                 To register it: c2c register --alias NAME"
+            ));
+        } else if let Some(text) = self.broker.identity_note(&self.actor) {
+            note_about(&text);
+        }
     }
 
     /// Builds the definition of the complete command line, for completions and manual pages.

@@ -25,22 +25,22 @@ pub struct Dnd {
 
 impl Run for Dnd {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
+        context.broker.refresh(&context.actor)?;
+        let mut mailbox = context.own_mailbox()?;
         if let Some(state) = self.state.filter(|state| state != "status") {
             let until_us = self.until.as_deref().map(parse_until).transpose()?;
             let command = command::SetDnd { on: state == "on", until_us };
             context.broker.execute(&command, &context.actor)?;
+            mailbox = context.own_mailbox()?;
         }
-        context.broker.refresh(&context.actor)?;
-        let mailbox = context.broker.own_mailbox(&context.actor);
-        let now_us = clock::now_us();
-        let is_on = mailbox.as_ref().is_some_and(|mailbox| mailbox.is_dnd(now_us));
+        let is_on = mailbox.is_dnd(clock::now_us());
         if context.common.json {
             let time = |us: Option<u64>| us.map(clock::rfc3339);
             return output::print_json(&json!({
                 "ok": true,
                 "dnd": is_on,
-                "dnd_since": time(mailbox.as_ref().and_then(|m| m.dnd_since_us)),
-                "dnd_until": time(mailbox.as_ref().and_then(|m| m.dnd_until_us)),
+                "dnd_since": time(mailbox.dnd_since_us),
+                "dnd_until": time(mailbox.dnd_until_us),
             }));
         }
         output::print(if is_on { "dnd: on\n" } else { "dnd: off\n" })

@@ -2,7 +2,9 @@
 //!
 //! The rules are shared by all front ends, so their hints name no command. This table adds it.
 
+use crate::broker::IN_ROOT;
 use crate::error::Failure;
+use crate::present::shell::quote;
 
 /// The hint of a damaged log.
 const DAMAGED_LOG: &str = "check the log for damage";
@@ -49,6 +51,9 @@ const RELAY: &str = "relay";
 /// The hint to print for a failure of a command.
 pub fn hint(failure: &Failure, command: &str) -> Option<String> {
     let hint = failure.hint()?;
+    if let Some((_, root)) = hint.split_once(IN_ROOT) {
+        return Some(format!("{hint}: pass --broker-root {}", quote(root)));
+    }
     // The log is damaged on this machine, also if the command is about a relay.
     let is_local = command != RELAY || hint == DAMAGED_LOG;
     let row = COMMANDS.iter().find(|(general, _)| is_local && *general == hint);

@@ -30,7 +30,7 @@ impl Run for HistoryArgs {
         context.broker.refresh(&context.actor)?;
         let mailbox = match &self.alias {
             Some(alias) => context.broker.state().mailbox_for_alias(alias),
-            None => context.broker.held_mailbox(&context.actor)?,
+            None => Some(context.own_mailbox()?),
         };
         let (alias, messages) = match mailbox {
             Some(mailbox) => {

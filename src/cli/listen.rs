@@ -61,7 +61,7 @@ fn announce(
     as_json: bool,
     announced: &mut u64,
 ) -> Result<bool, Failure> {
-    let Some(mailbox) = broker.held_mailbox(actor)? else { return Ok(false) };
+    let mailbox = broker.held_mailbox(actor)?;
     if mailbox.is_dnd(clock::now_us()) {
         return Ok(false);
     }

@@ -5,6 +5,9 @@ use clap::Args;
 use super::context::{Context, Run};
 use crate::error::Failure;
 
+/// Name of the command.
+pub const NAME: &str = "mcp";
+
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
     c2c mcp                                      started by an MCP client\n  \

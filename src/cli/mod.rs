@@ -68,6 +68,48 @@ const HOOK: &str = "hook";
 /// The command that runs the operator's program `c2c-log`.
 const LOG: &str = "log";
 
+/// The commands that only ask, or that change what exists.
+const QUERIES: &[&str] = &[
+    "ack",
+    "dead-letter",
+    "dnd",
+    "health",
+    "history",
+    "list",
+    "listen",
+    "monitor",
+    "my-rooms",
+    "peek-inbox",
+    "poll-inbox",
+    "status",
+    "sweep",
+    "sweep-dryrun",
+    "trace",
+    "whoami",
+];
+/// The commands whose result does not depend on the caller.
+const SHOWS_NO_IDENTITY: &[&str] = &[
+    "completion",
+    "demo",
+    "doctor",
+    "health",
+    "init",
+    "install",
+    "list",
+    "mcp",
+    "migrate",
+    "mirror",
+    "monitor",
+    "register",
+    "relay",
+    "server-info",
+    "setup",
+    "status",
+    "sweep",
+    "sweep-dryrun",
+    "trace",
+];
+
 /// One command in the table of commands.
 struct Entry {
     name: &'static str,
@@ -136,7 +178,7 @@ fn table() -> Vec<Entry> {
         ),
         entry::<mirror::Mirror>("mirror", "Write the log as JSON files for older programs"),
         with_aliases(
-            entry::<mcp::Mcp>("mcp", "Serve MCP on standard input and output"),
+            entry::<mcp::Mcp>(mcp::NAME, "Serve MCP on standard input and output"),
             &["serve"],
         ),
         #[cfg(feature = "relay")]
@@ -204,6 +246,9 @@ pub fn main() -> u8 {
     };
     let Some((_, matches)) = matches.subcommand() else { return SUCCESS };
     let common = Common::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
+    if entry.name == mcp::NAME {
+        crate::env::adopt_from_client();
+    }
     if name == HOOK {
         // A hook takes its directory from the client and reports no failure in its status.
         let hook = hook::Hook::from_arg_matches(matches).unwrap_or_else(|e| e.exit());
@@ -220,11 +265,24 @@ pub fn main() -> u8 {
 
 fn run(entry: &Entry, matches: &ArgMatches, common: Common) -> Result<(), Failure> {
     let mut context = Context::new(common, command_line)?;
-    (entry.run)(matches, &mut context)?;
+    if is_query(entry.name, matches) && context.common.broker_root.is_some() {
+        context.check_root_exists()?;
+    }
+    let done = (entry.run)(matches, &mut context);
+    if !SHOWS_NO_IDENTITY.contains(&entry.name) {
+        context.report_identity();
+    }
+    done.map_err(|failure| context.with_root(failure))?;
     if let Some(to) = context.broker.moved_to() {
         note(&format!("note: this root moved to {to}"));
     }
     Ok(())
+}
+
+/// Whether a command only asks, so that a root that does not exist is a mistake.
+fn is_query(name: &str, matches: &ArgMatches) -> bool {
+    let inner = matches.subcommand_name().unwrap_or_default();
+    QUERIES.contains(&name) || name == "rooms" && ["list", "history", "members"].contains(&inner)
 }
 
 /// Handles a missing or unknown command: prints the help or a usage error.

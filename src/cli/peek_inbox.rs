@@ -15,13 +15,9 @@ pub struct PeekInbox {}
 impl Run for PeekInbox {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         context.broker.refresh(&context.actor)?;
-        let delivery = match context.broker.held_mailbox(&context.actor)? {
-            Some(mailbox) => {
-                let (messages, claimed) = context.broker.peek(&mailbox)?;
-                Delivery { alias: mailbox.alias, messages, claimed, ..Delivery::default() }
-            }
-            None => Delivery::default(),
-        };
+        let mailbox = context.own_mailbox()?;
+        let (messages, claimed) = context.broker.peek(&mailbox)?;
+        let delivery = Delivery { alias: mailbox.alias, messages, claimed, ..Delivery::default() };
         output::print(&delivery_text(&delivery, context.common.json, false))?;
         if delivery.claimed > 0 {
             output::note(&format!("{} messages are claimed by another poller", delivery.claimed));

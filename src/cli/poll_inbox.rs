@@ -70,7 +70,7 @@ fn wait_for_mail(context: &mut Context, timeout: Duration) -> Result<(), Failure
     context.broker.wait_until(Some(deadline), |broker| {
         broker.refresh(&context.actor)?;
         let mailbox = broker.held_mailbox(&context.actor)?;
-        Ok(mailbox.filter(|mailbox| broker.has_mail(mailbox)))
+        Ok(broker.has_mail(&mailbox).then_some(()))
     })?;
     Ok(())
 }

@@ -23,6 +23,8 @@ pub struct RegisterArgs {
 impl Run for RegisterArgs {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         context.actor.role = self.role;
+        // A registration that was asked for is no news.
+        context.actor.fallback_alias = None;
         if context.actor.session_id.is_none() {
             context.actor.session_id =
                 self.alias.clone().filter(|alias| !alias.is_empty()).map(Into::into);

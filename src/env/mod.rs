@@ -12,6 +12,9 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::platform::process::{environment, parent_pid};
 
 /// How the value of a variable is read. An empty value counts as unset in every form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +76,30 @@ impl Variable {
 }
 
 fn value(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
+    let adopted = || {
+        let (_, value) = ADOPTED.get()?.iter().find(|(adopted, _)| adopted == name)?;
+        Some(value.clone())
+    };
+    env::var_os(name).or_else(adopted).filter(|value| !value.is_empty())
+}
+
+/// Variables of the client that it did not pass on.
+static ADOPTED: OnceLock<Vec<(String, OsString)>> = OnceLock::new();
+
+/// Takes over the variables that determine the broker root from the client that started this
+/// process, where this process lacks them. Some clients start their servers with a few variables
+/// only, and would use another root than their own hooks. A client with another home directory is
+/// another user's.
+pub fn adopt_from_client() {
+    let names = [C2C_MCP_BROKER_ROOT.name, XDG_STATE_HOME.name, HOME.name];
+    let mut adopted = environment(parent_pid(), &names);
+    let is_same_home = |(name, value): &(String, OsString)| {
+        *name == HOME.name && env::var_os(HOME.name).is_some_and(|own| own == *value)
+    };
+    if adopted.iter().any(is_same_home) {
+        adopted.retain(|(name, _)| env::var_os(name).is_none());
+        let _ = ADOPTED.set(adopted);
+    }
 }
 
 fn to_text(value: OsString, form: ValueForm) -> Option<String> {

@@ -11,7 +11,14 @@ use c2c_core::decide::{Actor, CODEX, SessionSource};
 /// Registers the alias of the environment when the server starts, and joins its rooms. Returns the
 /// sentence about it for the instructions; empty if there is nothing to report.
 pub fn at_start(session: &SharedSession) -> String {
-    let ClientSession { broker, actor } = &mut *session.lock();
+    let outcome = register_at_start(session);
+    let session = &mut *session.lock();
+    session.remember(&session.actor.clone());
+    outcome
+}
+
+fn register_at_start(session: &SharedSession) -> String {
+    let ClientSession { broker, actor, .. } = &mut *session.lock();
     if actor.client_type.as_deref() == Some(CODEX) && actor.session_id.is_none() {
         // Codex runs one server for each session, and stops it with the session: the server's own
         // process is the evidence of liveness.

@@ -213,9 +213,7 @@ fn message_row(message: &MessageView, to: &str, max_bytes: usize) -> Value {
 fn peek_inbox(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<ToolAnswer, Failure> {
     broker.refresh(actor)?;
     let limit = args.count("limit", MCP_POLL_MESSAGES)?;
-    let Some(mailbox) = broker.held_mailbox(actor)? else {
-        return Ok(ToolAnswer::array("messages", Vec::new()));
-    };
+    let mailbox = broker.held_mailbox(actor)?;
     let (messages, _) = broker.peek(&mailbox)?;
     let rows = messages
         .iter()
@@ -232,9 +230,7 @@ fn ack(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<ToolAnswe
 fn history(broker: &mut Broker, actor: &Actor, args: &Arguments) -> Result<ToolAnswer, Failure> {
     broker.refresh(actor)?;
     let limit = args.count("limit", HISTORY_MESSAGES)?;
-    let Some(mailbox) = broker.held_mailbox(actor)? else {
-        return Ok(ToolAnswer::array("messages", Vec::new()));
-    };
+    let mailbox = broker.held_mailbox(actor)?;
     let messages = broker.history(&mailbox, limit)?;
     let rows = messages.iter().map(|message| json_view::message(message, &mailbox.alias));
     Ok(ToolAnswer::array("messages", rows.collect()))

@@ -38,7 +38,7 @@ use c2c_core::decide::{Actor, CODEX, SessionSource};
 struct Server {
     session: SharedSession,
     claims: ClaimTracker,
-    root: PathBuf,
+    is_root_named: bool,
     all_tools: bool,
     /// Added to the instructions: the outcome of the registration at start.
     greeting: String,
@@ -55,7 +55,7 @@ pub fn serve(root: &Root, actor: Actor) -> io::Result<()> {
     let server = Server {
         session: session.clone(),
         claims: claims.clone(),
-        root: root.path.clone(),
+        is_root_named: root.is_named(),
         all_tools: C2C_MCP_TOOLS.text().is_some_and(|profile| profile == "all"),
         greeting: auto_register::at_start(&session),
         subscriptions: Mutex::default(),
@@ -80,6 +80,11 @@ impl Server {
         self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The root of the session.
+    fn root(&self) -> PathBuf {
+        self.session.with(|broker, _| broker.root().to_owned())
+    }
+
     /// The session id that a request names: some clients send it only there.
     fn session_id_of(&self, context: &RequestContext<RoleServer>) -> Option<String> {
         let meta = &context.meta.0.0;
@@ -91,7 +96,10 @@ impl Server {
     /// The actor of a request.
     fn actor_for(&self, context: &RequestContext<RoleServer>) -> Actor {
         let mut actor = self.session.actor();
-        actor.session_id = actor.session_id.or_else(|| self.session_id_of(context).map(Into::into));
+        if actor.session_id.is_none() {
+            actor.session_id = self.session_id_of(context).map(Into::into);
+            actor.source = SessionSource::Request;
+        }
         actor
     }
 
@@ -112,13 +120,16 @@ impl Server {
             self.register_once(&actor);
         }
         let wait_s = arguments.number("wait_s").ok().flatten().filter(|_| name == "poll_inbox");
-        let mut wait = MailWait::begin(&self.root, &actor, wait_s.unwrap_or_default());
+        self.session.lock().restore(&actor);
+        let mut wait = MailWait::begin(&self.root(), &actor, wait_s.unwrap_or_default());
         let outcome = loop {
             if !wait.until_mail(&context).await {
                 return Ok(cancelled());
             }
             let session = &mut *self.session.lock();
+            session.restore(&actor);
             let outcome = call(&mut session.broker, &mut actor, &name, &arguments);
+            session.remember(&actor);
             session.broker.heartbeat_if_due(&actor);
             // Another poller took the mail, or holds a claim on it.
             let is_empty = outcome.as_ref().is_ok_and(ToolAnswer::is_empty_array);
@@ -140,8 +151,11 @@ impl Server {
         if !known.insert(session_id.into()) {
             return;
         }
+        if !self.is_root_named {
+            self.session.follow(actor);
+        }
         if actor.client_type.as_deref() == Some(CODEX) {
-            idle::watch(&self.root, actor.clone());
+            idle::watch(&self.root(), actor.clone());
         }
         auto_register::for_new_session(&self.session, actor);
     }
@@ -217,7 +231,7 @@ impl ServerHandler for Server {
             .peer
             .peer_info()
             .is_some_and(|client| channel::is_declared(&client.capabilities));
-        let (root, session) = (self.root.clone(), self.session.clone());
+        let (root, session) = (self.root(), self.session.clone());
         if is_declared {
             tokio::spawn(channel::deliver_mail(root, session, context.peer));
         } else {
@@ -272,7 +286,7 @@ impl ServerHandler for Server {
             return Err(no_resource(&uri));
         }
         let reporting = report_updates(
-            self.root.clone(),
+            self.root(),
             self.session.clone(),
             uri.clone(),
             self.session.with(|broker, actor| resources::version(broker, actor, &uri)),
@@ -302,7 +316,7 @@ impl ServerHandler for Server {
         let mut reporting = JoinSet::new();
         for uri in context.accepted().resource_subscriptions.clone().unwrap_or_default() {
             let subscriber = Subscriber::Subscription(context.sink().clone());
-            let (root, session) = (self.root.clone(), self.session.clone());
+            let (root, session) = (self.root(), self.session.clone());
             // The subscription is already in effect, so messages may have arrived since. Version 0
             // reports them.
             reporting.spawn(report_updates(root, session, uri, 0, subscriber));

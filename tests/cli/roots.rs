@@ -1,9 +1,13 @@
 //! Resolution of the broker root: repositories, pins, session pointers and removed directories.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::root_layouts::{REMOTE, origin, repository, worktree};
 use crate::support::{Outcome, World, contents, run};
@@ -254,6 +258,7 @@ fn a_removed_working_directory_is_an_error_and_never_another_root() {
     assert!(!world.path().join("home/.c2c").exists());
     // A root that the directory does not determine is used.
     let root = world.root().display().to_string();
+    fs::create_dir(&root).expect("a root");
     in_removed(&["health", "--broker-root", &root], None).ok();
     let top = world.path().join("repository");
     repository(&top, "");
@@ -306,6 +311,142 @@ fn a_pointer_of_a_session_whose_process_ended_or_of_an_alias_does_not_count() {
     run(elsewhere).fails_with("not_registered");
 }
 
+/// The output of a hook in a directory, without any variable of a session.
+fn hook(world: &World, directory: &Path, session: &str, event: &str) -> String {
+    let input = json!({"hook_event_name": event, "session_id": session, "cwd": directory});
+    let script = "printf '%s' \"$1\" | \"$0\" hook";
+    let args = ["-c", script, env!("CARGO_BIN_EXE_c2c"), &input.to_string()];
+    let mut command = world.program("sh", &args);
+    command.env_remove("C2C_MCP_BROKER_ROOT");
+    run(command).ok().out
+}
+
+fn a_hook_finds_the_root_of_its_session_from_every_directory() {
+    let world = World::new();
+    let (top, other) = (world.path().join("a"), world.path().join("b"));
+    let gone = world.path().join("gone");
+    repository(&top, "");
+    repository(&other, &origin(REMOTE));
+    as_session(&world, &top, "s-ann", &["register", "--alias", "ann"]).ok();
+    as_session(&world, &top, "s-bob", &["register", "--alias", "bob"]).ok();
+    for (directory, text) in [(&other, "one"), (&gone, "two"), (&top, "three")] {
+        as_session(&world, &top, "s-bob", &["send", "ann", text]).ok();
+        assert!(hook(&world, directory, "s-ann", "Stop").contains(text), "{text}");
+    }
+    // The client names its conversation only in the hook: the first hook records its root.
+    as_session(&world, &top, "s-ann", &["send", "bob", "four"]).ok();
+    assert_eq!(hook(&world, &other, "conversation-9", "Stop"), "");
+    assert!(hook(&world, &top, "conversation-9", "Stop").contains("four"));
+    as_session(&world, &top, "s-ann", &["send", "bob", "five"]).ok();
+    assert!(hook(&world, &other, "conversation-9", "Stop").contains("five"));
+}
+
+/// Calls a tool of a server that a script of the client starts, for a thread of Codex, and returns the
+/// answer.
+fn call_as_thread_with(
+    mut client: Command,
+    start: &str,
+    thread: &str,
+    tool: &str,
+    arguments: &Value,
+) -> String {
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"}}});
+    let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {
+        "name": tool, "arguments": arguments, "_meta": {"threadId": thread}}});
+    // The server is a child of the client, which waits for it.
+    let script = format!("{start}; exit $?");
+    client.args(["-c", &script]).env("C2C", env!("CARGO_BIN_EXE_c2c"));
+    let mut child =
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the client");
+    let mut input = child.stdin.take().expect("its input");
+    for message in [initialize, ready, call] {
+        writeln!(input, "{message}").expect("the server reads");
+    }
+    let output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut lines = output.lines().map_while(Result::ok);
+    let answer = lines.find(|line| line.contains("\"id\":2")).unwrap_or_default();
+    drop(input);
+    let _ = child.wait();
+    answer
+}
+
+fn a_server_with_a_stripped_environment_uses_the_root_of_its_clients_hooks() {
+    let world = World::new();
+    let top = world.path().join("a");
+    repository(&top, "");
+    let state = world.path().join("state");
+    let with_state = |args: &[&str], session: &str| {
+        let mut command = c2c_in(&world, &top, args);
+        command.env("XDG_STATE_HOME", &state).env("C2C_MCP_SESSION_ID", session);
+        run(command).ok()
+    };
+    with_state(&["register", "--alias", "bob"], "s-bob");
+    // The client has the variable and starts its server without it.
+    let script = "env -u XDG_STATE_HOME \"$C2C\" mcp";
+    let mut client = world.program("sh", &[]);
+    client.env_remove("C2C_MCP_BROKER_ROOT").env("XDG_STATE_HOME", &state).current_dir(&top);
+    client.env("C2C_MCP_CLIENT_TYPE", "codex");
+    let arguments = json!({"alias": "cod"});
+    let answer = call_as_thread_with(client, script, "thread-1", "register", &arguments);
+    assert!(answer.contains("registered"), "{answer}");
+    let sent = with_state(&["send", "cod", "hello", "--json"], "s-bob").json();
+    assert_eq!(sent["to_alias"], "cod");
+    assert!(!world.path().join("home/.c2c").exists());
+}
+
+fn a_server_follows_a_thread_that_a_hook_registered_elsewhere() {
+    let world = World::new();
+    let (top, other) = (world.path().join("a"), world.path().join("b"));
+    repository(&top, "");
+    repository(&other, "");
+    as_session(&world, &top, "s-bob", &["register", "--alias", "bob"]).ok();
+    let input = json!({"hook_event_name": "SessionStart", "session_id": "thread-2", "cwd": top});
+    // Another client than the one that registered bob.
+    let script =
+        "sh -c 'printf %s \"$1\" | \"$0\" hook --alias cod; exit $?' \"$0\" \"$1\"; exit $?";
+    let args = ["-c", script, env!("CARGO_BIN_EXE_c2c"), &input.to_string()];
+    let mut command = world.program("sh", &args);
+    command.env_remove("C2C_MCP_BROKER_ROOT").env("C2C_MCP_CLIENT_TYPE", "codex");
+    run(command).ok();
+    let mut client = world.program("sh", &[]);
+    client.env_remove("C2C_MCP_BROKER_ROOT").current_dir(&other);
+    client.env("C2C_MCP_CLIENT_TYPE", "codex");
+    let arguments = json!({"to_alias": "bob", "content": "from the thread"});
+    let answer = call_as_thread_with(client, "\"$C2C\" mcp", "thread-2", "send", &arguments);
+    assert!(answer.contains("queued"), "{answer}");
+    let rows = as_session(&world, &top, "s-bob", &["poll-inbox", "--json"]).ok().json();
+    assert_eq!(contents(&rows), ["from the thread"]);
+}
+
+fn a_command_killed_at_any_moment_leaves_whole_records() {
+    let world = World::new();
+    for round in 0..40 {
+        let top = world.path().join(format!("r{round}"));
+        repository(&top, &origin(&format!("git@host:r{round}")));
+        let before = root_of(&world, &top);
+        let mut command = c2c_in(&world, &top, &["register", "--alias", "ann"]);
+        command.env("C2C_MCP_SESSION_ID", format!("s-{round}")).stdout(Stdio::null());
+        let mut child = command.spawn().expect("starts");
+        std::thread::sleep(Duration::from_micros(300 * round));
+        let _ = child.kill();
+        let _ = child.wait();
+        assert_eq!(root_of(&world, &top), before);
+        for name in ["pins", "sessions"] {
+            let records = fs::read_dir(world.path().join("home/.c2c").join(name));
+            for record in records.into_iter().flatten().flatten() {
+                let text = fs::read_to_string(record.path()).unwrap_or_default();
+                let is_temporary = record.file_name().to_string_lossy().starts_with('.');
+                assert!(is_temporary || text.ends_with('\n'), "{text:?}");
+            }
+        }
+        as_session(&world, &top, &format!("s-{round}"), &["register", "--alias", "ann"]).ok();
+        assert_eq!(root_of(&world, &top), before);
+    }
+}
+
 crate::harness::tests! {
     fast:
         a_root_that_was_used_stays_the_root_of_its_repository,
@@ -317,5 +458,9 @@ crate::harness::tests! {
         a_pin_to_a_removed_root_creates_it_again,
         a_removed_working_directory_is_an_error_and_never_another_root,
         a_session_finds_its_root_from_every_directory,
-        a_pointer_of_a_session_whose_process_ended_or_of_an_alias_does_not_count;
+        a_pointer_of_a_session_whose_process_ended_or_of_an_alias_does_not_count,
+        a_hook_finds_the_root_of_its_session_from_every_directory,
+        a_server_with_a_stripped_environment_uses_the_root_of_its_clients_hooks,
+        a_server_follows_a_thread_that_a_hook_registered_elsewhere,
+        a_command_killed_at_any_moment_leaves_whole_records;
 }

@@ -7,7 +7,7 @@ use c2c_log_format::payload::{Process, SessionEndReason, SessionEnded, full_addr
 use super::alias::{CODEX, assign, held_by_another, numbered_aliases};
 use crate::address::Address;
 use crate::code::Code;
-use crate::facts::{Actor, Facts, Liveness};
+use crate::facts::{Actor, Facts, Liveness, SessionSource};
 use crate::ids::Alias;
 use crate::rejection::{Rejection, check_alias, check_session_id};
 use crate::state::{Binding, Mailbox, Session, State};
@@ -53,13 +53,14 @@ pub(super) fn acting(
     }
     let actor = facts.actor;
     let alias = from.or(actor.alias.as_deref()).or(actor.fallback_alias.as_deref());
-    let Some(alias) = alias else {
-        let message = "this session has no alias yet";
-        return Err(Rejection::new(Code::NotRegistered, "session_id", message)
-            .hint("register an alias first"));
-    };
+    let Some(alias) = alias else { return Err(not_registered()) };
     check_alias("alias", alias)?;
     let from_environment = from.is_none() && actor.alias.is_some();
+    // The user is not a conversation of the client, although a variable of the client is set.
+    let is_user = from.is_none() && actor.alias.is_none() && actor.source == SessionSource::Client;
+    let plain = Actor { session_id: None, client_type: None, ..actor.clone() };
+    let as_user = facts.with_actor(&plain);
+    let facts = if is_user { &as_user } else { facts };
     let assigned = assign(state, alias, from_environment, facts)?;
     Ok(Acting {
         mailbox: assigned.mailbox,
@@ -67,6 +68,12 @@ pub(super) fn acting(
         alias: assigned.alias,
         events: vec![assigned.event],
     })
+}
+
+/// The rejection of a caller that has no mailbox.
+pub fn not_registered() -> Rejection {
+    Rejection::new(Code::NotRegistered, "session_id", "this session has no alias yet")
+        .hint("register an alias first")
 }
 
 /// Whether the caller acts for a mailbox without registering again. An alias that only the
@@ -159,7 +166,13 @@ pub fn find_own_mailbox(
     is_callers_process: &dyn Fn(&Process) -> bool,
 ) -> Option<Mailbox> {
     if let Some(session_id) = &actor.session_id {
-        return state.mailbox_for_session(session_id);
+        let known = state.mailbox_for_session(session_id);
+        // An id that only the client supplied, and that no command has registered, names nobody.
+        let names_nobody = actor.source == SessionSource::Client && actor.alias.is_none();
+        return match actor.fallback_alias.as_deref().filter(|_| known.is_none() && names_nobody) {
+            Some(user) => state.mailbox_for_alias(user),
+            None => known,
+        };
     }
     // A thread of Codex has no mailbox until it has stated its session.
     if actor.client_type.as_deref() == Some(CODEX) {

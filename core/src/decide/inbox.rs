@@ -6,7 +6,7 @@ use c2c_log_format::payload::{
 };
 use c2c_log_format::{Payload, Sequence};
 
-use super::acting::{acting, own_mailbox};
+use super::acting::{acting, not_registered, own_mailbox};
 use crate::address::Address;
 use crate::code::Code;
 use crate::command::{ClaimInbox, DrainInbox};
@@ -26,8 +26,10 @@ pub(super) fn claim(
     facts: &Facts<'_>,
 ) -> Result<Decision<Claimed>, Rejection> {
     let Some(mailbox) = own_mailbox(state, facts)? else {
-        // A poll does not register anyone. Without a mailbox there is no mail, unless the caller
-        // cannot be identified at all, which is an error.
+        if facts.relay.is_none() {
+            return Err(not_registered());
+        }
+        // Without a mailbox there is no mail, unless the caller cannot be identified at all.
         acting(state, None, facts)?;
         return Ok(Decision::relaxed(Vec::new(), Claimed::default()));
     };

@@ -41,7 +41,7 @@ pub use crate::reply::{
     BroadcastReply, Claimed, Collected, Decision, ExpiredLease, ImportReply, Leased,
     RecipientState, Registered, RoomReply, Sent, Skipped, SweepPlan,
 };
-pub use acting::{check_not_superseded, find_own_mailbox};
+pub use acting::{check_not_superseded, find_own_mailbox, not_registered};
 pub use alias::CODEX;
 pub use broadcast::part_ids;
 pub use import::IMPORT_SOURCE;

@@ -93,9 +93,6 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
         actor = session::register(&mut broker, alias, &given, &input).or(actor);
     }
     let mailbox = actor.as_ref().and_then(|actor| broker.own_mailbox(actor));
-    if mailbox.is_some() || event == "SessionStart" {
-        session::remember(&root, &input);
-    }
     let watch_path = match event {
         "SessionStart" => {
             let registered = mailbox.as_ref().and_then(|mailbox| mailbox.session.as_deref());
@@ -103,6 +100,9 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
         }
         _ => None,
     };
+    if mailbox.is_some() || event == "SessionStart" {
+        session::remember(&root, &input);
+    }
     let response = Response { form, event, watch_path };
     broker.check_base()?;
     match (actor, mailbox) {

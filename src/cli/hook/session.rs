@@ -17,7 +17,7 @@ use c2c_core::ids::SessionId;
 pub fn hints<'a>(given: &'a Actor, input: &'a HookInput) -> Vec<SessionHint<'a>> {
     let given = actor::session_hint(given);
     let named = input.session_id.as_deref().filter(|id| !id.is_empty());
-    let named = named.map(|session_id| SessionHint { session_id, source: SessionSource::Client });
+    let named = named.map(|session_id| SessionHint { session_id, source: SessionSource::Request });
     match given {
         Some(given) if given.source == SessionSource::Given => vec![given],
         _ => {
@@ -31,10 +31,9 @@ pub fn hints<'a>(given: &'a Actor, input: &'a HookInput) -> Vec<SessionHint<'a>>
 /// Records that the client's session uses a root which its directory led to. The session finds the
 /// root again after the model has changed its directory.
 pub fn remember(root: &Root, input: &HookInput) {
-    let is_by_directory = root.claim.is_some() || root.is_default();
     let named = input.session_id.as_deref().filter(|id| check_name(id).is_ok());
-    if let Some(session_id) = named.filter(|_| is_by_directory && root.path.is_dir()) {
-        let hint = SessionHint { session_id, source: SessionSource::Client };
+    if let Some(session_id) = named.filter(|_| root.is_by_directory() && root.path.is_dir()) {
+        let hint = SessionHint { session_id, source: SessionSource::Request };
         root::remember_session(hint, None, &root.path);
     }
 }
@@ -91,7 +90,7 @@ pub fn register(
         session_id: Some(input.session_id.clone()?.into()),
         alias: Some(alias.into()),
         client_type: Some(CODEX.to_owned()),
-        source: SessionSource::Client,
+        source: SessionSource::Request,
         ..given.clone()
     };
     broker.execute(&command::Register { alias: None }, &actor).ok()?;

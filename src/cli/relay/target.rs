@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::key::{StoredKey, load_key, load_or_create_key};
 use crate::cli::context::Context;
-use crate::env::C2C_MCP_BROKER_ROOT;
 use crate::env::node;
 use crate::error::Failure;
 use crate::relay::client::config::{self, ConnectionOptions, ConnectionSettings};
@@ -141,7 +140,7 @@ pub fn required_alias(
 
 /// Whether the broker root was named by an option or the environment.
 pub fn root_is_named(context: &Context) -> bool {
-    context.common.broker_root.is_some() || context.root.reason == C2C_MCP_BROKER_ROOT.name
+    context.root.is_named()
 }
 
 /// Saves the URL of a relay, as `c2c relay setup --url` does.

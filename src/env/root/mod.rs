@@ -33,6 +33,10 @@ const BROKER: &str = "broker";
 /// The fingerprint outside of repositories.
 const DEFAULT: &str = "default";
 
+/// The reasons of roots that the working directory does not determine, beside the variable.
+const OPTION: &str = "--broker-root";
+const SESSION: &str = "session";
+
 /// A broker root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
@@ -44,9 +48,14 @@ pub struct Root {
 }
 
 impl Root {
-    /// Whether this is the root of all directories outside of repositories.
-    pub fn is_default(&self) -> bool {
-        fingerprint(&self.path) == Some(DEFAULT)
+    /// Whether the working directory led to this root.
+    pub fn is_by_directory(&self) -> bool {
+        !self.is_named() && self.reason != SESSION
+    }
+
+    /// Whether an option or a variable names this root.
+    pub fn is_named(&self) -> bool {
+        self.reason == OPTION || self.reason == C2C_MCP_BROKER_ROOT.name
     }
 }
 
@@ -62,14 +71,14 @@ impl RootClaim {
     pub fn record(&mut self, root: &Path) {
         if !self.is_pinned {
             self.record_all(root);
+            self.is_pinned = true;
         }
     }
 
     /// Pins the repository to a root under each of its keys that has no pin, such as that of a remote
     /// that was added.
-    pub fn record_all(&mut self, root: &Path) {
+    pub fn record_all(&self, root: &Path) {
         pin::write(&self.common, root);
-        self.is_pinned = true;
     }
 }
 
@@ -104,7 +113,7 @@ pub fn named(
             (false, Some(directory)) => directory.join(path),
             (false, None) => return Err(bad_directory(None)),
         };
-        return Ok(without_claim(path, "--broker-root"));
+        return Ok(without_claim(path, OPTION));
     }
     if let Some(path) = C2C_MCP_BROKER_ROOT.path() {
         let reason = C2C_MCP_BROKER_ROOT.name;
@@ -115,7 +124,7 @@ pub fn named(
         return Ok(without_claim(path, reason));
     }
     if let Some(path) = sessions.iter().find_map(|hint| pointer::find(*hint)) {
-        return Ok(without_claim(path, "session"));
+        return Ok(without_claim(path, SESSION));
     }
     let Some((base, reason)) = record::base() else {
         return Err(Rejection::new(Code::BadRoot, "HOME", "neither HOME nor a broker root is set")

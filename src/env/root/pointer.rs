@@ -60,7 +60,7 @@ pub fn write(hint: SessionHint<'_>, process: Option<&Process>, root: &Path) {
     let mut lines = vec![root, hint.session_id];
     let process = process.map(format_process);
     match (hint.source, &process) {
-        (SessionSource::Client, _) => {}
+        (SessionSource::Client | SessionSource::Request, _) => {}
         (SessionSource::Variable, Some(process)) => lines.push(process),
         _ => return,
     }
