@@ -279,7 +279,7 @@ pub fn nobody() -> Actor {
 /// An actor with a session.
 pub fn acting(session: &str) -> Actor {
     Actor {
-        inherited: false,
+        source: c2c_core::decide::SessionSource::Given,
         session_id: (!session.is_empty()).then(|| session.into()),
         alias: None,
         process: None,

@@ -75,6 +75,11 @@ pub struct Rename {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat;
 
+/// Ends the caller's session, because its client reports that the conversation is over. The mailbox
+/// keeps its mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndSession;
+
 /// Turns do-not-disturb on or off, optionally until a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetDnd {

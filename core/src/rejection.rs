@@ -24,7 +24,7 @@ pub struct Rejection {
     /// An alias that is free, close to the one given, or the current one.
     pub suggestion: Option<Alias>,
     /// The alias that no agent of the root has.
-    pub unknown_alias: Option<Box<str>>,
+    pub unknown_alias: Option<Box<Alias>>,
     /// For a batch that starts at the wrong position: where the next batch has to start.
     pub expected: Option<Box<ReplicationCursor>>,
 }

@@ -269,6 +269,61 @@ fn a_server_whose_root_was_removed_registers_its_session_again() {
     assert_eq!(late.tool("poll_inbox", &json!({}))["error_code"], "not_registered");
 }
 
+/// Runs `c2c` for a conversation of the client whose process is this test.
+fn in_conversation(world: &World, id: &str, args: &[&str]) -> Outcome {
+    let mut command = world.c2c(args);
+    command.env("CLAUDE_CODE_SESSION_ID", id);
+    run(command)
+}
+
+/// A hook of the client whose process is this test.
+fn hook(world: &World, input: &Value) {
+    let mut command = world.c2c(&["hook"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().expect("a hook");
+    child.stdin.take().expect("its input").write_all(input.to_string().as_bytes()).expect("read");
+    assert!(child.wait().expect("its end").success());
+}
+
+fn conversations_of_one_process_do_not_take_each_others_alias() {
+    let world = World::new();
+    in_conversation(&world, "first", &["register", "--alias", "ann"]).ok();
+    let taken = in_conversation(&world, "second", &["register", "--alias", "ann"]);
+    taken.fails_with("alias_conflict");
+    in_conversation(&world, "second", &["register", "--alias", "bob"]).ok();
+    in_conversation(&world, "second", &["send", "ann", "kept"]).ok();
+    // Which of the two is replaced is not known.
+    let start = json!({"hook_event_name": "SessionStart", "session_id": "third",
+        "source": "clear", "cwd": world.path()});
+    hook(&world, &start);
+    in_conversation(&world, "third", &["register", "--alias", "ann"]).fails_with("alias_conflict");
+    // The client reports the end of one.
+    let end = json!({"hook_event_name": "SessionEnd", "session_id": "first", "reason": "clear",
+        "cwd": world.path()});
+    hook(&world, &end);
+    in_conversation(&world, "third", &["register", "--alias", "ann"]).ok();
+    let rows = in_conversation(&world, "third", &["poll-inbox", "--json"]).ok().json();
+    assert_eq!(contents(&rows), ["kept"]);
+    in_conversation(&world, "first", &["poll-inbox"]).fails_with("not_registered");
+}
+
+fn a_conversation_that_replaces_the_only_one_of_its_client_takes_its_alias() {
+    for source in ["clear", "resume"] {
+        let world = World::new();
+        in_conversation(&world, "first", &["register", "--alias", "ann"]).ok();
+        let start = json!({"hook_event_name": "SessionStart", "session_id": "second",
+            "source": source, "cwd": world.path()});
+        hook(&world, &start);
+        in_conversation(&world, "second", &["register", "--alias", "ann"]).ok();
+        // A start that replaces nothing changes nothing.
+        let start = json!({"hook_event_name": "SessionStart", "session_id": "other",
+            "source": "startup", "cwd": world.path()});
+        hook(&world, &start);
+        let taken = in_conversation(&world, "other", &["register", "--alias", "ann"]);
+        taken.fails_with("alias_conflict");
+    }
+}
+
 crate::harness::tests! {
     fast:
         a_reading_command_without_an_identity_is_rejected,
@@ -278,5 +333,7 @@ crate::harness::tests! {
         a_swept_session_that_returns_is_itself_again,
         an_unknown_alias_is_reported_with_the_root_and_the_root_that_has_it,
         a_query_in_a_root_that_does_not_exist_is_rejected,
-        a_server_whose_root_was_removed_registers_its_session_again;
+        a_server_whose_root_was_removed_registers_its_session_again,
+        conversations_of_one_process_do_not_take_each_others_alias,
+        a_conversation_that_replaces_the_only_one_of_its_client_takes_its_alias;
 }

@@ -123,7 +123,7 @@ pub(super) fn resolve_remote(
 pub(super) fn unknown_alias(state: &State, to: &str) -> Rejection {
     let message = format!("no agent is registered as '{to}'");
     let mut rejection = Rejection::new(Code::UnknownAlias, "to_alias", message);
-    rejection.unknown_alias = Some(to.into());
+    rejection.unknown_alias = Some(Box::new(to.into()));
     let mailboxes = state.mailboxes.scan([]);
     let was_called = |row: &Mailbox| row.former.iter().any(|former| fold(former) == fold(to));
     if let Some((_, row)) = mailboxes.iter().find(|(_, row)| was_called(row)) {

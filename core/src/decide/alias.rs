@@ -6,7 +6,7 @@ use c2c_log_format::limits::NAME_CHARS_MAX;
 use c2c_log_format::payload::SessionRegistered;
 
 use crate::code::Code;
-use crate::facts::{Actor, Facts, Liveness};
+use crate::facts::{Actor, Facts, Liveness, SessionSource};
 use crate::ids::{Alias, SessionId};
 use crate::rejection::Rejection;
 use crate::state::{Session, State};
@@ -132,7 +132,12 @@ pub(super) fn held_by_another(
     let holder = state.mailbox_for_alias(alias).and_then(|mailbox| state.holder(&mailbox));
     holder.is_some_and(|session| {
         let process = session.process.as_ref();
-        let shares_process = actor.client_type.as_deref() == Some(CODEX);
+        // A client that makes ids for its conversations may have several of them at a time. One
+        // succeeds another only after the client has reported the end of the other.
+        let names_conversation =
+            matches!(actor.source, SessionSource::Client | SessionSource::Request);
+        let shares_process = actor.client_type.as_deref() == Some(CODEX)
+            || names_conversation && actor.session_id.is_some();
         let same_process =
             process.is_some() && actor.process.as_ref() == process && !shares_process;
         let same_session = actor.session_id.as_deref() == Some(session.session_id.as_str());

@@ -8,10 +8,10 @@ use super::{broadcast, dead_letters, import, inbox, room, session, sweep};
 use crate::batch::{Pushed, Received};
 use crate::command::{
     AckClaim, AdvanceCursor, ClaimInbox, CollectLeases, Command, ConfirmPosition, CreateRoom,
-    DeleteRoom, DrainInbox, Heartbeat, ImportFiles, InviteToRoom, JoinRoom, LeaseRenewal,
-    LeaseRequest, LeaveRoom, MoveRoot, Prior, PurgeDeadLetters, ReceiveBatch, RecordAnswer,
-    Register, RegisterLeases, ReleaseClaim, Rename, ReplayDeadLetters, RotateKey, Send, SendAll,
-    SendToRoom, SetDnd, SetRoomVisibility, Sweep, UnbindAlias,
+    DeleteRoom, DrainInbox, EndSession, Heartbeat, ImportFiles, InviteToRoom, JoinRoom,
+    LeaseRenewal, LeaseRequest, LeaveRoom, MoveRoot, Prior, PurgeDeadLetters, ReceiveBatch,
+    RecordAnswer, Register, RegisterLeases, ReleaseClaim, Rename, ReplayDeadLetters, RotateKey,
+    Send, SendAll, SendToRoom, SetDnd, SetRoomVisibility, Sweep, UnbindAlias,
 };
 use crate::facts::Facts;
 use crate::ids::MessageId;
@@ -48,6 +48,7 @@ command!(Register => Registered, |this, state, facts| {
 });
 command!(Rename => Registered, |this, state, facts| session::rename(state, &this.alias, facts));
 command!(Heartbeat => (), |_this, state, facts| Ok(session::heartbeat(state, facts)));
+command!(EndSession => (), |_this, state, facts| Ok(session::end(state, facts)));
 command!(SetDnd => (), |this, state, facts| {
     session::dnd(state, this.on, this.until_us, facts)
 });

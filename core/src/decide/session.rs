@@ -2,9 +2,9 @@
 
 use c2c_log_format::Payload;
 use c2c_log_format::id::fold;
-use c2c_log_format::payload::{AliasRenamed, DndChanged, SessionHeartbeat};
+use c2c_log_format::payload::{AliasRenamed, DndChanged, SessionEndReason, SessionHeartbeat};
 
-use super::acting::acting;
+use super::acting::{acting, session_ended};
 use super::alias::{assign, registration};
 use super::dead_letters::{dead_letters_returned, returnable_dead_letters};
 use crate::code::Code;
@@ -111,6 +111,14 @@ pub(super) fn heartbeat(state: &State, facts: &Facts<'_>) -> Decision<()> {
         }));
     }
     Decision::relaxed(events, ())
+}
+
+pub(super) fn end(state: &State, facts: &Facts<'_>) -> Decision<()> {
+    let session = facts.actor.session_id.as_ref().and_then(|id| state.sessions.get(id));
+    let ended = session.map(|session| {
+        session_ended(&session.session_id, &session.mailbox, SessionEndReason::Left)
+    });
+    Decision::durable(ended.into_iter().collect(), ())
 }
 
 pub(super) fn dnd(

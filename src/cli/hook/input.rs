@@ -19,6 +19,8 @@ pub struct HookInput {
     hook_event_name: Option<String>,
     /// Name of the event in clients that do not send `hook_event_name`.
     event: Option<String>,
+    /// Why a session starts, such as `clear` or `resume`.
+    pub source: Option<String>,
     /// Set if the event is about a subagent of the session.
     pub agent_id: Option<String>,
     /// Set if the model continues only because a hook asked for it.

@@ -72,6 +72,9 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
         return Ok(SUCCESS);
     }
     let event = input.event().unwrap_or(&hook.event);
+    if event == "SessionEnd" {
+        return session::end(common, &input).map(|()| SUCCESS);
+    }
     let form = if hook.wake { Some(Form::Stderr) } else { Form::of(hook.client, event) };
     let Some(form) = form else { return Ok(SUCCESS) };
     // The client already continues because of a hook; the model reads the rest in its next step.
@@ -85,6 +88,9 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     let root = root::resolve(common.broker_root.as_deref(), directory.as_deref(), &hints)?;
     let mut broker = Broker::open_found(&root);
     broker.refresh_lazily(&given)?;
+    if event == "SessionStart" {
+        session::end_predecessor(&mut broker, &input)?;
+    }
     let mut actor = session::find(&broker, &given, &input);
     if let Some(alias) = &hook.alias
         && matches!(event, "SessionStart" | "UserPromptSubmit")

@@ -6,9 +6,11 @@ use c2c_log_format::id::check_name;
 
 use super::input::HookInput;
 use crate::broker::Broker;
+use crate::cli::context::Common;
 use crate::env::root::{self, Root, SessionHint};
 use crate::env::{CLAUDE_CODE_SESSION_ID, actor};
-use crate::platform::process::{liveness_of, started_this};
+use crate::error::Failure;
+use crate::platform::process::{liveness_of, started_this, starters};
 use c2c_core::command;
 use c2c_core::decide::{Actor, CODEX, Liveness, SessionSource};
 use c2c_core::ids::SessionId;
@@ -35,6 +37,50 @@ pub fn remember(root: &Root, input: &HookInput) {
     if let Some(session_id) = named.filter(|_| root.is_by_directory() && root.path.is_dir()) {
         let hint = SessionHint { session_id, source: SessionSource::Request };
         root::remember_session(hint, None, &root.path);
+    }
+}
+
+/// Ends the session that the client reports as over. Its alias is free for the session that follows.
+pub fn end(common: &Common, input: &HookInput) -> Result<(), Failure> {
+    let Some(session_id) = input.session_id.as_deref() else { return Ok(()) };
+    let directory = input.cwd.clone().or_else(|| std::env::current_dir().ok());
+    let hint = SessionHint { session_id, source: SessionSource::Request };
+    let root = root::resolve(common.broker_root.as_deref(), directory.as_deref(), &[hint])?;
+    let mut broker = Broker::open_found(&root);
+    broker.refresh(&Actor::default())?;
+    end_session(&mut broker, session_id)
+}
+
+fn end_session(broker: &mut Broker, session_id: &str) -> Result<(), Failure> {
+    if broker.state().sessions.get(session_id).is_none() {
+        return Ok(());
+    }
+    let actor = Actor { session_id: Some(session_id.into()), ..Actor::default() };
+    broker.execute(&command::EndSession, &actor).map(|_| ())
+}
+
+/// Ends the conversation that the starting one replaces, if the client says that it replaces one and
+/// has no other conversation in this root.
+pub fn end_predecessor(broker: &mut Broker, input: &HookInput) -> Result<(), Failure> {
+    if !matches!(input.source.as_deref(), Some("clear" | "resume")) {
+        return Ok(());
+    }
+    let starters = starters();
+    let own = input.session_id.as_deref();
+    let sessions = broker.state().sessions.scan([]).into_iter().map(|(_, session)| session);
+    let of_client: Vec<String> = sessions
+        .filter(|session| {
+            let process = session.process.as_ref();
+            process.is_some_and(|process| starters.contains(&process.pid))
+                && liveness_of(process) == Liveness::Alive
+        })
+        .map(|session| session.session_id.to_string())
+        .collect();
+    match &of_client[..] {
+        [one] if Some(one.as_str()) != own && root::is_conversation(one) => {
+            end_session(broker, one)
+        }
+        _ => Ok(()),
     }
 }
 

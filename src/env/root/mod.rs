@@ -202,6 +202,11 @@ pub fn of_session(hint: SessionHint<'_>) -> Option<PathBuf> {
     pointer::find(hint)
 }
 
+/// Whether a client made a registered session's id for one conversation.
+pub fn is_conversation(session_id: &str) -> bool {
+    pointer::is_conversation(session_id)
+}
+
 /// The fingerprint in the path of a root; `None` for a root that a user named.
 pub fn fingerprint(root: &Path) -> Option<&str> {
     let directory =

@@ -71,6 +71,12 @@ pub fn write(hint: SessionHint<'_>, process: Option<&Process>, root: &Path) {
     remove_old(path.parent().unwrap_or(Path::new("/")));
 }
 
+/// Whether the pointer of a session says that its client made the id for one conversation.
+pub fn is_conversation(session_id: &str) -> bool {
+    let lines = path(session_id).and_then(|path| record::read(&path, HEADER));
+    lines.is_some_and(|lines| lines.len() == 2)
+}
+
 fn format_process(process: &Process) -> String {
     format!("{} {} {} {}", process.pid, process.start, process.ns, process.boot)
 }
