@@ -179,8 +179,11 @@ fn records_are_private_and_outside_of_the_repository() {
     assert_eq!(names, ["HEAD", "config", "objects", "refs"]);
 }
 
+/// Spoils a pin.
+type Spoil = fn(&Path);
+
 fn a_planted_or_foreign_pin_is_ignored() {
-    let plant: [(&str, fn(&Path)); 6] = [
+    let plant: [(&str, Spoil); 6] = [
         ("link", |pin| {
             fs::rename(pin, pin.with_extension("old")).expect("rename");
             symlink(pin.with_extension("old"), pin).expect("link");
