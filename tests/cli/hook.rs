@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Outcome, World, contents};
 
 /// The hook command of a client that exports no variables.
-fn command(world: &World, args: &[&str]) -> Command {
+pub fn command(world: &World, args: &[&str]) -> Command {
     let mut command = world.c2c(&[&["hook"], args].concat());
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::piped());
     command
@@ -25,7 +25,7 @@ pub fn below_a_client(world: &World, args: &[&str]) -> Command {
     command
 }
 
-fn run_with_input(mut command: Command, input: &str) -> Outcome {
+pub fn run_with_input(mut command: Command, input: &str) -> Outcome {
     let mut child = command.spawn().expect("starts");
     // A hook may end before it has read all of its input.
     let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
@@ -38,7 +38,7 @@ fn run_with_input(mut command: Command, input: &str) -> Outcome {
 }
 
 /// The input of a hook for an event of a session.
-fn event(who: &str, name: &str) -> Value {
+pub fn event(who: &str, name: &str) -> Value {
     json!({"session_id": format!("s-{who}"), "hook_event_name": name, "cwd": "/",
         "tool_name": "Bash", "tool_response": {"stdout": "x"}})
 }
@@ -49,7 +49,7 @@ fn hook(world: &World, input: &Value) -> Outcome {
     done
 }
 
-fn two_agents() -> World {
+pub fn two_agents() -> World {
     let world = World::new();
     world.register(&["ann", "bob"]);
     world
@@ -60,7 +60,7 @@ fn context(done: &Outcome) -> String {
     output["additionalContext"].as_str().expect("a context").to_owned()
 }
 
-fn pending(world: &World, who: &str) -> Vec<String> {
+pub fn pending(world: &World, who: &str) -> Vec<String> {
     contents(&world.run(who, &["peek-inbox", "--json"]).ok().json())
 }
 

@@ -131,5 +131,5 @@ pub fn keys(row: &serde_json::Value) -> Vec<&str> {
 }
 
 crate::harness::tests! {
-    modules: acting, arguments, claims, hints, hook, identity, legacy, limits, messages, nudges, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, root_layouts, roots, scale, setup, setup_clients, upkeep, wake;
+    modules: acting, arguments, claims, hints, hook, hook_clients, identity, legacy, limits, messages, nudges, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, root_layouts, roots, scale, setup, setup_clients, upkeep, wake;
 }

@@ -6,6 +6,7 @@
 
 mod input;
 mod response;
+mod scan;
 mod session;
 mod text;
 
@@ -37,9 +38,9 @@ pub struct Hook {
     /// Event to assume if standard input does not name one
     #[arg(long, value_name = "NAME", default_value = "PostToolUse")]
     event: String,
-    /// Client whose hooks expect a format other than Claude Code's
-    #[arg(long, value_enum)]
-    client: Option<HookClient>,
+    /// Client that runs the hook; an unknown one receives a notice without the mail
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
     /// Register an unknown or dead session under this alias (Codex)
     #[arg(long, short = 'a', value_name = "ALIAS")]
     alias: Option<String>,
@@ -66,17 +67,21 @@ pub fn main(common: &Common, hook: &Hook) -> u8 {
 
 fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     let deadline = clock::monotonic() + Duration::from_millis(HOOK_DEADLINE_MS);
-    let input = HookInput::read(deadline);
+    let (input, deadline) = HookInput::read(deadline);
+    let named = hook.client.as_deref().map(HookClient::named);
     // Mail that a subagent reads would never reach the session itself.
-    if input.agent_id.is_some() {
+    if input.is_of_helper(named.unwrap_or(HookClient::Standard)) {
         return Ok(SUCCESS);
     }
     let event = input.event().unwrap_or(&hook.event);
     if event == "SessionEnd" {
         return session::end(common, &input).map(|()| SUCCESS);
     }
-    let form = if hook.wake { Some(Form::Stderr) } else { Form::of(hook.client, event) };
-    let Some(form) = form else { return Ok(SUCCESS) };
+    let form_for = |client: HookClient| match hook.wake {
+        true => Some(Form::Stderr),
+        false => Form::of(client, event),
+    };
+    let Some(form) = form_for(named.unwrap_or(HookClient::Standard)) else { return Ok(SUCCESS) };
     // The client already continues because of a hook; the model reads the rest in its next step.
     if form.makes_client_continue() && input.stop_hook_active {
         return Ok(SUCCESS);
@@ -109,11 +114,19 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     if mailbox.is_some() || event == "SessionStart" {
         session::remember(&root, &input);
     }
+    // A client that the command does not name may be known from its session.
+    let registered = mailbox.as_ref().and_then(|mailbox| mailbox.session.as_deref());
+    let registered = registered.and_then(|id| broker.state().sessions.get(id));
+    let registered = registered.and_then(|session| session.client_type);
+    let client = named.or_else(|| registered.as_deref().map(HookClient::named));
+    let client = client.unwrap_or(HookClient::Standard);
+    let Some(form) = form_for(client) else { return Ok(SUCCESS) };
     let response = Response { form, event, watch_path };
     broker.check_base()?;
     match (actor, mailbox) {
         (Some(actor), Some(mailbox)) => {
-            respond(&mut broker, hook, &actor, &mailbox, &response, deadline)
+            let announces = hook.wake || client == HookClient::Unknown;
+            respond(&mut broker, announces, &actor, &mailbox, &response, deadline)
         }
         // The server registers this session later; the wake file announces its mail all the same.
         _ if response.watch_path.is_some() => response.write("").map_err(Failure::Output),
@@ -121,10 +134,11 @@ fn run(common: &Common, hook: &Hook) -> Result<u8, Failure> {
     }
 }
 
-/// Writes the greeting and the mail of a registered session.
+/// Writes the greeting and the mail of a registered session. With `announces`, writes that mail waits
+/// and takes none.
 fn respond(
     broker: &mut Broker,
-    hook: &Hook,
+    announces: bool,
     actor: &Actor,
     mailbox: &Mailbox,
     response: &Response<'_>,
@@ -139,11 +153,13 @@ fn respond(
             None => Ok(SUCCESS),
         };
     }
-    if hook.wake {
-        if !broker.has_pressing_mail(mailbox) {
-            return Ok(SUCCESS);
-        }
-        return response.write(NOTICE).map_err(Failure::Output);
+    if announces {
+        let notice = broker.has_pressing_mail(mailbox).then_some(NOTICE);
+        let parts: Vec<&str> = greeting.as_deref().into_iter().chain(notice).collect();
+        return match parts.is_empty() {
+            true => Ok(SUCCESS),
+            false => response.write(&parts.join("\n")).map_err(Failure::Output),
+        };
     }
     response::exit_at(deadline);
     let options = DeliveryOptions {

@@ -14,11 +14,34 @@ use crate::platform::clock;
 /// Status that makes a client continue, or wake, with the text on standard error.
 const CONTINUE: u8 = 2;
 
-/// Clients whose hooks have their own format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// Clients by the format of their hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookClient {
+    /// Claude Code, and the clients with the same format.
+    Standard,
+    Copilot,
+    Cline,
     Crush,
     Kimi,
+    OpenHands,
+    /// It is not known what the client reads.
+    Unknown,
+}
+
+impl HookClient {
+    /// The client of a name, as `--client` or a session states it.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "claude-code" | "claude" | "codex" | "gemini" | "qwen" | "grok" | "opencode"
+            | "kilo" => Self::Standard,
+            "copilot" => Self::Copilot,
+            "cline" => Self::Cline,
+            "crush" => Self::Crush,
+            "kimi" => Self::Kimi,
+            "openhands" => Self::OpenHands,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// How the client of an event reads the text.
@@ -34,24 +57,31 @@ pub enum Form {
     Stderr,
     /// JSON with the single field `context`.
     BareContext,
+    /// JSON with the single field `additionalContext`.
+    TopLevelContext,
 }
 
 impl Form {
     /// The form for a client and an event; `None` if the event cannot carry text.
-    pub fn of(client: Option<HookClient>, event: &str) -> Option<Self> {
+    pub fn of(client: HookClient, event: &str) -> Option<Self> {
         match (client, event) {
-            (Some(HookClient::Crush), "PreToolUse") => Some(Self::BareContext),
-            (Some(HookClient::Kimi), "UserPromptSubmit") => Some(Self::Text),
-            (Some(HookClient::Kimi), "Stop") => Some(Self::Stderr),
-            (Some(_), _) => None,
-            (
-                None,
+            (HookClient::Crush, "PreToolUse") | (HookClient::Cline, "PostToolUse") => {
+                Some(Self::BareContext)
+            }
+            (HookClient::Kimi, "UserPromptSubmit") => Some(Self::Text),
+            (HookClient::Kimi, "Stop") => Some(Self::Stderr),
+            (HookClient::Copilot, "PostToolUse" | "UserPromptSubmit" | "SessionStart") => {
+                Some(Self::TopLevelContext)
+            }
+            (HookClient::OpenHands, "UserPromptSubmit")
+            | (
+                HookClient::Standard | HookClient::Unknown,
                 "PostToolUse" | "PreToolUse" | "UserPromptSubmit" | "SessionStart" | "BeforeAgent"
                 | "AfterTool",
             ) => Some(Self::Context),
-            (None, "Stop") => Some(Self::Decision("block")),
-            (None, "AfterAgent") => Some(Self::Decision("deny")),
-            (None, _) => None,
+            (HookClient::Standard | HookClient::Copilot, "Stop") => Some(Self::Decision("block")),
+            (HookClient::Standard, "AfterAgent") => Some(Self::Decision("deny")),
+            _ => None,
         }
     }
 
@@ -76,6 +106,7 @@ impl Response<'_> {
             Form::Context => self.context(text),
             Form::Decision(decision) => json!({ "decision": decision, "reason": text }).to_string(),
             Form::BareContext => json!({ "context": text }).to_string(),
+            Form::TopLevelContext => json!({ "additionalContext": text }).to_string(),
             Form::Text => text.to_owned(),
             Form::Stderr => {
                 let mut err = io::stderr().lock();
