@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::platform::fs::is_disk_full;
+use crate::platform::fs::{OtherUsersFile, is_disk_full};
 use crate::store::StoreError;
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
@@ -101,7 +101,16 @@ impl Failure {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Rejected(rejection) | Self::AlreadyReported(rejection) => rejection.hint.clone(),
-            Self::Store(error) => hint_for(error).map(str::to_owned),
+            Self::Store(error) => match error.foreign_file() {
+                Some(OtherUsersFile { path, owner }) => {
+                    let shown = path.display();
+                    Some(format!(
+                        "{shown} belongs to user {owner}; give it to the owner of the broker root with \
+                         chown, or run c2c as user {owner}"
+                    ))
+                }
+                None => hint_for(error).map(str::to_owned),
+            },
             Self::Io { path, source, .. } => io_hint(path, source),
             Self::Output(_) => {
                 Some("no message is lost: messages that were not shown are pending again".into())
@@ -175,6 +184,9 @@ fn io_hint(path: &Path, error: &io::Error) -> Option<String> {
         kind if is_disk_full(kind) => Some(format!("free some space for {shown}")),
         io::ErrorKind::PermissionDenied => {
             Some(format!("check the owner and the mode of {shown} and of its directory"))
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some(format!("{shown} is on a read-only file system; nothing was changed"))
         }
         io::ErrorKind::NotFound if path == Path::new(WORKING_DIRECTORY) => {
             Some("it was removed: change to an existing directory".into())

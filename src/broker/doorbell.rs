@@ -16,7 +16,7 @@ use c2c_log_format::payload::Target;
 use super::Broker;
 use crate::legacy;
 use crate::platform::clock;
-use crate::platform::fs::{create_private_directory, private_options};
+use crate::platform::fs::{create_private_directory, give_to_owner_of, private_options};
 use c2c_core::limits::{WAKE_FILE_RETENTION_S, WAKE_PAUSE_S_MIN};
 use c2c_core::state::is_history;
 
@@ -46,7 +46,8 @@ impl Broker {
         let path = self.wake_file(session_id).ok_or(io::ErrorKind::InvalidInput)?;
         let directory = path.parent().unwrap_or(Path::new("/"));
         create_private_directory(directory)?;
-        private_options().create(true).append(true).open(&path)?;
+        let file = private_options().create(true).append(true).open(&path)?;
+        give_to_owner_of(directory, &file)?;
         Ok(path)
     }
 

@@ -12,15 +12,17 @@ use super::hints;
 use super::output;
 use super::overdue_mail::overdue_mail;
 use super::relay_health::relay_health;
-use super::setup::detect;
+use super::setup::{DetectedClient, detect};
 use crate::broker::LOG_DIRECTORY;
+use crate::env::{C2C_MCP_BROKER_ROOT, directories};
 use crate::error::Failure;
 use crate::platform::clock;
-use crate::platform::fs::mode_of;
+use crate::platform::fs::{may_write, mode_of, owner_of};
 use crate::present::envelope::for_terminal;
 use crate::present::shell::single_quote;
+use crate::setup::variable_in;
 use c2c_core::code::Code;
-use c2c_core::decide::Rejection;
+use c2c_core::decide::{CODEX, Rejection};
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  \
@@ -59,6 +61,7 @@ impl Run for Doctor {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         let mut report = DoctorReport::default();
         check_modes(context, &mut report);
+        check_writable(context, &mut report);
         match context.broker.refresh(&context.actor) {
             Ok(()) => {
                 check_log(context, &mut report)?;
@@ -70,7 +73,7 @@ impl Run for Doctor {
                 report.bad("log_unreadable", failure.message(), fix);
             }
         }
-        check_clients(&mut report);
+        check_clients(context, &mut report);
         check_relay(context, &mut report);
         print(context, &report)
     }
@@ -129,6 +132,37 @@ fn check_modes(context: &Context, report: &mut DoctorReport) {
     }
     if open.is_empty() {
         report.good(format!("Broker root: {} ({})", root.display(), context.root.reason));
+    }
+}
+
+/// Checks that this user may write the root, and HOME, where clients are set up.
+fn check_writable(context: &Context, report: &mut DoctorReport) {
+    let root = &context.root.path;
+    let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
+    if !may_write(existing) {
+        let what = match existing == root {
+            true => format!("the broker root cannot be written: {}", root.display()),
+            false => format!(
+                "the broker root cannot be created, because {} cannot be written",
+                existing.display()
+            ),
+        };
+        let fix = "check its owner, mode and file system, or set C2C_MCP_BROKER_ROOT to a directory \
+                   that you may write; until then, c2c sends and takes no mail";
+        report.bad("root_not_writable", what, fix);
+    } else if existing == root {
+        let paths = paths_below(root, 2).into_iter().filter(|path| !may_write(path));
+        // One row of each owner is enough: the fix is the same.
+        for path in paths.take(1) {
+            let owner = fs::symlink_metadata(&path).map(|file| owner_of(&file)).unwrap_or_default();
+            let what = format!("{} belongs to user {owner} and cannot be written", path.display());
+            let root = single_quote(&root.display().to_string());
+            report.bad("root_file_owner", what, format!("sudo chown -R $(id -u):$(id -g) {root}"));
+        }
+    }
+    if let Some(home) = directories::home().filter(|home| home.exists() && !may_write(home)) {
+        let what = format!("HOME cannot be written: {}", home.display());
+        report.bad("home_not_writable", what, "set HOME to a directory that you may write");
     }
 }
 
@@ -210,41 +244,91 @@ fn check_sessions(context: &mut Context, report: &mut DoctorReport) {
     }
 }
 
-fn check_clients(report: &mut DoctorReport) {
-    let clients = match detect() {
-        Ok(clients) => clients,
+fn check_clients(context: &Context, report: &mut DoctorReport) {
+    match detect() {
+        Ok(clients) => clients.iter().for_each(|client| check_client(context, client, report)),
         Err(failure) => {
             let fix = failure.hint().unwrap_or_else(|| "set HOME".into());
-            return report.bad("home", failure.message(), fix);
+            report.bad("home", failure.message(), fix);
         }
-    };
-    for row in clients {
-        let setup = format!("c2c setup {}", row.client);
-        if let Some(problem) = row.problem {
-            report.bad("client_file", problem, format!("correct the file, then run {setup}"));
+    }
+}
+
+fn check_client(context: &Context, row: &DetectedClient, report: &mut DoctorReport) {
+    let setup = format!("c2c setup {}", row.client);
+    let before = report.findings.len();
+    if let Some(problem) = &row.problem {
+        report.bad("client_file", problem, format!("correct the file, then run {setup}"));
+    }
+    check_programs(context, row, report);
+    if row.interrupted {
+        let what = format!("a setup of {} was interrupted", row.client);
+        report.bad("setup_interrupted", what, setup.clone());
+    }
+    for gap in &row.gaps {
+        let what = format!("{} is only partly set up: {gap}", row.client);
+        let fix = match row.is_fixed_by_setup {
+            true => setup.clone(),
+            false => format!("change that setting, then run {setup}"),
+        };
+        report.bad("client_partly_set_up", what, fix);
+    }
+    if row.program.is_none() || report.findings.len() > before {
+        return;
+    }
+    match (row.files.is_empty(), row.declined) {
+        (false, _) => report.good(format!("{}: set up", row.client)),
+        (true, true) => report.good(format!("{}: declined", row.client)),
+        (true, false) => report.bad(
+            "client_not_set_up",
+            format!("{} is installed but not set up", row.client),
+            format!("{setup}, or {setup} --decline"),
+        ),
+    }
+    if row.client == CODEX && !row.files.is_empty() && C2C_MCP_BROKER_ROOT.path().is_some() {
+        let name = C2C_MCP_BROKER_ROOT.name;
+        report.good(format!(
+            "{CODEX} hides {name} from servers: add env_vars = [\"{name}\"] to [mcp_servers.c2c] \
+             if its sessions should use that root"
+        ));
+    }
+}
+
+/// Checks the programs and the roots that the files of a client name.
+fn check_programs(context: &Context, row: &DetectedClient, report: &mut DoctorReport) {
+    let setup = format!("c2c setup {}", row.client);
+    let mut programs = Vec::new();
+    for file in &row.files {
+        let shown = file.display();
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let name = C2C_MCP_BROKER_ROOT.name;
+        let server_root = variable_in(&text, name).filter(|root| !root.is_empty());
+        if let Some(root) = server_root.filter(|root| Path::new(root) != context.root.path) {
+            let own = context.root.path.display();
+            let what = format!(
+                "{shown} gives the server the broker root {root}; hooks and commands use {own}"
+            );
+            report.bad("client_split", what, format!("remove {name} from {shown}"));
         }
-        for file in &row.files {
-            let text = fs::read_to_string(file).unwrap_or_default();
-            for program in programs_in(&text) {
-                if !is_executable(&program) {
-                    let what = format!(
-                        "{} starts {}, which is not an executable file",
-                        file.display(),
-                        program.display()
-                    );
-                    report.bad("client_program", what, setup.clone());
-                }
+        for program in programs_in(&text) {
+            if !is_executable(&program) {
+                let program = program.display();
+                let what = format!("{shown} starts {program}, which is not an executable file");
+                report.bad("client_program", what, setup.clone());
+            }
+            if !programs.contains(&program) {
+                programs.push(program);
             }
         }
-        match (row.program.is_some(), row.files.is_empty()) {
-            (true, false) => report.good(format!("{}: set up", row.client)),
-            (true, true) => report.bad(
-                "client_not_set_up",
-                format!("{} is installed but not set up", row.client),
-                setup,
-            ),
-            (false, _) => {}
-        }
+    }
+    if programs.len() > 1 {
+        let names: Vec<String> = programs.iter().map(|path| path.display().to_string()).collect();
+        let what = format!(
+            "the server and the hooks of {} start different programs: {}",
+            row.client,
+            names.join(", ")
+        );
+        report.bad("client_split", what, setup);
     }
 }
 

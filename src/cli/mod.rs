@@ -30,6 +30,7 @@ mod my_rooms;
 mod outgoing;
 mod output;
 mod overdue_mail;
+mod own_path;
 mod peek_inbox;
 mod poll_inbox;
 mod register;
@@ -48,6 +49,7 @@ mod sweep;
 mod sweep_dryrun;
 mod tags;
 mod trace;
+mod uninstall;
 mod wake;
 mod wake_report;
 mod watch;
@@ -192,6 +194,7 @@ fn table() -> Vec<Entry> {
         entry::<setup::Setup>("setup", "Configure a client: claude-code, codex and more"),
         entry::<demo::Demo>("demo", "Run two agents on a temporary broker root"),
         entry::<install::Install>("install", "Install c2c on the PATH, or set up a client"),
+        entry::<uninstall::Uninstall>("uninstall", "Remove c2c from all clients and from the PATH"),
         entry::<completion::Completion>("completion", "Print shell completions"),
     ]
 }

@@ -13,8 +13,8 @@ use memmap2::Mmap;
 use super::control::Control;
 use crate::platform::boot;
 use crate::platform::fs::{
-    FileIdentity, create_private_directory, forbids_writing, preallocate,
-    private_options_without_links, read_at, sync_directory, write_at,
+    FileIdentity, create_private_directory, forbids_writing, give_to_owner_of, preallocate,
+    private_options_without_links, read_at, sync_directory, with_owner, write_at,
 };
 use crate::platform::lock;
 
@@ -147,18 +147,21 @@ impl Directory {
             options.write(true).create(true);
             // Try without creating the directory first: it nearly always exists, and lock files are
             // opened for every append.
-            return match options.open(&path) {
+            let file = match options.open(&path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     create_private_directory(&self.path)?;
-                    options.open(&path)
+                    options.open(&path)?
                 }
-                other => other,
+                other => other.map_err(|e| with_owner(e, &path))?,
             };
+            // A file that only root can open would stop every agent of the root's user.
+            give_to_owner_of(&self.path, &file)?;
+            return Ok(file);
         }
         let path = self.path.join(name);
         // A root without write permission can still be read.
         match options.clone().write(true).open(&path) {
-            Err(e) if forbids_writing(&e) => options.open(&path),
+            Err(e) if forbids_writing(&e) => options.open(&path).map_err(|e| with_owner(e, &path)),
             other => other,
         }
     }

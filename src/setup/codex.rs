@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::file::FileChange;
+use super::force::{self, Gap, json_file, toml_file};
 use super::hooks;
 use super::json::edit;
 use super::plan::{SetupOptions, SetupPlan};
@@ -19,9 +19,9 @@ const EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "S
 const HOOK_TIMEOUT_S: u64 = 5;
 
 pub fn plan(options: &SetupOptions) -> Result<SetupPlan, Failure> {
-    let own = options.config_directory.clone().unwrap_or_else(|| options.home.join(".codex"));
-    let mut config = FileChange::read(own.join("config.toml"))?;
-    toml::edit(&mut config, &|root| {
+    let own = options.directory_or(".codex");
+    let mut config = options.read(own.join("config.toml"))?;
+    toml::edit(&mut config, options.undo, &|root| {
         if options.undo {
             return toml::remove(root, "mcp_servers", "c2c", options.force);
         }
@@ -30,16 +30,16 @@ pub fn plan(options: &SetupOptions) -> Result<SetupPlan, Failure> {
         server.remove("tools");
         let is_ours = server.get("args").is_some_and(|args| args.to_string().contains("\"mcp\""));
         let environment = server.remove("env").filter(|_| is_ours);
-        server["command"] = string(&options.program.display().to_string());
-        server["args"] = toml::strings(&["mcp"]);
-        server["default_tools_approval_mode"] = string("approve");
+        server.insert("command", string(&options.program.display().to_string()));
+        server.insert("args", toml::strings(&["mcp"]));
+        server.insert("default_tools_approval_mode", string("approve"));
         // The sessions of Codex are threads; each call carries the id of its thread.
         let mut variables = options.variables();
         variables.push((C2C_MCP_CLIENT_TYPE.name, CODEX));
-        server["env"] = toml::environment(&variables, environment);
+        server.insert("env", toml::environment(&variables, environment));
         Ok(())
     })?;
-    let mut hooks_file = FileChange::read(own.join("hooks.json"))?;
+    let mut hooks_file = options.read(own.join("hooks.json"))?;
     let mut command = options.hook_command();
     if let Some(alias) = &options.alias {
         command.push_str(&format!(" --alias {alias}"));
@@ -47,7 +47,7 @@ pub fn plan(options: &SetupOptions) -> Result<SetupPlan, Failure> {
     let hook = json!({ "type": "command", "command": command, "timeout": HOOK_TIMEOUT_S });
     let by_event: Vec<(&str, Option<Value>)> =
         EVENTS.map(|event| (event, options.unless_undo(&hook))).into();
-    edit(&mut hooks_file, &|root| hooks::set(root, &by_event))?;
+    edit(&mut hooks_file, options.undo, &|editor| hooks::set(editor, &by_event))?;
     let next: &[&str] = if options.undo {
         &["restart Codex"]
     } else {
@@ -58,4 +58,37 @@ pub fn plan(options: &SetupOptions) -> Result<SetupPlan, Failure> {
     };
     let next = next.iter().map(|step| (*step).to_owned()).collect();
     Ok(SetupPlan { client: "codex", changes: vec![config, hooks_file], next })
+}
+
+/// Why Codex does not use a part of the setup. Codex also ignores hooks that the user has not trusted;
+/// the files do not show that reliably.
+pub fn gaps(options: &SetupOptions) -> Vec<Gap> {
+    let own = options.directory_or(".codex");
+    let (config_path, hooks_path) = (own.join("config.toml"), own.join("hooks.json"));
+    let shown = config_path.display();
+    let config = toml_file(&config_path);
+    let server = &toml::to_json(config.get("mcp_servers").and_then(|servers| servers.get("c2c")));
+    let mut gaps = force::server(server, &config_path);
+    if gaps.is_empty() && server["default_tools_approval_mode"] != "approve" {
+        gaps.push(Gap::missing(format!(
+            "{shown}: default_tools_approval_mode of c2c is not \"approve\""
+        )));
+    }
+    let features = toml::to_json(config.get("features"));
+    for name in ["hooks", "codex_hooks"] {
+        if features[name] == false {
+            gaps.push(Gap::setting(format!("{shown}: the feature {name} is false")));
+        }
+    }
+    let hooks = json_file(&hooks_path);
+    let missing = EVENTS.into_iter().filter(|event| !hooks::has_hook(&hooks["hooks"], event));
+    gaps.extend(force::missing_hooks(missing, &hooks_path));
+    let states = toml::to_json(config.get("hooks").and_then(|hooks| hooks.get("state")));
+    let of_our_file = hooks_path.display().to_string();
+    for (name, state) in states.as_object().into_iter().flatten() {
+        if name.starts_with(&of_our_file) && state["enabled"] == false {
+            gaps.push(Gap::setting(format!("{shown}: the hook {name} is not enabled")));
+        }
+    }
+    gaps
 }

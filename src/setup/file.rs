@@ -1,110 +1,139 @@
-//! Reading and replacing the files of a client.
-//!
-//! A symbolic link is followed, so that dotfiles kept elsewhere stay where they are. The text before
-//! the first change is kept beside the file.
+//! The present and the new text of a client's file.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::record::{Record, digest};
 use crate::error::Failure;
-use crate::platform::fs::{
-    PreparedFile, WriteOptions, create_private_directory, link_target, mode_of, write_atomic,
-};
+use crate::platform::fs::link_target;
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
 
 /// Suffix of the file that holds the text before the first change.
 const BACKUP_SUFFIX: &str = ".before-c2c";
 
+/// The Unicode character that some editors write at the start of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The content of a file before the first setup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Original {
+    Absent,
+    Text(String),
+}
+
+/// What the record says of a file after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// Nothing: setup is undone.
+    Nothing,
+    /// The original stays the recorded one.
+    SameOriginal,
+    /// The original is the present content.
+    Present,
+    /// The original is in the copy beside the file, which an earlier version of c2c has made.
+    Copy,
+    /// The file did not exist.
+    Absent,
+}
+
 /// The present and the new text of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileChange {
     pub path: PathBuf,
+    /// The file itself, with symbolic links resolved.
+    pub target: PathBuf,
     /// `None` if the file does not exist.
     pub before: Option<String>,
-    /// Empty to have no file.
-    pub after: String,
-    /// Keep a backup of the current text, unless one exists.
-    pub keeps_backup: bool,
+    /// `None` to have no file.
+    pub after: Option<String>,
+    /// `None` if it is unknown.
+    pub original: Option<Original>,
+    /// Whether the present text is exactly the one that setup wrote last.
+    pub is_as_written: bool,
+    pub recorded: Recorded,
     /// The whole file belongs to c2c: a symbolic link is replaced, not followed.
     pub is_ours: bool,
 }
 
 impl FileChange {
     /// Reads a file. The new text starts as a copy of the current one.
-    pub fn read(path: PathBuf) -> Result<Self, Failure> {
-        let before = match fs::read_to_string(&path) {
-            Ok(text) => Some(text),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                let message = format!("{} is not UTF-8; the file was not changed", path.display());
-                return Err(Rejection::new(Code::InvalidUtf8, "file", message).into());
-            }
-            Err(e) => return Err(Failure::io("read", path, e)),
-        };
-        let after = before.clone().unwrap_or_default();
-        Ok(Self { path, before, after, keeps_backup: true, is_ours: false })
+    pub fn read(path: PathBuf, record: &Record) -> Result<Self, Failure> {
+        let target = link_target(&path).map_err(|e| Failure::io("read", &path, e))?;
+        Self::read_target(path, target, record, false)
     }
 
-    /// The text before the first change, if a backup exists.
-    pub fn backup(&self) -> Option<String> {
-        fs::read_to_string(backup_path(&self.target().ok()?)).ok()
+    /// Reads a file that belongs to c2c as a whole.
+    pub fn read_ours(path: PathBuf, record: &Record) -> Result<Self, Failure> {
+        Self::read_target(path.clone(), path, record, true)
+    }
+
+    fn read_target(
+        path: PathBuf,
+        target: PathBuf,
+        record: &Record,
+        is_ours: bool,
+    ) -> Result<Self, Failure> {
+        let before = text_of(&path)?;
+        let after = before.clone();
+        let recorded = record.file(&target);
+        let is_as_written =
+            recorded.is_some_and(|file| file.written == before.as_deref().map(digest));
+        let original = match recorded {
+            Some(file) => match &file.original {
+                None => Some(Original::Absent),
+                // Without the copy, the original is unknown.
+                Some(copy) => text_of(copy)?.map(Original::Text),
+            },
+            None => text_of(&backup_path(&target))?.map(Original::Text),
+        };
+        let recorded = Recorded::Nothing;
+        Ok(Self { path, target, before, after, original, is_as_written, recorded, is_ours })
     }
 
     /// Whether the new text equals the current one.
     pub fn is_unchanged(&self) -> bool {
-        self.before.as_deref().unwrap_or_default() == self.after
+        self.before == self.after
     }
 
-    /// The file itself, with symbolic links resolved.
-    fn target(&self) -> io::Result<PathBuf> {
-        if self.is_ours { Ok(self.path.clone()) } else { link_target(&self.path) }
+    /// Whether the file holds the new text now.
+    pub fn is_in_place(&self) -> bool {
+        text_of(&self.path).is_ok_and(|present| present == self.after)
     }
 
-    /// Writes the backup, and the new text into a temporary file.
-    fn prepare(&self) -> io::Result<PreparedFile> {
-        let target = self.target()?;
-        create_private_directory(target.parent().unwrap_or(Path::new("/")))?;
-        if let Some(before) = &self.before {
-            // Replacing a file needs only write permission for its directory. Do not replace a file
-            // that this user may not write.
-            OpenOptions::new().append(true).open(&target)?;
-            let backup = backup_path(&target);
-            if self.keeps_backup && !backup.exists() {
-                let mode = mode_of(&fs::metadata(&target)?) & 0o777;
-                write_atomic(&backup, before.as_bytes(), WriteOptions { mode, ..REPLACE })?;
-            }
-        }
-        PreparedFile::create(&target, self.after.as_bytes(), REPLACE)
+    /// The new text without a byte order mark; empty if there is no file.
+    pub fn text(&self) -> &str {
+        let text = self.after.as_deref().unwrap_or_default();
+        text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
+    }
+
+    /// Sets the new text. A byte order mark stays, and so do the line ends of lines that stay.
+    pub fn set_text(&mut self, text: &str) {
+        let has_mark = self.after.as_ref().is_some_and(|text| text.starts_with(BYTE_ORDER_MARK));
+        let mut new = String::with_capacity(text.len() + 3);
+        new.extend(has_mark.then_some(BYTE_ORDER_MARK));
+        new.push_str(&super::lines::with_line_ends_of(self.text(), text));
+        self.after = Some(new);
+    }
+
+    /// Path of the copy of the original that setup keeps beside the file.
+    pub fn backup_path(&self) -> PathBuf {
+        backup_path(&self.target)
     }
 }
 
-/// The target is resolved before.
-const REPLACE: WriteOptions =
-    WriteOptions { mode: 0o600, keep_attributes: true, follow_links: false, durable: true };
-
-/// Writes all files that change. Prepares every file before it replaces the first one, so that a file
-/// that cannot be written leaves all of them unchanged.
-pub fn apply_changes(changes: &[FileChange]) -> Result<(), Failure> {
-    let changes = || changes.iter().filter(|change| !change.is_unchanged());
-    let failed = |change: &FileChange, e| Failure::io("write", &change.path, e);
-    let prepared: Result<Vec<PreparedFile>, Failure> =
-        changes().map(|change| change.prepare().map_err(|e| failed(change, e))).collect();
-    for (change, prepared) in changes().zip(prepared?) {
-        if fs::read_to_string(&change.path).ok() != change.before {
-            let message = format!("{} was changed by another program", change.path.display());
-            return Err(Rejection::new(Code::Busy, "file", message)
-                .hint("run the command again")
-                .into());
+/// The text of a file; `None` if it does not exist.
+fn text_of(path: &Path) -> Result<Option<String>, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            let message = format!("{} is not UTF-8; the file was not changed", path.display());
+            Err(Rejection::new(Code::InvalidUtf8, "file", message).into())
         }
-        let result = match change.after.is_empty() {
-            true => fs::remove_file(prepared.target()),
-            false => prepared.commit(),
-        };
-        result.map_err(|e| failed(change, e))?;
+        Err(e) => Err(Failure::io("read", path, e)),
     }
-    Ok(())
 }
 
 fn backup_path(target: &Path) -> PathBuf {

@@ -1,10 +1,12 @@
 //! Changes to a JSON file that preserve everything foreign in it.
 
+use std::cell::Cell;
+
 use jsonc_parser::ParseOptions;
-use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstRootNode};
+use jsonc_parser::cst::{CstArray, CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 use serde_json::Value;
 
-use super::file::FileChange;
+use super::file::{FileChange, Original};
 use super::own_entries::{OUR_VARIABLES, foreign_entry, is_our_server};
 use super::plan::SetupOptions;
 use c2c_core::code::Code;
@@ -13,33 +15,110 @@ use c2c_core::decide::Rejection;
 /// Name of our entry among the servers.
 const SERVER: &str = "c2c";
 
-/// Changes the JSON object in a file; the file may be missing or empty.
+/// A JSON object under change.
+pub struct Editor {
+    pub root: CstObject,
+    /// Remove entries instead of setting them.
+    pub undo: bool,
+    /// The value before the first setup; null if it is unknown or there was no file.
+    original: Value,
+    has_removed: Cell<bool>,
+}
+
+/// Changes the JSON object in a file; the file may be missing or empty. With `undo`, a file from which
+/// nothing is removed keeps every byte.
 pub fn edit(
     change: &mut FileChange,
-    edit: &dyn Fn(&CstObject) -> Result<(), Rejection>,
+    undo: bool,
+    edit: &dyn Fn(&Editor) -> Result<(), Rejection>,
 ) -> Result<(), Rejection> {
     let reject = |reason: String| {
         let message = format!("{}: {reason}; the file was not changed", change.path.display());
         Rejection::new(Code::InvalidArgument, "file", message)
             .hint("correct the file, then run the command again")
     };
-    let text = if change.after.trim().is_empty() { "{}\n" } else { change.after.as_str() };
-    let root = CstRootNode::parse(text, &ParseOptions::default())
-        .map_err(|e| reject(format!("not JSON ({e})")))?;
+    let text = if change.text().trim().is_empty() { "{}\n" } else { change.text() };
+    let options = ParseOptions::default();
+    if undo && !text.contains(SERVER) {
+        // Nothing to remove. A check alone takes a fraction of the time of an editor.
+        let checked = jsonc_parser::parse_to_ast(text, &Default::default(), &options);
+        return checked.map(|_| ()).map_err(|e| reject(format!("not JSON ({e})")));
+    }
+    let root = CstRootNode::parse(text, &options).map_err(|e| reject(format!("not JSON ({e})")))?;
     let object = root.object_value().ok_or_else(|| reject("not a JSON object".into()))?;
-    edit(&object).map_err(|rejection| reject(rejection.message))?;
-    change.after = root.to_string();
-    match change.backup() {
+    let original = match (&change.original, undo) {
+        (Some(Original::Text(text)), true) => value_in(text),
+        _ => Value::Null,
+    };
+    let editor = Editor { root: object, undo, original, has_removed: Cell::new(false) };
+    edit(&editor).map_err(|rejection| reject(rejection.message))?;
+    if undo && !editor.has_removed.get() {
+        return Ok(());
+    }
+    let text = root.to_string();
+    change.set_text(&text);
+    if !undo {
+        return Ok(());
+    }
+    let left = without_space(change.text());
+    match &change.original {
         // The editor changed only the layout: restore the original one.
-        Some(backup) if without_space(&backup) == without_space(&change.after) => {
-            change.after = backup;
+        Some(Original::Text(original)) if without_space(original) == left => {
+            change.after = Some(original.clone());
         }
-        Some(_) => {}
+        Some(Original::Text(original)) if left == "{}" && original.trim().is_empty() => {
+            change.after = Some(original.clone());
+        }
+        Some(Original::Text(_)) => {}
         // Setup created the file, and nothing else is in it.
-        None if without_space(&change.after) == "{}" => change.after.clear(),
-        None => {}
+        Some(Original::Absent) | None if left == "{}" => change.after = None,
+        Some(Original::Absent) | None => {}
     }
     Ok(())
+}
+
+/// The members of a name. JSON permits several.
+pub fn members(object: &CstObject, name: &str) -> Vec<CstObjectProp> {
+    let mut members = object.properties();
+    members.retain(|member| member.decoded_name().as_deref() == Some(name));
+    members
+}
+
+/// The member of a name that clients use: the last one.
+fn member(object: &CstObject, name: &str) -> Option<CstObjectProp> {
+    members(object, name).pop()
+}
+
+fn is_null(member: &CstObjectProp) -> bool {
+    member.value().is_some_and(|value| value.as_null_keyword().is_some())
+}
+
+impl Editor {
+    /// States that an entry was removed.
+    pub fn removed(&self) {
+        self.has_removed.set(true);
+    }
+
+    /// Removes the member at a path if it is empty now and was not empty, or was missing, before the
+    /// first setup.
+    pub fn tidy(&self, path: &[&str]) {
+        let Some((last, above)) = path.split_last() else { return };
+        let parent = above
+            .iter()
+            .try_fold(self.root.clone(), |object, name| member(&object, name)?.object_value());
+        let Some(member) = parent.and_then(|parent| member(&parent, last)) else { return };
+        let is_empty = member.object_value().is_some_and(|inner| inner.properties().is_empty())
+            || member.array_value().is_some_and(|inner| inner.elements().is_empty());
+        if !is_empty {
+            return;
+        }
+        match path.iter().try_fold(&self.original, |value, name| value.get(name)) {
+            Some(Value::Null) => member.set_value(CstInputValue::Null),
+            Some(Value::Object(rows)) if rows.is_empty() => {}
+            Some(Value::Array(rows)) if rows.is_empty() => {}
+            _ => member.remove(),
+        }
+    }
 }
 
 /// A JSON text without the white space outside of its strings and comments.
@@ -55,7 +134,7 @@ fn without_space(text: &str) -> String {
     let mut within = Within::Code;
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        if matches!(within, Within::Code) && c.is_whitespace() {
+        if matches!(within, Within::Code) && (c.is_whitespace() || c == '\u{feff}') {
             continue;
         }
         out.push(c);
@@ -79,63 +158,95 @@ fn wrong_type(name: &str, kind: &str) -> Rejection {
     Rejection::new(Code::InvalidArgument, "file", format!("'{name}' is not {kind}"))
 }
 
-/// A member that is an object, created if it is missing.
+/// A member that is an object, created if it is missing or null.
 pub fn object_or_create(parent: &CstObject, name: &str) -> Result<CstObject, Rejection> {
-    parent.object_value_or_create(name).ok_or_else(|| wrong_type(name, "an object"))
-}
-
-/// A member that is an array, created if it is missing.
-pub fn array_or_create(parent: &CstObject, name: &str) -> Result<CstArray, Rejection> {
-    parent.array_value_or_create(name).ok_or_else(|| wrong_type(name, "an array"))
-}
-
-/// Sets a member to a value; a member that has the value already keeps its layout.
-fn set_member(parent: &CstObject, name: &str, value: &Value) {
-    match parent.get(name) {
-        Some(member) if member.value().is_some_and(|present| parsed(&present) == *value) => {}
-        Some(member) => member.set_value(to_cst(value)),
-        None => drop(parent.append(name, to_cst(value))),
+    let member = match member(parent, name) {
+        Some(member) => member,
+        None => parent.append(name, CstInputValue::Object(Vec::new())),
+    };
+    if is_null(&member) {
+        member.set_value(CstInputValue::Object(Vec::new()));
     }
+    member.object_value().ok_or_else(|| wrong_type(name, "an object"))
+}
+
+/// A member that is an array, created if it is missing or null.
+pub fn array_or_create(parent: &CstObject, name: &str) -> Result<CstArray, Rejection> {
+    let member = match member(parent, name) {
+        Some(member) => member,
+        None => parent.append(name, CstInputValue::Array(Vec::new())),
+    };
+    if is_null(&member) {
+        member.set_value(CstInputValue::Array(Vec::new()));
+    }
+    member.array_value().ok_or_else(|| wrong_type(name, "an array"))
 }
 
 /// Sets the entry `c2c` of the object `parent` to a server, or removes it with `undo`. An entry that no
 /// c2c wrote is left unless `force` is set: setup then fails with `invalid_argument`.
 pub fn set_server(
-    root: &CstObject,
+    editor: &Editor,
     parent: &str,
     options: &SetupOptions,
     entry: &Value,
 ) -> Result<(), Rejection> {
-    let present = root
-        .object_value(parent)
-        .and_then(|servers| servers.get(SERVER)?.value())
-        .map(|node| parsed(&node));
-    let foreign = present.as_ref().filter(|server| !options.force && !is_ours(server));
-    if options.undo {
-        if foreign.is_none() {
-            remove(root, parent, SERVER);
+    let is_replaceable = |member: &CstObjectProp| {
+        let value = member.value().map(|value| parsed(&value)).unwrap_or_default();
+        let is_empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+        is_ours(&value) || options.force || is_empty && !editor.undo
+    };
+    let objects = members(&editor.root, parent).into_iter();
+    let mut present: Vec<CstObjectProp> = objects
+        .filter_map(|object| object.object_value())
+        .flat_map(|object| members(&object, SERVER))
+        .collect();
+    if editor.undo {
+        present.retain(is_replaceable);
+        if !present.is_empty() {
+            present.into_iter().for_each(CstObjectProp::remove);
+            editor.removed();
+            editor.tidy(&[parent]);
         }
         return Ok(());
     }
-    if let Some(server) = foreign {
+    if let Some(server) = present.iter().find(|member| !is_replaceable(member)) {
+        let server = server.value().map(|value| parsed(&value)).unwrap_or_default();
         return Err(foreign_entry("MCP server", &server.to_string()));
     }
+    let last = present.last().and_then(CstObjectProp::value).map(|value| parsed(&value));
     let mut entry = entry.clone();
-    if let Some(present) = present.filter(|server| server.to_string().contains("\"mcp\"")) {
+    if let Some(last) = &last
+        && last.to_string().contains("\"mcp\"")
+    {
         // Keep the variables that the user has added to our entry.
         for name in ["env", "environment"] {
-            for (key, value) in present[name].as_object().into_iter().flatten() {
+            for (key, value) in last[name].as_object().into_iter().flatten() {
                 if !OUR_VARIABLES.contains(&key.as_str()) {
                     entry[name][key] = value.clone();
                 }
             }
         }
     }
-    set_member(&object_or_create(root, parent)?, SERVER, &entry);
+    let servers = object_or_create(&editor.root, parent)?;
+    let current = member(&servers, SERVER);
+    let is_current = last.as_ref() == Some(&entry) && present.len() == 1 && current.is_some();
+    if is_current {
+        return Ok(());
+    }
+    // One entry stays, in the object that the client uses: there, it is the last of all.
+    if current.is_some() {
+        present.pop();
+    }
+    present.into_iter().for_each(CstObjectProp::remove);
+    match current {
+        Some(member) => member.set_value(to_cst(&entry)),
+        None => drop(servers.append(SERVER, to_cst(&entry))),
+    }
     Ok(())
 }
 
-fn is_ours(server: &Value) -> bool {
+/// Whether a c2c wrote the entry of a server.
+pub fn is_ours(server: &Value) -> bool {
     let command_line = [&server["command"], &server["args"]].into_iter();
     is_our_server(command_line.flat_map(|value| match value {
         Value::Array(rows) => rows.iter().filter_map(Value::as_str).collect(),
@@ -143,30 +254,16 @@ fn is_ours(server: &Value) -> bool {
     }))
 }
 
-/// Removes a member of the object `parent`, and `parent` from `root` if that was its last member.
-fn remove(root: &CstObject, parent: &str, name: &str) {
-    let Some(object) = root.object_value(parent) else { return };
-    if let Some(member) = object.get(name) {
-        member.remove();
-    }
-    remove_if_empty(root, parent);
-}
-
-/// Removes a member that is an empty object or an empty array.
-pub fn remove_if_empty(parent: &CstObject, name: &str) {
-    let Some(member) = parent.get(name) else { return };
-    let is_empty = member.object_value().is_some_and(|inner| inner.properties().is_empty())
-        || member.array_value().is_some_and(|inner| inner.elements().is_empty());
-    if is_empty {
-        member.remove();
-    }
+/// The value of a JSON text with comments; null if it is not JSON.
+pub fn value_in(text: &str) -> Value {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let ast = jsonc_parser::parse_to_ast(text, &Default::default(), &ParseOptions::default());
+    ast.ok().and_then(|ast| ast.value.map(|value| from_ast(&value))).unwrap_or_default()
 }
 
 /// The value of a node, without its layout.
 pub fn parsed(node: &CstNode) -> Value {
-    let text = node.to_string();
-    let ast = jsonc_parser::parse_to_ast(&text, &Default::default(), &ParseOptions::default());
-    ast.ok().and_then(|ast| ast.value.map(|value| from_ast(&value))).unwrap_or_default()
+    value_in(&node.to_string())
 }
 
 fn from_ast(value: &jsonc_parser::ast::Value<'_>) -> Value {

@@ -5,7 +5,7 @@
 
 use serde_json::json;
 
-use super::file::FileChange;
+use super::force::{self, Gap, json_file, toml_file};
 use super::json::{edit, set_server};
 use super::plan::{SetupOptions, SetupPlan};
 use super::toml;
@@ -21,16 +21,31 @@ pub fn plan(options: &SetupOptions) -> Result<SetupPlan, Failure> {
         entry["env"] = env;
     }
     let mut changes = Vec::new();
-    let own = options.config_directory.clone().unwrap_or_else(|| options.home.join(".kimi-code"));
+    let own = options.directory_or(".kimi-code");
     for directory in [&own, &options.home.join(".kimi")] {
-        let mut servers = FileChange::read(directory.join("mcp.json"))?;
-        edit(&mut servers, &|root| set_server(root, "mcpServers", options, &entry))?;
+        let mut servers = options.read(directory.join("mcp.json"))?;
+        edit(&mut servers, options.undo, &|editor| {
+            set_server(editor, "mcpServers", options, &entry)
+        })?;
         changes.push(servers);
     }
-    let mut config = FileChange::read(own.join("config.toml"))?;
+    let mut config = options.read(own.join("config.toml"))?;
     let events: &[&str] = if options.undo { &[] } else { &EVENTS };
     let command = format!("{} --client kimi", options.hook_command());
-    toml::edit(&mut config, &|root| toml::set_hooks(root, events, &command, HOOK_TIMEOUT_S))?;
+    toml::edit(&mut config, options.undo, &|root| {
+        toml::set_hooks(root, events, &command, HOOK_TIMEOUT_S)
+    })?;
     changes.push(config);
     Ok(SetupPlan { client: "kimi", changes, next: vec!["restart Kimi Code".into()] })
+}
+
+/// Why Kimi Code does not use a part of the setup.
+pub fn gaps(options: &SetupOptions) -> Vec<Gap> {
+    let own = options.directory_or(".kimi-code");
+    let (servers_path, config_path) = (own.join("mcp.json"), own.join("config.toml"));
+    let mut gaps = force::server(&json_file(&servers_path)["mcpServers"]["c2c"], &servers_path);
+    let config = toml_file(&config_path);
+    let missing = EVENTS.into_iter().filter(|event| !toml::has_hook(&config, event));
+    gaps.extend(force::missing_hooks(missing, &config_path));
+    gaps
 }

@@ -1,11 +1,14 @@
 //! Options of a setup and the plan that follows from them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::file::FileChange;
+use super::record::Record;
 use crate::env::{C2C_MCP_AUTO_JOIN_ROOMS, C2C_MCP_AUTO_REGISTER_ALIAS};
+use crate::error::Failure;
 use crate::present::shell::quote;
 
 /// What the user requests for a client.
@@ -13,6 +16,8 @@ use crate::present::shell::quote;
 pub struct SetupOptions {
     /// The user's home directory.
     pub home: PathBuf,
+    /// Directory of the records of setup.
+    pub state: PathBuf,
     /// Directory of the client's files, if its environment variable names one.
     pub config_directory: Option<PathBuf>,
     /// The project, for a client that is set up per project.
@@ -29,9 +34,21 @@ pub struct SetupOptions {
     pub undo: bool,
     /// Replace an unrelated entry named `c2c`.
     pub force: bool,
+    /// What earlier runs have recorded for this client.
+    pub record: Arc<Record>,
 }
 
 impl SetupOptions {
+    /// Reads a file of the client.
+    pub fn read(&self, path: PathBuf) -> Result<FileChange, Failure> {
+        FileChange::read(path, &self.record)
+    }
+
+    /// The directory of the client's files, by default one below the home directory.
+    pub fn directory_or(&self, below_home: impl AsRef<Path>) -> PathBuf {
+        self.config_directory.clone().unwrap_or_else(|| self.home.join(below_home))
+    }
+
     /// Environment of the MCP server as a JSON object, if it needs any.
     pub fn environment(&self) -> Option<Value> {
         let rows = self.variables().into_iter();

@@ -6,7 +6,7 @@ use std::io;
 use c2c_log_format::Sequence;
 
 use crate::log::LogError;
-use crate::platform::fs::is_disk_full;
+use crate::platform::fs::{OtherUsersFile, is_disk_full};
 
 /// The underlying error, as the store's own library reports it.
 pub type Source = Box<dyn Error + Send + Sync>;
@@ -54,6 +54,12 @@ impl StoreError {
             return Self::Full { file: file.into() };
         }
         Self::Backend { operation, file: file.into(), source: Box::new(source) }
+    }
+
+    /// The file of another user that the backend could not use, if that is the cause.
+    pub fn foreign_file(&self) -> Option<&OtherUsersFile> {
+        let Self::Backend { source, .. } = self else { return None };
+        source.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
     }
 
     /// The kind of I/O error that the backend reported, if it was one.

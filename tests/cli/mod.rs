@@ -5,6 +5,7 @@ mod arguments;
 mod claims;
 mod hints;
 pub mod hook;
+mod hook_clients;
 mod identity;
 mod legacy;
 mod limits;
@@ -15,11 +16,13 @@ mod older_root;
 #[cfg(feature = "relay")]
 mod relay_identity;
 mod rooms;
+mod root_files;
 mod root_layouts;
 mod roots;
 mod scale;
 mod setup;
 mod setup_clients;
+mod setup_files;
 mod upkeep;
 pub mod wake;
 
@@ -131,5 +134,5 @@ pub fn keys(row: &serde_json::Value) -> Vec<&str> {
 }
 
 crate::harness::tests! {
-    modules: acting, arguments, claims, hints, hook, hook_clients, identity, legacy, limits, messages, nudges, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, root_layouts, roots, scale, setup, setup_clients, upkeep, wake;
+    modules: acting, arguments, claims, hints, hook, hook_clients, identity, legacy, limits, messages, nudges, older_import, older_root, #[cfg(feature = "relay")] relay_identity, rooms, root_files, root_layouts, roots, scale, setup, setup_clients, setup_files, upkeep, wake;
 }

@@ -161,8 +161,75 @@ fn install_self_adds_completions_and_manual_pages_and_install_sets_up_clients() 
     run(world.c2c(&["install", "nothing"])).fails_with("invalid_argument");
 }
 
+fn install_self_can_be_previewed_and_taken_back() {
+    let world = World::new();
+    let bin = world.path().join("usr/bin");
+    let install = ["install", "self", "--dest", bin.to_str().expect("text"), "--json"];
+    let with = |more: &[&str]| run(world.c2c(&[&install[..], more].concat())).ok().json();
+    let preview = with(&["--dry-run"]);
+    assert_eq!(preview["dry_run"], true);
+    assert!(!bin.exists(), "a preview installs nothing");
+    let done = with(&[]);
+    assert_eq!(done["installed"], preview["installed"]);
+    assert_eq!(
+        with(&["--undo", "--dry-run"])["removed"].as_array().map(Vec::len),
+        done["installed"].as_array().map(Vec::len)
+    );
+    assert!(bin.join("c2c").exists());
+    with(&["--undo"]);
+    for path in done["installed"].as_array().expect("paths") {
+        assert!(!std::path::Path::new(path.as_str().expect("text")).exists(), "{path}");
+    }
+    // A program of another origin is not removed.
+    fs::write(bin.join("c2c"), "#!/bin/sh\n").expect("written");
+    let undone = with(&["--undo"]);
+    assert!(bin.join("c2c").exists() && undone["left"].to_string().contains("another program"));
+}
+
+fn install_self_names_an_older_program_that_comes_first_in_the_path() {
+    let world = World::new();
+    let (old, bin) = (world.path().join("old"), world.path().join("bin"));
+    fs::create_dir_all(&old).expect("made");
+    fs::write(old.join("c2c"), "#!/bin/sh\n").expect("written");
+    let path = format!("{}:{}:/usr/bin:/bin", old.display(), bin.display());
+    let mut install = world.c2c(&["install", "self", "--dest", bin.to_str().expect("text")]);
+    install.env("PATH", path);
+    let done = run(install).ok();
+    let other = old.join("c2c").display().to_string();
+    assert!(done.out.contains(&format!("still runs {other}")), "{}", done.out);
+}
+
+fn uninstall_takes_everything_away_and_names_what_it_leaves() {
+    let world = World::new();
+    world.register(&["ann"]);
+    let home = world.path().join("home");
+    let project = world.path().join("project");
+    fs::create_dir_all(&project).expect("made");
+    fs::write(home.join(".claude.json"), "{ \"mine\": 1 }\n").expect("written");
+    run(world.c2c(&["install", "self"])).ok();
+    for client in ["claude-code", "codex"] {
+        run(world.c2c(&["setup", client])).ok();
+    }
+    run(world.c2c(&["setup", "opencode", "--target-dir", project.to_str().expect("text")])).ok();
+    run(world.c2c(&["setup", "crush", "--decline"])).ok();
+    run(world.c2c(&["uninstall", "--dry-run"])).ok();
+    assert!(home.join(".local/bin/c2c").exists() && home.join(".codex/hooks.json").exists());
+    let done = run(world.c2c(&["uninstall", "--json"])).ok().json();
+    assert!(done["left"].to_string().contains("the mail of this broker root"), "{done}");
+    for gone in [".local/bin/c2c", ".codex", ".claude", ".c2c/setup", ".config/c2c"] {
+        assert!(!home.join(gone).exists(), "{gone}");
+    }
+    assert!(!project.join(".opencode").exists());
+    let text = fs::read_to_string(home.join(".claude.json")).expect("it");
+    assert_eq!(text, "{ \"mine\": 1 }\n");
+    assert!(world.root().join("log").exists(), "mail stays");
+}
+
 crate::harness::tests! {
     fast:
+        install_self_can_be_previewed_and_taken_back,
+        install_self_names_an_older_program_that_comes_first_in_the_path,
+        uninstall_takes_everything_away_and_names_what_it_leaves,
         doctor_reports_no_findings_on_a_healthy_root,
         each_finding_names_the_command_that_fixes_it,
         watch_sends_output_in_order_and_passes_the_exit_status_on,

@@ -1,8 +1,8 @@
 //! Opening and creating files and directories that only their owner may use.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::libc;
@@ -11,8 +11,6 @@ use crate::platform::user;
 
 /// Mode of a new private file.
 pub(super) const FILE_MODE: u32 = 0o600;
-/// Mode of a new private directory.
-const DIRECTORY_MODE: u32 = 0o700;
 
 /// Options that give mode 0600, less the umask, to a file that they create. They permit no access
 /// yet.
@@ -54,11 +52,6 @@ pub fn forbids_writing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EROFS))
 }
 
-/// Creates a directory and its missing parents, each with mode 0700.
-pub fn create_private_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
-}
-
 /// Makes the creation, renaming and removal of the files in a directory durable.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -70,7 +63,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::platform::fs::{mode_of, set_mode};
+    use crate::platform::fs::{create_private_directory, mode_of, set_mode};
     use crate::platform::user;
 
     #[test]

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-use super::access::{FILE_MODE, create_private_directory, private_options, sync_directory};
+use super::access::{FILE_MODE, private_options, sync_directory};
 use super::attributes::{mode_of, set_file_mode};
+use super::owner::{create_private_directory, give_to_owner_of};
 
 /// Number of symbolic links after which a chain counts as a loop, as in the Linux kernel.
 const LINKS_MAX: usize = 40;
@@ -77,7 +78,10 @@ impl PreparedFile {
         // Set the owner first: changing it clears some permission bits.
         let mode = match &existing {
             Some(existing) => keep_owner(file, existing),
-            None => options.mode,
+            None => {
+                give_to_owner_of(directory_of(&target), file)?;
+                options.mode
+            }
         };
         set_file_mode(file, mode)?;
         if options.durable {
@@ -123,13 +127,21 @@ pub fn is_disk_full(kind: io::ErrorKind) -> bool {
     matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// The path at the end of a chain of symbolic links, even if no file exists there.
+/// The path at the end of a chain of symbolic links, even if no file or directory exists there.
 pub fn link_target(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..LINKS_MAX {
-        match fs::read_link(&target) {
-            Ok(next) => target = directory_of(&target).join(next),
-            // Not a link, or the path does not exist.
+        // The last component that exists: the file, or a directory above it that is a link to a
+        // directory that does not exist.
+        let Some(last) = target.ancestors().find(|path| path.symlink_metadata().is_ok()) else {
+            return Ok(target);
+        };
+        match fs::read_link(last) {
+            Ok(next) => {
+                let rest = target.strip_prefix(last).unwrap_or(Path::new("")).to_owned();
+                let end = directory_of(last).join(next);
+                target = if rest.as_os_str().is_empty() { end } else { end.join(rest) };
+            }
             Err(_) => return Ok(target),
         }
     }
@@ -140,7 +152,7 @@ fn sync_directory_of(file: &Path, durable: bool) -> io::Result<()> {
     if durable { sync_directory(directory_of(file)) } else { Ok(()) }
 }
 
-fn directory_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -154,7 +166,7 @@ fn existing_file(path: &Path) -> io::Result<Option<Metadata>> {
 
 /// Gives a new file the owner and group of the existing one if this process is allowed to, and
 /// returns the mode to set.
-fn keep_owner(file: &File, existing: &Metadata) -> u32 {
+pub(super) fn keep_owner(file: &File, existing: &Metadata) -> u32 {
     let (uid, gid) = (existing.uid(), existing.gid());
     let mode = mode_of(existing);
     let keeps_group = fchown(file, Some(uid), Some(gid)).or_else(|_| fchown(file, None, Some(gid)));
@@ -228,6 +240,8 @@ mod tests {
         let replace = WriteOptions { follow_links: false, ..WriteOptions::default() };
         write_atomic(&at("first"), b"own", replace).unwrap();
         assert!(!at("first").is_symlink());
+        symlink("nowhere/yet", at("directory")).unwrap();
+        assert_eq!(link_target(&at("directory/a/b")).unwrap(), at("nowhere/yet/a/b"));
         symlink("loop", at("loop")).unwrap();
         write_atomic(&at("loop"), b"", WriteOptions::default()).unwrap_err();
     }
