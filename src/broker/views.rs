@@ -60,7 +60,6 @@ impl Broker {
     /// The mailbox of the caller. Fails if it has none, if another session took over its alias, or if
     /// its environment names the session of another live process.
     pub fn held_mailbox(&mut self, actor: &Actor) -> Result<Mailbox, Failure> {
-        self.check_base()?;
         let honoured = liveness::honoured(&self.state, actor)?;
         if let Some(session_id) = &honoured.session_id {
             check_session_id(session_id)?;
@@ -69,6 +68,8 @@ impl Broker {
         match self.own_mailbox_of(&honoured) {
             Some(mailbox) if !self.acts_as_user(actor) => Ok(mailbox),
             own => {
+                // A damaged checkpoint may lack the row of the session.
+                self.check_base()?;
                 let returning = self.returning_mailbox(&honoured)?;
                 returning.or(own).ok_or_else(|| decide::not_registered().into())
             }
