@@ -55,7 +55,7 @@ impl Broker {
     /// Registers a returning session under its alias again, before its command.
     pub(super) fn register_returning(&mut self, actor: &Actor) -> Result<(), Failure> {
         let Some(mailbox) = self.returning_mailbox(actor)? else { return Ok(()) };
-        let register = command::Register { alias: Some(mailbox.alias.into()) };
+        let register = command::Register { alias: Some(mailbox.alias) };
         self.execute(&register, &Actor { fallback_alias: None, ..actor.clone() }).map(|_| ())
     }
 }

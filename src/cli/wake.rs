@@ -170,7 +170,7 @@ impl MailSource for TerminalMail<'_> {
             match outcome {
                 NudgeOutcome::Woke => output::note(&format!("woke {alias}")),
                 NudgeOutcome::NotWoken(reason) => {
-                    output::note(&format!("not_woken {alias}: {reason}"))
+                    output::note(&format!("not_woken {alias}: {reason}"));
                 }
             }
         }

@@ -42,7 +42,7 @@ impl ClientSession {
     pub fn remember(&mut self, actor: &Actor) {
         let Some(session_id) = &actor.session_id else { return };
         if let Some(mailbox) = self.broker.state().mailbox_for_session(session_id) {
-            self.aliases.insert(session_id.clone(), mailbox.alias.into());
+            self.aliases.insert(session_id.clone(), mailbox.alias);
         }
     }
 }
