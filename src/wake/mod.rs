@@ -5,10 +5,12 @@
 //! nothing.
 
 mod attempt;
+mod dialog;
 mod escapes;
 mod foreground;
 mod keys;
 mod nudge;
+mod row;
 mod schedule;
 mod screen;
 mod terminal;

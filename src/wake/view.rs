@@ -1,12 +1,14 @@
 //! What a screen shows around its cursor, and whether that is an input line with nothing in it.
 
+use super::dialog;
+use super::row::{MARKERS, bare, is_frame, is_marked, within_frame};
+
 /// Cells of the screen's right edge that a frame and its padding may take.
 const EDGE_CELLS: usize = 6;
+/// Rows above and below the cursor that a dialog is looked for in.
+const DIALOG_ROWS: usize = 12;
 /// Rows above the cursor that a draft of several lines is looked for in.
 const DRAFT_ROWS_MAX: usize = 30;
-/// Signs that programs show before a draft, and before the selected row of a list.
-const MARKERS: &str =
-    ">\u{276f}\u{203a}\u{bb}\u{25b6}\u{25cf}\u{25c9}\u{276d}\u{2192}\u{279c}\u{25b8}";
 /// Signs that end the prompt of a shell.
 const SHELL_SIGNS: [char; 3] = ['$', '#', '%'];
 
@@ -44,27 +46,6 @@ pub fn width(character: char) -> usize {
         0x1f300..=0x1f64f | 0x1f680..=0x1f6ff | 0x1f900..=0x1faff | 0x20000..=0x3fffd => 2,
         _ => 1,
     }
-}
-
-/// Whether a character belongs to a frame or a bar.
-fn is_frame(c: char) -> bool {
-    ('\u{2500}'..='\u{259f}').contains(&c)
-}
-
-/// A text without frames and white space.
-fn bare(text: &str) -> String {
-    text.chars().filter(|c| !c.is_whitespace() && !is_frame(*c)).collect()
-}
-
-/// A text without the frame and the white space around it.
-fn within_frame(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || is_frame(c))
-}
-
-/// Whether a row begins with a sign that marks a draft or a selection, followed by text.
-fn is_marked(row: &str) -> bool {
-    let mut rest = within_frame(row).chars();
-    rest.next().is_some_and(|c| MARKERS.contains(c)) && rest.any(|c| !c.is_whitespace())
 }
 
 /// The number of a row in a list of numbered choices, and whether the row is marked.
@@ -115,7 +96,7 @@ impl View {
             frames > 2 && within_frame(text).is_empty()
         };
         let is_choice = choice(self.line()).is_some_and(|(_, is_marked)| is_marked);
-        if rule(&self.before) || is_choice {
+        if rule(&self.before) || is_choice || dialog::asks(self.near()) {
             return Some(Obstacle::Dialog);
         }
         let mut words = within_frame(&self.before).split_whitespace();
@@ -124,6 +105,7 @@ impl View {
             (None, _) if self.continues_a_draft() => Some(Obstacle::Draft),
             (None, _) => None,
             (Some(word), None) if word.ends_with(SHELL_SIGNS) => Some(Obstacle::ShellPrompt),
+            (Some(word), None) if is_name(word) && self.follows_a_list() => Some(Obstacle::Dialog),
             (Some(word), None) if is_prompt(word) => None,
             _ => Some(Obstacle::Draft),
         }
@@ -140,6 +122,17 @@ impl View {
         within_frame(self.behind()).is_empty() && within_frame(below).is_empty()
     }
 
+    /// The rows around the cursor.
+    fn near(&self) -> &[String] {
+        let end = self.lines.len().min(self.row + DIALOG_ROWS + 1);
+        &self.lines[self.row.saturating_sub(DIALOG_ROWS).min(end)..end]
+    }
+
+    /// Whether a list with a selected row stands directly above the cursor.
+    fn follows_a_list(&self) -> bool {
+        self.above().take_while(|row| !bare(row).is_empty()).any(is_marked)
+    }
+
     /// Whether rows show a list of numbered choices, one of them selected.
     fn has_choices(&self) -> bool {
         let choices: Vec<_> = self.lines.iter().map(|line| choice(line)).collect();
@@ -151,10 +144,16 @@ impl View {
         })
     }
 
-    /// Whether the rows above the cursor, without a gap, begin with a marked one.
+    /// Whether the next rows of text above the cursor begin with a marked one. A draft may end in empty
+    /// lines; the frame of an input ends the search.
     fn continues_a_draft(&self) -> bool {
         let rows = self.above().take(DRAFT_ROWS_MAX);
-        rows.take_while(|row| !bare(row).is_empty()).any(is_marked)
+        let is_edge = |row: &&str| within_frame(row).is_empty() && row.contains(is_frame);
+        let mut within = rows
+            .take_while(|row| !is_edge(row) || row.chars().filter(|c| is_frame(*c)).count() <= 2);
+        let has_text = |row: &&str| !bare(row).is_empty();
+        let first = within.by_ref().find(has_text);
+        first.into_iter().chain(within.take_while(has_text)).any(is_marked)
     }
 
     /// Whether a token stands directly before the cursor, and nothing behind it.
@@ -194,9 +193,18 @@ impl View {
     }
 }
 
+/// Whether a prompt is a name, as of a filter.
+fn is_name(word: &str) -> bool {
+    word.chars().any(char::is_alphanumeric)
+}
+
 /// Whether a word is a prompt: signs, or a name that ends in a sign.
 fn is_prompt(word: &str) -> bool {
     let is_sign = |c: char| MARKERS.contains(c) || c == ':';
+    // A question, or a pager.
+    if word.chars().all(|c| c == ':' || c == '?') {
+        return false;
+    }
     // What is typed there is not shown.
     if word.to_lowercase().contains("pass") {
         return false;

@@ -29,7 +29,9 @@ def draw():
         os.write(1, b"\x1b[H\x1b[2J* c2c - poll_inbox (MCP)\r\n\r\nAllow: rm -rf build ?\r\n"
                     b" > 1. Yes\r\n   2. No\r\n")
     elif kind == "mute":
-        os.write(1, b"\x1b[H\x1b[2J* c2c - poll_inbox (MCP)\r\nPress Enter to delete all\r\n")
+        os.write(1, b"\x1b[H\x1b[2J* c2c - poll_inbox (MCP)\r\nWorking\r\n")
+    elif kind == "keys":
+        os.write(1, b"\x1b[H\x1b[2J* c2c - poll_inbox (MCP)\r\nAllow: rm -rf build ?\r\n (y) yes  (a) always  (n) no\r\n")
     else:
         shown = text.replace(b"\n", b"\r\n  ")
         os.write(1, b"\x1b[?2004h\x1b[H\x1b[2J* c2c - poll_inbox (MCP)\r\n\r\n> " + shown)
@@ -52,6 +54,9 @@ while True:
         kind = "input"
         keys = b""
     for key in (bytes([byte]) for byte in keys):
+        if kind == "keys":
+            log.write(b"PRESSED " + key + b"\n")
+            continue
         if key == b"\r" and kind in ("dialog", "mute"):
             log.write(b"ACCEPTED\n")
         elif key == b"\r" and time.time() - pasted >= window:
