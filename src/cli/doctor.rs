@@ -17,7 +17,7 @@ use crate::broker::LOG_DIRECTORY;
 use crate::env::{C2C_MCP_BROKER_ROOT, directories};
 use crate::error::Failure;
 use crate::platform::clock;
-use crate::platform::fs::{may_write, mode_of, owner_of};
+use crate::platform::fs::{may_write, mode_of, owner_of, read_regular_text};
 use crate::present::envelope::for_terminal;
 use crate::present::shell::single_quote;
 use crate::setup::variable_in;
@@ -300,7 +300,7 @@ fn check_programs(context: &Context, row: &DetectedClient, report: &mut DoctorRe
     let mut programs = Vec::new();
     for file in &row.files {
         let shown = file.display();
-        let text = fs::read_to_string(file).unwrap_or_default();
+        let text = read_regular_text(file).unwrap_or_default();
         let name = C2C_MCP_BROKER_ROOT.name;
         let server_root = variable_in(&text, name).filter(|root| !root.is_empty());
         if let Some(root) = server_root.filter(|root| Path::new(root) != context.root.path) {

@@ -1,12 +1,11 @@
 //! The present and the new text of a client's file.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::record::{Record, digest};
 use crate::error::Failure;
-use crate::platform::fs::link_target;
+use crate::platform::fs::{link_target, read_regular_text};
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
 
@@ -125,12 +124,16 @@ impl FileChange {
 
 /// The text of a file; `None` if it does not exist.
 fn text_of(path: &Path) -> Result<Option<String>, Failure> {
-    match fs::read_to_string(path) {
+    match read_regular_text(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => {
             let message = format!("{} is not UTF-8; the file was not changed", path.display());
             Err(Rejection::new(Code::InvalidUtf8, "file", message).into())
+        }
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+            let message = format!("{} is not a regular file; it was not changed", path.display());
+            Err(Rejection::new(Code::InvalidArgument, "file", message).into())
         }
         Err(e) => Err(Failure::io("read", path, e)),
     }

@@ -3,7 +3,6 @@
 //! Each client has a function `gaps` that reads the client's files as the client does, and states
 //! what keeps a part of the setup from being used.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -11,6 +10,7 @@ use toml_edit::DocumentMut;
 
 use super::json::{is_ours, value_in};
 use super::toml;
+use crate::platform::fs::read_regular_text;
 
 /// A part of a setup that a client does not use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +33,12 @@ impl Gap {
 
 /// The value of a JSON file; null if it is missing or not JSON.
 pub fn json_file(path: &Path) -> Value {
-    fs::read_to_string(path).map(|text| value_in(&text)).unwrap_or_default()
+    read_regular_text(path).map(|text| value_in(&text)).unwrap_or_default()
 }
 
 /// The content of a TOML file; empty if it is missing or not TOML.
 pub fn toml_file(path: &Path) -> DocumentMut {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = read_regular_text(path).unwrap_or_default();
     toml::without_mark(&text).parse().unwrap_or_default()
 }
 

@@ -14,7 +14,7 @@ use super::record::{Pending, PendingStep, RECORD, Record, RecordedFile, digest};
 use crate::error::Failure;
 use crate::platform::fs::{
     FileIdentity, create_private_directory, give_to_owner_of, has_other_names, is_not_replaceable,
-    private_options,
+    private_options, read_regular,
 };
 use crate::platform::lock;
 
@@ -397,7 +397,7 @@ fn check_writable(steps: &[&FileChange]) -> Result<(), Failure> {
 
 /// The content of a file; `None` if it does not exist.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match read_regular(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),

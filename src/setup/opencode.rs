@@ -14,6 +14,7 @@ use super::json::{edit, is_ours, set_server, value_in};
 use super::own_entries::foreign_entry;
 use super::plan::{SetupOptions, SetupPlan};
 use crate::error::Failure;
+use crate::platform::fs::read_regular_text;
 use c2c_core::code::Code;
 use c2c_core::decide::Rejection;
 
@@ -134,7 +135,7 @@ pub fn gaps(options: &SetupOptions) -> Vec<Gap> {
         }
     }
     let plugin = own.join("plugin/c2c.js");
-    match fs::read_to_string(&plugin) {
+    match read_regular_text(&plugin) {
         Ok(text) if text == PLUGIN => {}
         Ok(text) if text.starts_with(FIRST_LINE) => {
             gaps.push(Gap::missing(format!(

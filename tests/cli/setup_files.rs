@@ -336,6 +336,25 @@ fn a_file_that_cannot_be_written_leaves_all_files_and_nothing_else() {
     assert_eq!(files.len(), 2, "{files:?}");
 }
 
+fn anything_but_a_regular_file_is_rejected_and_stays() {
+    for name in [".claude.json", ".claude/settings.json"] {
+        let world = World::new();
+        let pipe = world.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        fs::create_dir_all(home(&world).join(".claude")).expect("made");
+        symlink(&pipe, home(&world).join(name)).expect("a link");
+        let done = setup(&world, "claude-code", &[]);
+        assert!(done.err.contains("is not a regular file"), "{}", done.err);
+        done.fails_with("invalid_argument");
+        setup(&world, "claude-code", &["--undo"]).fails_with("invalid_argument");
+        run(world.c2c(&["doctor"]));
+        let kind = fs::symlink_metadata(&pipe).expect("the pipe").file_type();
+        assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
+        let left = names(&home(&world));
+        assert!(left.iter().all(|path| !path.to_string_lossy().contains("before")), "{left:?}");
+    }
+}
+
 crate::harness::tests! {
     fast:
         a_file_that_is_a_mount_point_is_written_in_place,
@@ -347,5 +366,6 @@ crate::harness::tests! {
         undo_keeps_empty_sections_of_the_user_in_a_file_that_changed_meanwhile,
         an_entry_in_the_other_file_of_opencode_is_replaced_and_restored,
         a_declined_client_is_no_finding_until_it_is_set_up,
-        a_file_that_cannot_be_written_leaves_all_files_and_nothing_else;
+        a_file_that_cannot_be_written_leaves_all_files_and_nothing_else,
+        anything_but_a_regular_file_is_rejected_and_stays;
 }

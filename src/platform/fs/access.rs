@@ -36,13 +36,40 @@ pub fn read_own_file(path: &Path, max_bytes: usize) -> Option<Vec<u8>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     let metadata = file.metadata().ok()?;
-    let is_own = metadata.is_file() && metadata.uid() == user::effective_id();
+    let is_own = metadata.is_file() && is_own_owner(metadata.uid(), path);
     if !is_own || metadata.mode() & 0o022 != 0 || metadata.len() > max_bytes as u64 {
         return None;
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     file.take(max_bytes as u64).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+/// Whether a file with this owner is one of this user. For root, it is also one of the user to whom its
+/// directory belongs: root then acts in that user's home.
+fn is_own_owner(owner: u32, path: &Path) -> bool {
+    let own = user::effective_id();
+    let owner_of_directory = || Some(path.parent()?.metadata().ok()?.uid());
+    owner == own || own == 0 && owner_of_directory() == Some(owner)
+}
+
+/// Reads a regular file, also through symbolic links. Any other kind of file fails with
+/// [`io::ErrorKind::InvalidInput`]: reading a pipe or a device may never end.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    // Without O_NONBLOCK, opening a named pipe waits for its writer.
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a regular file of text; see [`read_regular`].
+pub fn read_regular_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_regular(path)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Whether an error means that a file cannot be opened for writing, although reading it may succeed:
@@ -114,6 +141,8 @@ mod tests {
         if user::effective_id() == 0 {
             std::os::unix::fs::chown(&path, Some(1), None).unwrap();
             assert_eq!(read_own_file(&path, 9), None);
+            std::os::unix::fs::chown(directory.path(), Some(1), None).unwrap();
+            assert_eq!(read_own_file(&path, 9).as_deref(), Some(&b"text"[..]));
         }
     }
 

@@ -9,7 +9,8 @@ mod positional;
 mod replace;
 
 pub use access::{
-    forbids_writing, private_options, private_options_without_links, read_own_file, sync_directory,
+    forbids_writing, private_options, private_options_without_links, read_own_file, read_regular,
+    read_regular_text, sync_directory,
 };
 pub use atomic::{
     PreparedFile, WriteOptions, is_disk_full, link_target, write_atomic, write_private,
