@@ -315,7 +315,8 @@ crate::harness::tests! {
         a_command_without_an_identity_acts_as_the_user_and_receives_replies,
         an_invalid_alias_is_rejected_and_creates_nothing,
         an_invalid_session_id_is_rejected_and_creates_nothing,
-        reading_commands_append_nothing,
         a_session_is_alive_only_while_its_process_runs,
         all_files_are_private_with_any_umask;
+    slow:
+        reading_commands_append_nothing;
 }

@@ -234,11 +234,11 @@ fn an_import_waits_while_the_older_program_moves_mail() {
 
 crate::harness::tests! {
     fast:
-        an_import_that_is_killed_again_and_again_is_complete_in_the_end,
         lines_that_an_older_program_adds_during_the_import_come_in_once,
         a_history_that_was_shortened_or_copied_is_not_imported_again,
         mail_that_the_older_program_delivers_between_two_imports_comes_in_once,
         an_import_waits_while_the_older_program_moves_mail;
     slow:
-        a_hundred_thousand_lines_come_in_once_in_bounded_memory;
+        a_hundred_thousand_lines_come_in_once_in_bounded_memory,
+        an_import_that_is_killed_again_and_again_is_complete_in_the_end;
 }

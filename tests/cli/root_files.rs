@@ -114,7 +114,8 @@ fn doctor_reports_a_root_and_a_home_that_cannot_be_written() {
 
 crate::harness::tests! {
     fast:
-        what_root_writes_into_a_users_root_stays_usable_for_the_user,
         a_file_of_another_user_is_named_with_its_owner,
         doctor_reports_a_root_and_a_home_that_cannot_be_written;
+    slow:
+        what_root_writes_into_a_users_root_stays_usable_for_the_user;
 }

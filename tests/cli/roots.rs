@@ -464,6 +464,7 @@ crate::harness::tests! {
         a_pointer_of_a_session_whose_process_ended_or_of_an_alias_does_not_count,
         a_hook_finds_the_root_of_its_session_from_every_directory,
         a_server_with_a_stripped_environment_uses_the_root_of_its_clients_hooks,
-        a_server_follows_a_thread_that_a_hook_registered_elsewhere,
+        a_server_follows_a_thread_that_a_hook_registered_elsewhere;
+    slow:
         a_command_killed_at_any_moment_leaves_whole_records;
 }

@@ -361,11 +361,12 @@ crate::harness::tests! {
         what_root_sets_up_in_the_home_of_a_user_belongs_to_that_user,
         several_setups_and_a_client_that_writes_its_file_end_with_a_whole_file,
         the_configured_program_is_the_link_on_the_path,
-        set_up_is_said_only_while_server_rule_and_hooks_are_in_force,
         empty_sections_of_a_client_that_was_never_set_up_are_not_taken_for_c2c,
         undo_keeps_empty_sections_of_the_user_in_a_file_that_changed_meanwhile,
         an_entry_in_the_other_file_of_opencode_is_replaced_and_restored,
         a_declined_client_is_no_finding_until_it_is_set_up,
         a_file_that_cannot_be_written_leaves_all_files_and_nothing_else,
         anything_but_a_regular_file_is_rejected_and_stays;
+    slow:
+        set_up_is_said_only_while_server_rule_and_hooks_are_in_force;
 }

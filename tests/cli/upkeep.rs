@@ -227,14 +227,15 @@ fn uninstall_takes_everything_away_and_names_what_it_leaves() {
 
 crate::harness::tests! {
     fast:
-        install_self_can_be_previewed_and_taken_back,
-        install_self_names_an_older_program_that_comes_first_in_the_path,
-        uninstall_takes_everything_away_and_names_what_it_leaves,
         doctor_reports_no_findings_on_a_healthy_root,
         each_finding_names_the_command_that_fixes_it,
         watch_sends_output_in_order_and_passes_the_exit_status_on,
         a_watch_that_cannot_start_runs_no_command,
         a_background_process_does_not_keep_the_watch_running,
-        init_sets_up_the_only_installed_client,
-        install_self_adds_completions_and_manual_pages_and_install_sets_up_clients;
+        init_sets_up_the_only_installed_client;
+    slow:
+        uninstall_takes_everything_away_and_names_what_it_leaves,
+        install_self_can_be_previewed_and_taken_back,
+        install_self_adds_completions_and_manual_pages_and_install_sets_up_clients,
+        install_self_names_an_older_program_that_comes_first_in_the_path;
 }

@@ -181,17 +181,17 @@ crate::harness::tests! {
         a_response_read_from_a_pipe_is_not_redelivered,
         a_response_read_from_a_socket_is_not_redelivered,
         the_server_survives_bad_input_before_initialize,
-        the_server_survives_bad_input_after_initialize,
         resources_are_listed_read_and_announced,
         mail_is_pushed_to_a_client_that_declares_the_channel,
         mail_is_not_pushed_to_a_client_without_the_channel,
         a_requested_channel_rules_out_the_newer_protocol,
         progress_is_sent_while_a_call_waits,
-        an_idle_codex_thread_is_notified_of_waiting_mail,
         mail_held_by_do_not_disturb_is_delivered_when_it_ends,
         a_subscription_announces_the_requested_resources,
         heartbeats_are_recorded_for_active_clients_only,
         a_superseded_session_receives_an_error_and_no_mail;
     slow:
-        thirty_agents_in_one_room_lose_and_duplicate_nothing;
+        thirty_agents_in_one_room_lose_and_duplicate_nothing,
+        the_server_survives_bad_input_after_initialize,
+        an_idle_codex_thread_is_notified_of_waiting_mail;
 }

@@ -153,10 +153,10 @@ fn a_rotated_key_can_restore_the_copy() {
 crate::harness::tests! {
     fast:
         a_lost_root_is_restored_from_the_relay_and_continues,
-        a_damaged_or_truncated_copy_is_not_restored,
         only_its_own_key_reads_or_writes_the_copy_of_a_node,
         mail_is_delivered_even_if_no_copy_can_be_stored,
         a_rotated_key_can_restore_the_copy;
     slow:
-        many_segments_are_copied_in_parts_and_only_once;
+        many_segments_are_copied_in_parts_and_only_once,
+        a_damaged_or_truncated_copy_is_not_restored;
 }

@@ -476,11 +476,11 @@ crate::harness::tests! {
         mail_in_an_answer_that_is_lost_is_reported_as_possibly_lost,
         a_send_without_an_answer_is_repeated_and_what_is_unknown_is_reported,
         a_relay_that_has_replicated_is_not_joined_in_the_older_way,
-        an_updated_relay_is_used_for_replication_in_the_middle_of_traffic,
-        requests_that_were_open_at_the_change_are_not_doubled,
-        an_older_relay_that_lost_everything_gets_sessions_and_members_again,
         a_message_waits_while_an_older_relay_limits_requests;
     slow:
         a_kill_of_the_connector_at_any_step_loses_and_doubles_nothing,
-        a_kill_of_the_relay_at_any_step_loses_and_doubles_nothing;
+        a_kill_of_the_relay_at_any_step_loses_and_doubles_nothing,
+        requests_that_were_open_at_the_change_are_not_doubled,
+        an_older_relay_that_lost_everything_gets_sessions_and_members_again,
+        an_updated_relay_is_used_for_replication_in_the_middle_of_traffic;
 }

@@ -369,7 +369,6 @@ fn messages_sent_before_a_room_is_deleted_are_delivered() {
 crate::harness::tests! {
     fast:
         a_key_cannot_read_the_mail_of_another_key_on_its_node,
-        retries_that_fill_a_batch_do_not_block_other_mail,
         a_room_of_a_stranger_does_not_open_a_private_room_of_the_same_name,
         messages_of_a_local_room_stay_local_after_it_becomes_public,
         remote_members_receive_messages_after_a_room_becomes_private,
@@ -377,7 +376,6 @@ crate::harness::tests! {
         requests_of_web_pages_are_rejected_by_a_relay_without_a_token,
         an_unlisted_alias_does_not_keep_its_node_out,
         mail_below_the_cursor_is_pulled_once_a_connector_serves_the_alias,
-        dead_letters_below_the_cursor_can_be_replayed,
         a_repeated_broadcast_reaches_no_recipient_twice,
         a_replayed_dead_letter_is_delivered_and_closed,
         a_trace_shows_an_ack_on_another_machine,
@@ -385,5 +383,7 @@ crate::harness::tests! {
     slow:
         a_room_with_more_than_a_thousand_members_can_be_pulled,
         the_largest_message_of_escaped_characters_is_delivered,
-        a_broadcast_larger_than_a_frame_is_delivered;
+        a_broadcast_larger_than_a_frame_is_delivered,
+        dead_letters_below_the_cursor_can_be_replayed,
+        retries_that_fill_a_batch_do_not_block_other_mail;
 }

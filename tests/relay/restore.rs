@@ -109,8 +109,8 @@ fn a_relay_restored_from_an_older_copy_loses_and_duplicates_nothing() {
 crate::harness::tests! {
     fast:
         a_wiped_root_sends_and_receives_again,
-        a_root_restored_from_an_older_copy_continues,
-        a_root_overwritten_with_older_files_continues;
+        a_root_restored_from_an_older_copy_continues;
     slow:
-        a_relay_restored_from_an_older_copy_loses_and_duplicates_nothing;
+        a_relay_restored_from_an_older_copy_loses_and_duplicates_nothing,
+        a_root_overwritten_with_older_files_continues;
 }

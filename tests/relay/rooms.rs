@@ -387,14 +387,15 @@ crate::harness::tests! {
         the_history_of_an_older_root_stays_on_its_machine_and_precedes_new_messages,
         repeated_joins_and_leaves_end_in_the_last_state,
         a_room_history_has_the_order_of_the_relay_on_all_machines,
-        a_late_member_finds_the_history_and_receives_none_of_it_as_mail,
         the_relay_decides_who_owns_a_room,
         an_agent_that_the_relay_does_not_admit_is_notified_and_receives_nothing,
         an_invited_key_can_join_under_a_later_alias,
         messages_of_a_private_room_do_not_enter_a_public_room_of_that_name,
-        members_return_to_a_room_that_the_relay_has_lost,
         agents_that_join_together_find_the_earlier_history,
-        a_room_does_not_show_the_history_of_a_deleted_room_of_that_name,
+        a_room_does_not_show_the_history_of_a_deleted_room_of_that_name;
+    slow:
+        members_return_to_a_room_that_the_relay_has_lost,
         members_return_to_a_private_room_that_the_relay_has_lost,
-        a_join_that_arrives_before_a_private_room_is_not_admitted;
+        a_join_that_arrives_before_a_private_room_is_not_admitted,
+        a_late_member_finds_the_history_and_receives_none_of_it_as_mail;
 }

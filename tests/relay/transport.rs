@@ -246,10 +246,10 @@ fn a_response_to_another_request_is_rejected_and_changes_nothing() {
 
 crate::harness::tests! {
     fast:
-        mail_and_room_messages_are_delivered_both_ways,
         arriving_mail_wakes_a_waiting_connector,
         another_key_is_rejected_over_each_transport,
         a_response_to_another_request_is_rejected_and_changes_nothing;
     slow:
-        lost_responses_lose_and_duplicate_nothing;
+        lost_responses_lose_and_duplicate_nothing,
+        mail_and_room_messages_are_delivered_both_ways;
 }

@@ -153,9 +153,10 @@ fn an_interrupted_move_is_finished_by_the_same_command() {
 
 crate::harness::tests! {
     fast:
-        a_copy_gets_a_new_id_with_its_first_write_and_both_stay_usable,
+        a_copy_gets_a_new_id_with_its_first_write_and_both_stay_usable;
+    slow:
+        an_interrupted_move_is_finished_by_the_same_command,
         a_root_wiped_and_restored_from_a_copy_gets_a_new_id,
-        a_moved_root_keeps_its_id,
         a_root_moved_by_migrate_names_its_new_path_and_rejects_writes,
-        an_interrupted_move_is_finished_by_the_same_command;
+        a_moved_root_keeps_its_id;
 }

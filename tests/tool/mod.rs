@@ -350,9 +350,9 @@ crate::harness::tests! {
         an_export_imported_into_a_new_root_gives_the_same_state,
         inspect_filters_events_hides_bodies_and_escapes_output,
         state_at_a_sequence_shows_the_state_of_that_time,
-        a_damaged_checkpoint_changes_no_result_and_is_reported_and_replaced,
         without_the_control_page_everything_is_read_and_writing_continues,
         accepted_damage_is_copied_and_listed_and_no_longer_an_error;
     slow:
-        every_flipped_bit_of_three_segments_is_detected_and_loses_at_most_one_frame;
+        every_flipped_bit_of_three_segments_is_detected_and_loses_at_most_one_frame,
+        a_damaged_checkpoint_changes_no_result_and_is_reported_and_replaced;
 }
