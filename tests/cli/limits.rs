@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{feed, tree};
 use crate::harness::skip;
 use crate::support::random::seed;
-use crate::support::{Outcome, World, contents, run};
+use crate::support::{Outcome, World, contents, run, run_or_kill};
 
 const SENDERS: usize = 16;
 const SENDS: usize = 250;
@@ -114,20 +114,6 @@ impl Random {
         let seed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |s| Some(step(s)));
         (step(seed.unwrap_or_default()) >> 33) % end
     }
-}
-
-/// Lets a process run for a while, then kills it. Returns its output if it ended before that.
-fn run_or_kill(mut child: Child, spins: u64) -> Option<Vec<u8>> {
-    for _ in 0..spins {
-        // One system call is the unit of time, because a sleep is too coarse.
-        if child.try_wait().expect("wait").is_some() {
-            break;
-        }
-        thread::yield_now();
-    }
-    let _ = child.kill();
-    let output = child.wait_with_output().expect("output");
-    output.status.success().then_some(output.stdout)
 }
 
 fn messages_reported_as_sent_survive_killed_senders_and_pollers() {

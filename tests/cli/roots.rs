@@ -5,12 +5,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::root_layouts::{REMOTE, origin, repository, worktree};
-use crate::support::{Outcome, World, contents, run};
+use crate::support::{Outcome, World, contents, run, run_or_kill};
 
 /// `c2c` in a directory, with the root that c2c finds by itself.
 fn c2c_in(world: &World, directory: &Path, args: &[&str]) -> Command {
@@ -432,10 +431,7 @@ fn a_command_killed_at_any_moment_leaves_whole_records() {
         let before = root_of(&world, &top);
         let mut command = c2c_in(&world, &top, &["register", "--alias", "ann"]);
         command.env("C2C_MCP_SESSION_ID", format!("s-{round}")).stdout(Stdio::null());
-        let mut child = command.spawn().expect("starts");
-        std::thread::sleep(Duration::from_micros(300 * round));
-        let _ = child.kill();
-        let _ = child.wait();
+        run_or_kill(command.spawn().expect("starts"), 100 * round);
         assert_eq!(root_of(&world, &top), before);
         for name in ["pins", "sessions"] {
             let records = fs::read_dir(world.path().join("home/.c2c").join(name));

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::json;
 
 use crate::cli::hook::below_a_client;
-use crate::harness::skip;
+use crate::support::tmux::TmuxPane;
 use crate::support::{World, run};
 
 pub fn two_agents() -> World {
@@ -117,26 +117,14 @@ fn typed_input_reaches_the_program() {
 }
 
 fn the_nudge_is_typed_into_a_tmux_pane() {
-    if Command::new("tmux").arg("-V").output().is_err() {
-        skip("tmux is not installed");
-    }
     let world = two_agents();
+    let pane = TmuxPane::new(world.path(), |name, args| world.program(name, args));
     let typed = world.path().join("typed");
     Command::new("mkfifo").arg(&typed).status().expect("a pipe");
-    // A separate tmux server, which ends with its last session.
-    let sockets = world.path().join("tmux");
-    fs::create_dir(&sockets).expect("made");
-    let tmux = |args: &[&str]| {
-        let mut command = world.program("tmux", args);
-        command.env("TMUX_TMPDIR", &sockets).env("SHELL", "/bin/sh");
-        run(command)
-    };
     let program = format!("read line; echo \"$line\" > {}", typed.display());
-    tmux(&["new-session", "-d", "-s", "agent", "-x", "200", "-y", "50", &program]).ok();
+    pane.start((200, 50), &program, []);
     world.run("bob", &["send", "ann", "the secret word"]).ok();
-    let mut wake = world.c2c(&["wake", "--alias", "ann", "--tmux", "agent", "--once"]);
-    wake.env("TMUX_TMPDIR", &sockets);
-    run(wake).ok();
+    pane.nudge("ann").ok();
     let typed = fs::read_to_string(typed).expect("a line");
     assert!(typed.starts_with("c2c: mail from other agents waits"), "{typed}");
 }

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::pane::{
-    InPane, Method, assert_dialog_is_not_answered, assert_woken, model_with_shell, require_tmux,
-};
+use super::pane::{InPane, Method, model_with_shell, pane_tests};
 use super::{
     MESSAGE, Protocol, Requests, assert_in_history, c2c, client_command, model_of_one_turn,
     print_version, program, set_up,
 };
+use crate::support::tmux::require_tmux;
 use crate::support::{World, run};
 
 /// Names a launcher: the client needs a newer Node than many machines have.
@@ -176,29 +175,7 @@ fn in_pane(world: &World) -> (InPane, Requests) {
     (InPane { command, prompt: "\u{2502} >", questions, dialog: "1. Approve once" }, requests)
 }
 
-fn an_idle_session_in_a_tmux_pane_is_woken() {
-    let world = World::new();
-    let (client, requests) = in_pane(&world);
-    assert_woken(&world, &client, &requests, Method::Tmux);
-}
-
-fn an_idle_session_in_its_own_terminal_is_woken() {
-    let world = World::new();
-    let (client, requests) = in_pane(&world);
-    assert_woken(&world, &client, &requests, Method::Terminal);
-}
-
-fn a_permission_dialog_in_a_tmux_pane_is_not_answered() {
-    let world = World::new();
-    let (client, _) = in_pane(&world);
-    assert_dialog_is_not_answered(&world, &client, Method::Tmux);
-}
-
-fn a_permission_dialog_in_its_own_terminal_is_not_answered() {
-    let world = World::new();
-    let (client, _) = in_pane(&world);
-    assert_dialog_is_not_answered(&world, &client, Method::Terminal);
-}
+pane_tests!();
 
 crate::harness::tests! {
     slow:

@@ -2,17 +2,14 @@
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{MESSAGE, Requests, c2c, serve_model};
-use crate::harness::skip;
-use crate::support::{Outcome, World, run};
+use crate::support::tmux::TmuxPane;
+use crate::support::{World, run};
 
-/// Longest wait for a client.
-const LIMIT: Duration = Duration::from_secs(60);
 /// The prompt that makes the model use the shell, and the file that the command would create.
 const SHELL_PROMPT: &str = "please use the shell";
 const SHELL_COMMAND: &str = "touch made";
@@ -38,95 +35,41 @@ pub enum Method {
     Terminal,
 }
 
-/// A client in a pane of a separate tmux server, at its input line.
+/// A client in a pane, at its input line.
 struct Pane<'a> {
     world: &'a World,
+    tmux: TmuxPane<'a>,
 }
 
 impl<'a> Pane<'a> {
     fn start(world: &'a World, client: &InPane, method: Method) -> Self {
-        let pane = Self { world };
-        std::fs::create_dir(world.path().join("tmux")).expect("made");
+        let tmux = TmuxPane::new(world.path(), |program, args| {
+            let mut command = super::client_command(world, program.as_ref(), args);
+            command.env("LANG", "C.UTF-8").env("TERM", "xterm-256color");
+            command
+        });
         let mut words = Vec::new();
         if method == Method::Terminal {
             let around = [env!("CARGO_BIN_EXE_c2c"), "wake", "--alias", "walker", "--"];
             words.extend(around.map(str::to_owned));
         }
-        let words_of = |command: &Command| {
-            let program = std::iter::once(command.get_program()).chain(command.get_args());
-            program.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()
-        };
-        words.extend(words_of(&client.command));
-        let size = ["new-session", "-d", "-s", "agent", "-x", "110", "-y", "40"];
-        let mut start = pane.command("tmux", &size);
-        start.arg(words.join(" "));
-        for (name, value) in client.command.get_envs() {
-            if let Some(value) = value {
-                start.env(name, value);
-            }
-        }
-        run(start).ok();
+        let program = std::iter::once(client.command.get_program());
+        let all = program.chain(client.command.get_args());
+        words.extend(all.map(|word| word.to_string_lossy().into_owned()));
+        let variables = client.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        tmux.start((110, 40), &words.join(" "), variables);
         for (question, key) in client.questions {
-            pane.shows(question);
-            pane.tmux(&["send-keys", "-t", "agent", key]);
+            tmux.shows(question);
+            tmux.keys(&[key]);
         }
-        pane.shows(client.prompt);
+        tmux.shows(client.prompt);
         // The client has started its server.
-        pane.reaches("walker is registered", || {
+        tmux.reaches("walker is registered", |_| {
             let listed = run(c2c(world, "ann", &["list", "--json"])).ok().json();
             let rows = listed.as_array().cloned().unwrap_or_default();
             rows.iter().any(|row| row["alias"] == "walker" && row["alive"] == true)
         });
-        pane
-    }
-
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = super::client_command(self.world, program.as_ref(), args);
-        command.env("TMUX_TMPDIR", self.world.path().join("tmux")).env("SHELL", "/bin/sh");
-        command.env("LANG", "C.UTF-8").env("TERM", "xterm-256color");
-        command
-    }
-
-    fn tmux(&self, args: &[&str]) -> String {
-        run(self.command("tmux", args)).ok().out
-    }
-
-    fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p", "-t", "agent"])
-    }
-
-    fn shows(&self, text: &str) {
-        self.reaches(text, || self.screen().contains(text));
-    }
-
-    /// Waits until a condition holds.
-    fn reaches(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + LIMIT;
-        while !condition() {
-            assert!(Instant::now() < deadline, "not reached: {what}\n{}", self.screen());
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// Waits until the screen has not changed for some seconds: the hooks of the start are over, which
-    /// would take mail.
-    fn is_idle(&self) {
-        let (mut screen, mut since) = (self.screen(), Instant::now());
-        self.reaches("an idle client", || {
-            since.elapsed() > Duration::from_secs(4) || {
-                let now = self.screen();
-                if now != screen {
-                    (screen, since) = (now, Instant::now());
-                }
-                false
-            }
-        });
-    }
-
-    /// Nudges once.
-    fn nudge(&self) -> Outcome {
-        let wake = ["wake", "--alias", "walker", "--tmux", "agent", "--once"];
-        run(self.command(env!("CARGO_BIN_EXE_c2c"), &wake))
+        Self { world, tmux }
     }
 
     fn send(&self) {
@@ -141,18 +84,27 @@ impl<'a> Pane<'a> {
     }
 }
 
-impl Drop for Pane<'_> {
-    fn drop(&mut self) {
-        let _ = self.command("tmux", &["kill-server"]).output();
-    }
-}
+/// Declares the tests of a client in a pane. `in_pane` is a function of the client's module.
+macro_rules! pane_tests {
+    () => {
+        fn an_idle_session_in_a_tmux_pane_is_woken() {
+            $crate::clients::pane::assert_woken(in_pane, Method::Tmux);
+        }
 
-/// Skips the test without tmux.
-pub fn require_tmux() {
-    if Command::new("tmux").arg("-V").output().is_err() {
-        skip("tmux is not installed");
-    }
+        fn an_idle_session_in_its_own_terminal_is_woken() {
+            $crate::clients::pane::assert_woken(in_pane, Method::Terminal);
+        }
+
+        fn a_permission_dialog_in_a_tmux_pane_is_not_answered() {
+            $crate::clients::pane::assert_dialog_is_not_answered(in_pane, Method::Tmux);
+        }
+
+        fn a_permission_dialog_in_its_own_terminal_is_not_answered() {
+            $crate::clients::pane::assert_dialog_is_not_answered(in_pane, Method::Terminal);
+        }
+    };
 }
+pub(super) use pane_tests;
 
 /// Serves a model that ends each turn, but calls the shell for one prompt. `stream` makes a response
 /// from the command to run, if there is one. Returns the URL.
@@ -178,36 +130,44 @@ pub fn model_with_shell(
     (url, requests)
 }
 
+/// Makes a client for a world, and returns the requests to its model.
+type Start = fn(&World) -> (InPane, Requests);
+
 /// Asserts that mail wakes the idle client, whose model then receives the notice and the mail.
-pub fn assert_woken(world: &World, client: &InPane, requests: &Requests, method: Method) {
-    let pane = Pane::start(world, client, method);
-    pane.is_idle();
+pub fn assert_woken(start: Start, method: Method) {
+    let world = World::new();
+    let (client, requests) = start(&world);
+    let pane = Pane::start(&world, &client, method);
+    // The hooks of the start, which would take mail, have ended.
+    pane.tmux.is_still_for(Duration::from_secs(4));
     pane.send();
     if method == Method::Tmux {
-        assert_eq!(pane.nudge().ok().err.trim(), "woke walker");
+        assert_eq!(pane.tmux.nudge("walker").ok().err.trim(), "woke walker");
     }
     let has = |text: &str| requests.lock().expect("a lock").iter().any(|body| body.contains(text));
-    pane.reaches("the model reads the notice", || has(NOTICE));
-    pane.reaches("the model reads the mail", || has(MESSAGE));
-    pane.reaches("the wake is recorded", || pane.record()["woken_at"].is_string());
+    pane.tmux.reaches("the model reads the notice", |_| has(NOTICE));
+    pane.tmux.reaches("the model reads the mail", |_| has(MESSAGE));
+    pane.tmux.reaches("the wake is recorded", |_| pane.record()["woken_at"].is_string());
 }
 
 /// Asserts that a dialog of the client about a command is not answered.
-pub fn assert_dialog_is_not_answered(world: &World, client: &InPane, method: Method) {
-    let pane = Pane::start(world, client, method);
-    pane.tmux(&["send-keys", "-t", "agent", "-l", SHELL_PROMPT]);
-    pane.shows(SHELL_PROMPT);
+pub fn assert_dialog_is_not_answered(start: Start, method: Method) {
+    let world = World::new();
+    let (client, _) = start(&world);
+    let pane = Pane::start(&world, &client, method);
+    pane.tmux.keys(&["-l", SHELL_PROMPT]);
+    pane.tmux.shows(SHELL_PROMPT);
     // Enter directly after the text would be a line end.
-    thread::sleep(Duration::from_secs(1));
-    pane.tmux(&["send-keys", "-t", "agent", "Enter"]);
-    pane.shows(client.dialog);
+    pane.tmux.is_still_for(Duration::from_secs(1));
+    pane.tmux.keys(&["Enter"]);
+    pane.tmux.shows(client.dialog);
     pane.send();
     if method == Method::Tmux {
-        pane.nudge().fails_with("not_woken");
+        pane.tmux.nudge("walker").fails_with("not_woken");
     }
-    pane.reaches("the failure is recorded", || pane.record()["not_woken_at"].is_string());
+    pane.tmux.reaches("the failure is recorded", |_| pane.record()["not_woken_at"].is_string());
     assert!(pane.record()["woken_at"].is_null(), "{}", pane.record());
-    let screen = pane.screen();
+    let screen = pane.tmux.screen();
     assert!(screen.contains(client.dialog) && !screen.contains(NOTICE), "{screen}");
     assert!(!world.path().join("work/made").exists(), "the command was not run");
 }

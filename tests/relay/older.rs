@@ -1,8 +1,9 @@
 //! A connector with a relay of the older generation, and the change to replication.
 
+use std::io::Read;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -215,20 +216,15 @@ fn killed_at(machine: &Machine, proxy: &OlderProxy, path: &'static str, when: Wh
     // The lock is held until the child is known.
     let mut slot = child.lock().expect("a slot");
     let mut command = machine.connect(&["--once"]);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    *slot = Some(command.spawn().expect("a connector"));
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut connector = command.spawn().expect("a connector");
+    let mut output = connector.stdout.take().expect("piped");
+    *slot = Some(connector);
     drop(slot);
-    let until = Instant::now() + super::PATIENCE;
-    loop {
-        let mut slot = child.lock().expect("a slot");
-        let is_over =
-            slot.as_mut().is_none_or(|child| child.try_wait().expect("a child").is_some());
-        drop(slot);
-        if is_over {
-            break;
-        }
-        assert!(Instant::now() < until, "{path}: the connector continues");
-        std::thread::sleep(Duration::from_millis(5));
+    // The output ends with the process, killed or not.
+    output.read_to_end(&mut Vec::new()).expect("its end");
+    if let Some(mut connector) = child.lock().expect("a slot").take() {
+        connector.wait().expect("its end");
     }
     proxy.clear();
 }
@@ -389,11 +385,7 @@ fn an_updated_relay_is_used_for_replication_in_the_middle_of_traffic() {
     for (machine, who) in [(&swarm.a, "ann"), (&swarm.b, "bob")] {
         machine.wait_for(who, 2 * texts.len());
     }
-    let until = Instant::now() + super::PATIENCE;
-    while swarm.proxy.requests("/pull").len() < 2 {
-        assert!(Instant::now() < until, "the connectors do not change over");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    swarm.proxy.wait_for("/pull", 2);
     swarm.a.kill();
     swarm.b.kill();
     swarm.send_all_ways("last");
@@ -440,11 +432,7 @@ fn an_older_relay_that_lost_everything_gets_sessions_and_members_again() {
     let joins = swarm.proxy.requests("/join_room").len();
     swarm.relay.kill();
     swarm.relay.restart();
-    let until = Instant::now() + super::PATIENCE;
-    while swarm.proxy.requests("/join_room").len() < joins + 2 {
-        assert!(Instant::now() < until, "the members do not join again");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    swarm.proxy.wait_for("/join_room", joins + 2);
     swarm.send_all_ways("after");
     for (machine, who) in [(&swarm.a, "ann"), (&swarm.b, "bob")] {
         machine.wait_for(who, 4);

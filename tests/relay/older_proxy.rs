@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use serde_json::{Map, Value, json};
@@ -81,6 +81,8 @@ struct Shared {
     faults: Mutex<Vec<Fault>>,
     /// The requests so far.
     seen: Mutex<Vec<(String, Value)>>,
+    /// Notified of each request.
+    arrival: Condvar,
 }
 
 pub struct OlderProxy {
@@ -145,6 +147,16 @@ impl OlderProxy {
         self.shared.faults.lock().expect("faults").clear();
     }
 
+    /// Waits until `count` requests to a path have arrived since the start.
+    pub fn wait_for(&self, path: &str, count: usize) {
+        let lacks = |seen: &mut Vec<(String, Value)>| {
+            seen.iter().filter(|(at, _)| at == path).count() < count
+        };
+        let seen = self.shared.seen.lock().expect("requests");
+        let waited = self.shared.arrival.wait_timeout_while(seen, super::PATIENCE, lacks);
+        assert!(!waited.expect("requests").1.timed_out(), "fewer than {count} requests to {path}");
+    }
+
     /// Bodies of the requests to a path so far.
     pub fn requests(&self, path: &str) -> Vec<Value> {
         let seen = self.shared.seen.lock().expect("requests");
@@ -152,7 +164,7 @@ impl OlderProxy {
     }
 }
 
-/// Runs the fault for a path, if there is one.
+/// Runs the fault for a path, if one is set.
 fn fault(shared: &Shared, path: &str, when: When) -> Then {
     let mut faults = shared.faults.lock().expect("faults");
     let found = faults.iter().position(|fault| fault.path == path && fault.when == when);
@@ -168,6 +180,7 @@ fn serve(mut client: TcpStream, shared: &Shared) {
     let Some(mut request) = read_request(&client) else { return };
     let body = serde_json::from_slice(&request.body).unwrap_or_default();
     shared.seen.lock().expect("requests").push((request.path.clone(), body));
+    shared.arrival.notify_all();
     let limits = match fault(shared, &request.path, When::Before) {
         Then::Cut => return,
         then => then == Then::Limit,

@@ -2,9 +2,12 @@
 
 pub mod agents;
 pub mod random;
+pub mod tmux;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -120,6 +123,32 @@ pub fn run(mut command: Command) -> Outcome {
         err: String::from_utf8_lossy(&stderr).into_owned(),
         status: status.code().unwrap_or(-1),
     }
+}
+
+/// Checks a condition until it holds; returns whether it did within `limit`.
+pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::yield_now();
+    }
+    true
+}
+
+/// Lets a process run for a while, then kills it. Returns its output if it ended before that.
+pub fn run_or_kill(mut child: Child, spins: u64) -> Option<Vec<u8>> {
+    for _ in 0..spins {
+        // One system call is the unit of time, because a sleep is too coarse.
+        if child.try_wait().expect("wait").is_some() {
+            break;
+        }
+        thread::yield_now();
+    }
+    let _ = child.kill();
+    let output = child.wait_with_output().expect("output");
+    output.status.success().then_some(output.stdout)
 }
 
 impl Drop for World {

@@ -36,6 +36,11 @@ const BANNED: &[(&str, &str)] = &[
     ("gives back", "releases, returns"),
     ("is there already", "already exists"),
     ("that is there", "that exists"),
+    ("there is no", "X does not exist, X has no Y, without X"),
+    ("there are no", "X do not exist, X has no Y, without X"),
+    ("there was no", "X did not exist, X had no Y, without X"),
+    ("there were no", "X did not exist, X had no Y, without X"),
+    ("is no news", "is not new"),
     ("who is there", "which agents are registered"),
 ];
 

@@ -6,12 +6,11 @@ mod wrapped;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::wake::two_agents;
 use crate::harness::skip;
-use crate::support::World;
+use crate::support::{World, holds_within};
 
 const PROGRAM: &str = include_str!("program.py");
 const LIMIT: Duration = Duration::from_secs(20);
@@ -25,11 +24,7 @@ fn require(program: &str, option: &str) {
 
 /// Waits until a condition holds.
 fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    assert!(holds_within(LIMIT, condition), "{what}");
 }
 
 /// Two agents, a program that logs what it receives, and a message for ann.

@@ -2,34 +2,32 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::{NOTICE, Scene, eventually, require};
+use super::{NOTICE, Scene, eventually};
 use crate::cli::wake::{end, line};
+use crate::support::tmux::TmuxPane;
 use crate::support::{Outcome, run};
 
-/// A pane of a separate tmux server, which ends with its last session.
+/// Pause between two keys of a person.
+const KEY_PAUSE: Duration = Duration::from_millis(300);
+
+/// A pane in a scene.
 struct Pane<'a> {
     scene: &'a Scene,
-    sockets: PathBuf,
+    tmux: TmuxPane<'a>,
 }
 
 impl<'a> Pane<'a> {
     fn new(scene: &'a Scene, program: &str) -> Self {
-        require("tmux", "-V");
-        let sockets = scene.world.path().join("tmux");
-        fs::create_dir(&sockets).expect("made");
-        let pane = Self { scene, sockets };
-        let mut start =
-            pane.command("tmux", &["new-session", "-d", "-s", "agent", "-x", "90", "-y", "30"]);
-        start.arg(program).env("PS1", "$ ");
-        run(start).ok();
-        pane
+        let world = &scene.world;
+        let tmux = TmuxPane::new(world.path(), |name, args| world.program(name, args));
+        tmux.start((90, 30), program, [("PS1".as_ref(), "$ ".as_ref())]);
+        Self { scene, tmux }
     }
 
     /// A pane with the program, once it shows its screen.
@@ -39,29 +37,10 @@ impl<'a> Pane<'a> {
         pane
     }
 
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = self.scene.world.program(program, args);
-        command.env("TMUX_TMPDIR", &self.sockets).env("SHELL", "/bin/sh");
-        command
-    }
-
-    fn tmux(&self, args: &[&str]) -> String {
-        run(self.command("tmux", args)).ok().out
-    }
-
-    fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p", "-t", "agent"])
-    }
-
-    fn shows(&self, text: &str) {
-        eventually(text, || self.screen().contains(text));
-    }
-
     /// Nudges once.
     fn nudge(&self) -> Outcome {
         self.scene.send();
-        let wake = ["wake", "--alias", "ann", "--tmux", "agent", "--once"];
-        run(self.command(env!("CARGO_BIN_EXE_c2c"), &wake))
+        self.tmux.nudge("ann")
     }
 
     /// Nudges once, and asserts that the agent was not woken for this reason.
@@ -72,9 +51,11 @@ impl<'a> Pane<'a> {
     }
 }
 
-impl Drop for Pane<'_> {
-    fn drop(&mut self) {
-        let _ = self.command("tmux", &["kill-server"]).output();
+impl<'a> Deref for Pane<'a> {
+    type Target = TmuxPane<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tmux
     }
 }
 
@@ -165,11 +146,11 @@ fn a_line_that_stays_in_the_input_is_erased_and_reported() {
 fn a_draft_in_a_pane_is_not_submitted() {
     let scene = Scene::new();
     let pane = Pane::with(&scene, "input", "0");
-    pane.tmux(&["send-keys", "-t", "agent", "-l", "half a prompt"]);
+    pane.keys(&["-l", "half a prompt"]);
     pane.shows("half a prompt");
     pane.is_not_woken("the input line is not empty");
     for _ in 0..2 {
-        pane.tmux(&["send-keys", "-t", "agent", "C-j"]);
+        pane.keys(&["C-j"]);
         pane.is_not_woken("the input line is not empty");
     }
     assert_eq!(scene.log(), "");
@@ -180,7 +161,7 @@ fn a_shell_in_a_pane_is_not_typed_into() {
     let scene = Scene::new();
     let pane = Pane::new(&scene, "exec /bin/sh -i");
     pane.shows("$");
-    pane.tmux(&["send-keys", "-t", "agent", "-l", "touch made; "]);
+    pane.keys(&["-l", "touch made; "]);
     pane.shows("touch made;");
     pane.is_not_woken("the foreground program is a shell (");
     assert!(!scene.world.path().join("made").exists());
@@ -202,9 +183,9 @@ fn a_program_that_takes_the_pane_from_a_living_agent_is_not_typed_into() {
     let pane = Pane::new(&scene, "exec /bin/sh -i");
     pane.shows("$");
     let type_line = |line: &str| {
-        pane.tmux(&["send-keys", "-t", "agent", "-l", line]);
+        pane.keys(&["-l", line]);
         // The stopped program may leave a terminal that does not make a line end of Enter.
-        pane.tmux(&["send-keys", "-t", "agent", "C-j"]);
+        pane.keys(&["C-j"]);
     };
     type_line(&scene.program("agent", "0").join(" "));
     pane.shows("poll_inbox");
@@ -267,15 +248,15 @@ fn a_line_that_no_program_reads_is_withdrawn_before_a_shell_reads_it() {
     let fifo = scene.world.path().join("fifo");
     Command::new("mkfifo").arg(&fifo).status().expect("a pipe");
     let line = format!("clear; cat {} >/dev/null", fifo.display());
-    pane.tmux(&["send-keys", "-t", "agent", "-l", &line]);
-    pane.tmux(&["send-keys", "-t", "agent", "Enter"]);
+    pane.keys(&["-l", &line]);
+    pane.keys(&["Enter"]);
     let running = ["display-message", "-p", "-t", "agent", "#{pane_current_command}"];
     eventually("the program runs", || pane.tmux(&running).trim() == "cat");
     pane.is_not_woken("the line stayed in the input after Enter");
     fs::write(&fifo, "").expect("it ends");
     eventually("the shell has the pane", || pane.tmux(&running).trim() != "cat");
-    pane.tmux(&["send-keys", "-t", "agent", "-l", "echo over"]);
-    pane.tmux(&["send-keys", "-t", "agent", "Enter"]);
+    pane.keys(&["-l", "echo over"]);
+    pane.keys(&["Enter"]);
     pane.shows("\nover");
     assert!(!pane.screen().contains("not found"), "{}", pane.screen());
 }
@@ -286,22 +267,21 @@ fn a_pane_in_which_a_person_types_is_left_alone() {
     let (mut pty, pts) = pty_process::blocking::open().expect("a terminal");
     pty.resize(pty_process::Size::new(40, 100)).expect("sized");
     let attach = pty_process::blocking::Command::new("tmux").args(["attach", "-t", "agent"]);
-    let attach = attach.env("TMUX_TMPDIR", &pane.sockets).env("TERM", "xterm").env_remove("TMUX");
+    let attach = attach.env("TMUX_TMPDIR", pane.sockets()).env("TERM", "xterm").env_remove("TMUX");
     let mut client = attach.spawn(pts).expect("starts");
     let clients = ["list-clients", "-F", "#{client_tty}"];
     eventually("a client", || !pane.tmux(&clients).trim().is_empty());
-    // Keys that change no text.
-    let is_typing = Arc::new(AtomicBool::new(true));
-    let goes = Arc::clone(&is_typing);
+    // Keys that change no text, until the sender is dropped.
+    let (typist, end_of_typing) = channel::<()>();
     let typing = thread::spawn(move || {
-        while goes.load(Ordering::Relaxed) {
+        let is_typing = || end_of_typing.recv_timeout(KEY_PAUSE) == Err(RecvTimeoutError::Timeout);
+        while is_typing() {
             pty.write_all(b"\x1b[A").expect("typed");
-            thread::sleep(Duration::from_millis(300));
         }
     });
     pane.is_not_woken("a person is typing");
     assert_eq!(scene.log(), "");
-    is_typing.store(false, Ordering::Relaxed);
+    drop(typist);
     typing.join().expect("ended");
     client.kill().expect("killed");
     client.wait().expect("gone");
