@@ -161,17 +161,10 @@ impl Broker {
             return Ok(());
         }
         let actor = crate::env::actor::complete(actor, &self.root);
-        let mut reader = LegacyReader::new(self.root.clone(), String::new(), files);
-        loop {
-            let batch = reader.next_batch(self)?;
-            if batch.is_empty() {
-                return Ok(());
-            }
-            for event in self.decide_in_memory(batch, &actor)? {
-                self.state.apply(event.sequence, event.time_us, &event.payload);
-                self.merged.push(event);
-            }
-        }
+        let mut merged = Vec::new();
+        let visited = self.visit_batches(files, &actor, &mut |event| merged.push(event));
+        self.merged.append(&mut merged);
+        visited
     }
 
     /// Passes the events that would import some files of lines to `visit`, oldest first.
@@ -187,24 +180,25 @@ impl Broker {
             return Ok(());
         }
         let state = self.state.clone();
-        let visited = self.visit_batches(files, visit);
+        let visited = self.visit_batches(files, &Actor::default(), visit);
         self.state = state;
         visited
     }
 
+    /// Applies the events that would import these files, batch by batch, and passes each to `visit`.
     fn visit_batches(
         &mut self,
         files: Vec<LegacyFile>,
+        actor: &Actor,
         visit: &mut dyn FnMut(LoggedEvent),
     ) -> Result<(), Failure> {
-        let actor = Actor::default();
         let mut reader = LegacyReader::new(self.root.clone(), String::new(), files);
         loop {
             let batch = reader.next_batch(self)?;
             if batch.is_empty() {
                 return Ok(());
             }
-            for event in self.decide_in_memory(batch, &actor)? {
+            for event in self.decide_in_memory(batch, actor)? {
                 self.state.apply(event.sequence, event.time_us, &event.payload);
                 visit(event);
             }

@@ -74,7 +74,7 @@ impl Broker {
 
     fn link_status(&self) -> LinkStatus {
         let Some(link) = self.connector_status() else {
-            // Rows that cannot be read are no evidence that no connector has run.
+            // Unreadable rows do not prove that no connector has run.
             let has_connected = self.state.cursors.any([]) || self.check_base().is_err();
             return if has_connected { LinkStatus::Open } else { LinkStatus::NeverConnected };
         };
