@@ -109,7 +109,7 @@ impl ForeignRows {
         count
     }
 
-    /// Returns whether there are no rows.
+    /// Returns whether it has no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -120,7 +120,7 @@ pub enum RecipientState {
     Alive,
     /// Its session is dead, or no session holds the alias.
     Dead,
-    /// There is no evidence of its liveness.
+    /// The liveness of the recipient is unknown.
     Unknown,
     /// It does not want to be disturbed, whether or not it is alive.
     Dnd,

@@ -23,7 +23,7 @@ pub struct RegisterArgs {
 impl Run for RegisterArgs {
     fn run(self, context: &mut Context) -> Result<(), Failure> {
         context.actor.role = self.role;
-        // A registration that was asked for is no news.
+        // The user requested this registration, so no note about it follows.
         context.actor.fallback_alias = None;
         if context.actor.session_id.is_none() {
             context.actor.session_id =

@@ -43,7 +43,7 @@ pub fn history_hash(time_us: u64, body: &str) -> u64 {
 /// What was read and is not imported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SkippedRows {
-    /// Number of rows that lack a required field or are no JSON.
+    /// Number of rows that lack a required field or are not JSON.
     pub rows: usize,
     /// Files that are not whole at the moment, or cannot be read.
     pub files: Vec<String>,

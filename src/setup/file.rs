@@ -101,7 +101,7 @@ impl FileChange {
         text_of(&self.path).is_ok_and(|present| present == self.after)
     }
 
-    /// The new text without a byte order mark; empty if there is no file.
+    /// The new text without a byte order mark; empty if the file does not exist.
     pub fn text(&self) -> &str {
         let text = self.after.as_deref().unwrap_or_default();
         text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)

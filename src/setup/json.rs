@@ -20,7 +20,7 @@ pub struct Editor {
     pub root: CstObject,
     /// Remove entries instead of setting them.
     pub undo: bool,
-    /// The value before the first setup; null if it is unknown or there was no file.
+    /// The value before the first setup; null if it is unknown or the file did not exist.
     original: Value,
     has_removed: Cell<bool>,
 }

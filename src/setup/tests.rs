@@ -81,7 +81,7 @@ enum Link {
 /// A file of a client, or the lack of one.
 #[derive(Debug, Clone)]
 struct Shape {
-    /// Index in the list of contents; beyond its end, there is no file.
+    /// Index in the list of contents; beyond its end, the file does not exist.
     content: usize,
     has_mark: bool,
     line_end: u8,

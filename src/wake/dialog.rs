@@ -112,8 +112,8 @@ mod tests {
     fn text_of_a_conversation_is_not_a_dialog() {
         for text in [
             "",
-            "> fix the tests\n\n  The tests pass now. There was no test for this case.\n\n> ",
-            "Yes, the parser is right and there are no other callers of it in this package.",
+            "> fix the tests\n\n  The tests pass now. No test covered this case.\n\n> ",
+            "Yes, the parser is right and nothing else in this package calls it, no macro either.",
             "1. Read the file\n2. Write (a) test\n",
             "see [docs] and [link](https://example.com)",
             "? for shortcuts   esc to interrupt",

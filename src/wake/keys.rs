@@ -248,7 +248,7 @@ impl Keys {
         if sequence.number(modifiers_at, 1) == Some(RELEASE) {
             return false;
         }
-        // Caps lock and num lock are no modifiers of a key.
+        // Caps lock and num lock do not modify a key.
         let modifiers = sequence.number(modifiers_at, 0).unwrap_or(1).saturating_sub(1) & 0x3f;
         match (code, modifiers) {
             (13 | KEY_PAD_ENTER, 0) => self.enter(),

@@ -29,7 +29,7 @@ pub(super) fn claim(
         if facts.relay.is_none() {
             return Err(not_registered());
         }
-        // Without a mailbox there is no mail, unless the caller cannot be identified at all.
+        // A caller without a mailbox has no mail. A caller without any identity is rejected.
         acting(state, None, facts)?;
         return Ok(Decision::relaxed(Vec::new(), Claimed::default()));
     };

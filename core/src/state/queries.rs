@@ -54,7 +54,7 @@ impl Unread {
     }
 
     /// Returns the sequences of the oldest and the newest message that may not wait for the next
-    /// poll, or `None` if there is no such message.
+    /// poll, or `None` if that message does not exist.
     pub fn urgent_range(&self) -> Option<(Sequence, Sequence)> {
         let direct = self.direct.iter().filter(|(_, row)| !row.deferrable).map(|(at, _)| *at);
         let all = || direct.clone().chain(self.room.iter().map(|(at, ..)| *at));
@@ -66,7 +66,7 @@ impl Unread {
         self.direct.len() + self.room.len()
     }
 
-    /// Returns whether there are no unread messages.
+    /// Returns whether no message is unread.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -35,7 +35,7 @@ impl Body {
         self.as_str().len()
     }
 
-    /// Returns whether there is no content.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -91,7 +91,7 @@ fn init(path: &Path, alias_hint: &str, force: bool, json: bool) -> Result<(), Fa
 fn rotate(path: &Path, json: bool) -> Result<(), Failure> {
     let rotated = |current: Option<&Identity>| match current {
         Some(current) => current.rotated(clock::now_us()),
-        // There is no key to sign with. Loading it returns the error to report.
+        // The machine has no key to sign with. Loading it returns the error to report.
         None => keys::load(path),
     };
     let (identity, backup) = keys::replace(path, rotated).map_err(key_failure)?;

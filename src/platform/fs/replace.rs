@@ -25,7 +25,7 @@ pub fn is_not_replaceable(error: &io::Error) -> bool {
 }
 
 /// Creates a private file, to be renamed over another one. It has the attributes of the file `like`,
-/// or, if there is no such file, mode 0600 and the owner of its directory. Fails if `path` exists.
+/// or, without such a file, mode 0600 and the owner of its directory. Fails if `path` exists.
 pub fn create_like(like: Option<&Path>, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = private_options().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;

@@ -51,7 +51,7 @@ pub struct RelayClient {
 pub enum RequestProgress {
     /// It did not leave this machine.
     NotSent,
-    /// The relay may have executed it: there was no response, or none by the relay itself.
+    /// The relay may have executed it: the response is missing, or is not from the relay itself.
     Unanswered,
     /// The relay rejected it.
     Rejected,
